@@ -1,0 +1,46 @@
+# Libraries from Debian's packages, gathered in one interface target.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv)
+pkg_check_modules(LUAJIT REQUIRED IMPORTED_TARGET luajit)
+pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
+pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
+pkg_check_modules(PROTOBUF_C REQUIRED IMPORTED_TARGET libprotobuf-c)
+
+# gRPC: the packaged CMake and pkg-config files ask for the C++ side; the C core alone is two libraries.
+find_path(GRPC_INCLUDE grpc/grpc.h REQUIRED)
+find_library(GRPC_LIBRARY grpc REQUIRED)
+find_library(GPR_LIBRARY gpr REQUIRED)
+
+# lua-cjson: a static archive without a usable pkg-config file.
+find_library(CJSON_LIBRARY NAMES liblua5.1-cjson.a REQUIRED)
+
+# llhttp: the package ships C sources.
+find_path(LLHTTP_SRC llhttp.c PATHS /usr/share/llhttp REQUIRED NO_DEFAULT_PATH)
+find_path(LLHTTP_INC llhttp.h PATHS /usr/share/include/llhttp REQUIRED NO_DEFAULT_PATH)
+add_library(llhttp STATIC ${LLHTTP_SRC}/api.c ${LLHTTP_SRC}/http.c ${LLHTTP_SRC}/llhttp.c)
+target_compile_definitions(llhttp PRIVATE LLHTTP_STRICT_MODE=1) # refuse bare LF, raw bytes in targets, stray spaces
+target_include_directories(llhttp SYSTEM PUBLIC ${LLHTTP_INC})
+
+find_program(PROTOC protoc REQUIRED)
+find_program(PROTOC_C protoc-c REQUIRED)
+
+# The only generated code: protobuf's own descriptor of descriptors.
+set(DESCRIPTOR_C ${CMAKE_BINARY_DIR}/generated/google/protobuf/descriptor.pb-c.c)
+find_path(PROTOBUF_INCLUDE google/protobuf/descriptor.proto REQUIRED)
+add_custom_command(
+  OUTPUT ${DESCRIPTOR_C}
+  BYPRODUCTS ${CMAKE_BINARY_DIR}/generated/google/protobuf/descriptor.pb-c.h
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/generated
+  COMMAND ${PROTOC_C} -I${PROTOBUF_INCLUDE} --c_out=${CMAKE_BINARY_DIR}/generated google/protobuf/descriptor.proto
+  DEPENDS ${PROTOBUF_INCLUDE}/google/protobuf/descriptor.proto)
+add_library(descriptor STATIC ${DESCRIPTOR_C})
+target_include_directories(descriptor SYSTEM PUBLIC ${CMAKE_BINARY_DIR}/generated)
+target_link_libraries(descriptor PUBLIC PkgConfig::PROTOBUF_C)
+
+add_library(macp_dependencies INTERFACE)
+target_include_directories(macp_dependencies SYSTEM INTERFACE ${GRPC_INCLUDE})
+target_link_libraries(macp_dependencies INTERFACE
+  llhttp descriptor PkgConfig::UV PkgConfig::LUAJIT PkgConfig::PQ PkgConfig::CURL PkgConfig::OPENSSL
+  PkgConfig::PROTOBUF_C ${GRPC_LIBRARY} ${GPR_LIBRARY} ${CJSON_LIBRARY} Threads::Threads m)
