@@ -1,0 +1,22 @@
+/* A growable byte buffer. data may be NULL while len is 0. */
+#pragma once
+
+#include <stdarg.h>
+#include <stddef.h>
+
+struct buf {
+    char *data;
+    size_t len;
+    size_t cap;
+};
+
+void buf_init(struct buf *buf);
+void buf_deinit(struct buf *buf);                 /* frees; leaves an empty, usable buffer */
+void buf_clear(struct buf *buf);                  /* len = 0, keeps the memory */
+char *buf_reserve(struct buf *buf, size_t extra); /* room for extra bytes behind len; returns the end */
+void buf_append(struct buf *buf, const void *data, size_t len);
+void buf_append_str(struct buf *buf, const char *text);
+void buf_append_byte(struct buf *buf, unsigned char byte);
+void buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_consume(struct buf *buf, size_t count); /* drops count bytes from the front */
+char *buf_take(struct buf *buf, size_t *len);    /* NUL-terminated; the caller frees; buf becomes empty */

@@ -1,0 +1,61 @@
+/* The table of journal backends and the defaults of the options; see journal.h. */
+#include "journal/journal.h"
+
+#include <string.h>
+
+#include "journal/journal_file.h"
+#include "journal/journal_memory.h"
+
+enum { MIB = 1 << 20 };
+
+struct backend {
+    const char *name;
+    int (*open)(struct loop *loop, const struct journal_opts *opts, journal_open_fn fn, void *arg,
+                struct err *err);
+};
+
+static const struct backend backends[] = {
+    {"file", journal_file_open},
+    {"memory", journal_memory_open},
+};
+
+static void set_default(size_t *value, size_t def)
+{
+    if (*value == 0) {
+        *value = def;
+    }
+}
+
+static int check_limits(const struct journal_opts *opts, struct err *err)
+{
+    if (opts->max_record_bytes > JOURNAL_RECORD_MAX) {
+        return err_set(err, ERR_INVALID, "journal: max_record_bytes is above %d", JOURNAL_RECORD_MAX);
+    }
+    if (opts->segment_bytes < 4096 || opts->segment_bytes > (size_t)1024 * MIB) {
+        return err_set(err, ERR_INVALID, "journal: segment_bytes must be between 4 KiB and 1 GiB");
+    }
+    if (opts->max_group_bytes < 4096 || opts->max_group_bytes > (size_t)256 * MIB) {
+        return err_set(err, ERR_INVALID, "journal: max_group_bytes must be between 4 KiB and 256 MiB");
+    }
+    return 0;
+}
+
+int journal_open(struct loop *loop, const char *backend, const struct journal_opts *opts, journal_open_fn fn,
+                 void *arg, struct err *err)
+{
+    struct journal_opts full = *opts;
+    set_default(&full.segment_bytes, 32 * MIB);
+    set_default(&full.max_record_bytes, 16 * MIB);
+    set_default(&full.max_group_bytes, 4 * MIB);
+    set_default(&full.max_pending_bytes, 64 * MIB);
+    int status = check_limits(&full, err);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+        if (strcmp(backends[i].name, backend) == 0) {
+            return backends[i].open(loop, &full, fn, arg, err);
+        }
+    }
+    return err_set(err, ERR_INVALID, "journal: unknown backend \"%s\" (file, memory)", backend);
+}

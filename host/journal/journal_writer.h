@@ -1,0 +1,42 @@
+/* The thread that writes and syncs: one job at a time, reported back on the loop. A thread of its own,
+ * because the shared pool may be busy with slow work and every acknowledgement waits for this one. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "loop/inbox.h"
+
+struct loop;
+struct journal_writer;
+
+struct journal_writer_opts {
+    int dir_fd;    /* kept */
+    uint32_t salt; /* for the headers of new segments */
+    size_t segment_bytes;
+    bool sync;
+    int fd; /* taken: the segment to go on with, or -1 */
+};
+
+/* Filled by the loop before submit; the results are filled when done runs. */
+struct journal_job {
+    struct inbox_item item;
+    bool rotate; /* first cut the present segment at prev_end and start segment seq */
+    uint64_t seq;
+    uint64_t prev_end; /* also with finish */
+    const char *data;  /* kept until done; NULL: nothing to write */
+    size_t len;
+    uint64_t offset;
+    bool finish;      /* cut the present segment at prev_end and close it; no data */
+    bool has_rotated; /* result: segment seq exists and is in use */
+    struct err err;   /* result: code 0 when everything asked for is durable */
+    double sync_ms;   /* result */
+    void (*done)(struct journal_job *job);
+};
+
+struct journal_writer *journal_writer_open(struct loop *loop, const struct journal_writer_opts *opts);
+void journal_writer_submit(struct journal_writer *writer, struct journal_job *job);
+void journal_writer_close(
+    struct journal_writer *writer); /* no job in flight; joins the thread; NULL is fine */
