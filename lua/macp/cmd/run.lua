@@ -1,0 +1,54 @@
+-- `macp run`: runs a Lua script inside the program, with the agent SDK at hand.
+
+local fs = require("host.fs")
+local log = require("host.log")
+
+local config = require("macp.config")
+local console = require("macp.core.console")
+
+local M = {
+  summary = "Run an agent or any other script written in Lua.",
+  help = [[
+  macp run examples/quickstart/decision.lua      three agents decide; needs a runtime, e.g. `macp dev --no-demo`
+  macp run agent.lua alice 127.0.0.1:50051       the words after the script are its arguments (...)
+  macp run --modes ./modes agent.lua             sessions of your own modes
+
+The script runs in a task: calls that wait look like ordinary calls. `require("macp.sdk")` is the agent SDK; modules
+beside the script are found by `require`, too. A number that the script returns is the exit code.]],
+  options = {
+    { name = "modes", value = "DIR", repeated = true, doc = "Folders of modes besides the shipped ones." },
+  },
+  options_first = true,
+  arguments = {
+    { name = "SCRIPT", required = true, doc = "The Lua file." },
+    { name = "ARG", repeated = true, doc = "Arguments of the script." },
+  },
+}
+
+local function use_modes(dirs)
+  local registry = require("macp.modes.registry").new({ dirs = dirs })
+  assert(registry:load_all())
+  require("macp.sdk").use_registry(registry)
+end
+
+---@return integer exit code
+function M.run(opts, cfg)
+  if not config.chosen(cfg)["log.level"] then log.set_level("warn") end -- the script has the say
+  local path = opts.args[1]
+  local text, err = fs.read(path)
+  if not text then return nil, err end
+  text = text:gsub("^#[^\n]*", "") -- a first line for the shell: #!/usr/bin/env -S macp run
+  local chunk, problem = loadstring(text, "@" .. path)
+  if not chunk then
+    console.warn("macp run: " .. problem)
+    return 1
+  end
+  io.stdout:setvbuf("line") -- what an agent prints appears when it prints it, through pipes, too
+  local dir = path:match("^(.*)/[^/]*$") or "."
+  package.path = dir .. "/?.lua;" .. package.path
+  if opts.modes and #opts.modes > 0 then use_modes(opts.modes) end
+  local code = chunk(unpack(opts.args, 2))
+  return type(code) == "number" and code or 0
+end
+
+return M

@@ -1,0 +1,38 @@
+-- Checks across settings before roles start. Problems refuse the start, warnings do not. What is convenient on one
+-- machine passes only in development.
+
+local SLOW_START_MS = 5000
+
+local M = {}
+
+-- { is_wrong(plane settings), message, refuses }
+local PLANE_PRODUCTION = {
+  { function(plane) return plane.runtime_use_dev_header and (plane.runtime_bearer_token or "") == "" end,
+    "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN", true },
+  { function(plane) return (plane.runtime_bearer_token or "") == "" end,
+    "RUNTIME_BEARER_TOKEN is not set: calls to the runtime carry no credentials", false },
+  { function(plane) return not plane.runtime_tls and not plane.runtime_allow_insecure end,
+    "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that", true },
+  { function(plane) return #plane.api_keys == 0 end,
+    "AUTH_API_KEYS is empty: everybody could call the HTTP interface", true },
+  { function(plane) return plane.db_pool_max < 2 end, "DB_POOL_MAX must be at least 2", true },
+  { function(plane) return plane.runtime_request_timeout_ms < SLOW_START_MS end,
+    "RUNTIME_REQUEST_TIMEOUT_MS is below " .. SLOW_START_MS, false },
+}
+
+---@param cfg table
+---@param roles string[]
+---@return string[] problems
+---@return string[] warnings
+function M.run(cfg, roles)
+  local problems, warnings = {}, {}
+  if cfg.app.environment == "development" then return problems, warnings end
+  for _, role in ipairs(roles) do
+    for _, check in ipairs(role == "plane" and PLANE_PRODUCTION or {}) do
+      if check[1](cfg.plane) then table.insert(check[3] and problems or warnings, check[2]) end
+    end
+  end
+  return problems, warnings
+end
+
+return M

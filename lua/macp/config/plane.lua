@@ -1,0 +1,150 @@
+-- Settings of the plane role. Fields of an entry: see config/init.lua.
+
+local function is_development(cfg)
+  return cfg.app.environment == "development"
+end
+
+return {
+  {
+    key = "plane.host", env = "HOST", type = "string", default = "0.0.0.0",
+    doc = "Address on which the HTTP interface listens.",
+  },
+  {
+    key = "plane.port", env = "PORT", type = "integer", min = 0, max = 65535, default = 3001,
+    doc = "Port of the HTTP interface; 0 takes a free one.",
+  },
+  {
+    key = "plane.cors_origin", env = "CORS_ORIGIN", type = "string", default = "http://localhost:3000",
+    doc = "The one web origin whose pages may call the HTTP interface.",
+  },
+  {
+    key = "plane.api_keys", env = "AUTH_API_KEYS", type = "list", default = {}, secret = true,
+    doc = "Keys that callers send in the Authorization header, comma separated. None: everybody may call.",
+  },
+  {
+    key = "plane.throttle_ttl_ms", env = "THROTTLE_TTL_MS", type = "integer", min = 1, default = 60000,
+    doc = "Length of the window in which requests are counted.",
+  },
+  {
+    key = "plane.throttle_limit", env = "THROTTLE_LIMIT", type = "integer", min = 1, default = 100,
+    doc = "Requests per window, caller and endpoint; more are refused with 429.",
+  },
+
+  -- database
+  {
+    key = "plane.database_url", env = "DATABASE_URL", type = "string", secret = "url",
+    default = "postgres://postgres:postgres@localhost:5432/macp_control_plane",
+    doc = "Connection string of the PostgreSQL database.",
+  },
+  {
+    key = "plane.db_pool_max", env = "DB_POOL_MAX", type = "integer", min = 1, max = 1000, default = 20,
+    doc = "Most connections to the database.",
+  },
+  {
+    key = "plane.db_pool_idle_timeout", env = "DB_POOL_IDLE_TIMEOUT", type = "integer", min = 1, default = 30000,
+    doc = "After how many milliseconds an unused connection is closed.",
+  },
+  {
+    key = "plane.db_pool_connection_timeout", env = "DB_POOL_CONNECTION_TIMEOUT", type = "integer", min = 1,
+    default = 5000, doc = "How many milliseconds a request waits for a connection.",
+  },
+
+  -- the runtime that is observed
+  {
+    key = "plane.runtime_address", env = "RUNTIME_ADDRESS", type = "string", default = "127.0.0.1:50051",
+    doc = "Address of the runtime's gRPC interface.",
+  },
+  {
+    key = "plane.runtime_tls", env = "RUNTIME_TLS", type = "boolean", default = false,
+    doc = "Talk TLS to the runtime, trusting the roots of the system.",
+  },
+  {
+    key = "plane.runtime_allow_insecure", env = "RUNTIME_ALLOW_INSECURE", type = "boolean", default = is_development,
+    doc = "Allow plain text to the runtime; the default allows it in development only.",
+  },
+  {
+    key = "plane.runtime_bearer_token", env = "RUNTIME_BEARER_TOKEN", type = "string", secret = true,
+    doc = "Token that authenticates the control plane to the runtime.",
+  },
+  {
+    key = "plane.runtime_use_dev_header", env = "RUNTIME_USE_DEV_HEADER", type = "boolean", default = is_development,
+    doc = "Without a token, name the control plane's development identity in each call; the default does so in "
+      .. "development only.",
+  },
+  {
+    key = "plane.runtime_dev_agent_id", env = "RUNTIME_DEV_AGENT_ID", type = "string", default = "macp-control-plane",
+    doc = "The control plane's development identity.",
+  },
+  {
+    key = "plane.runtime_request_timeout_ms", env = "RUNTIME_REQUEST_TIMEOUT_MS", type = "integer", min = 1,
+    default = 30000, doc = "Longest time of one call to the runtime.",
+  },
+  {
+    key = "plane.runtime_circuit_breaker_threshold", env = "RUNTIME_CIRCUIT_BREAKER_THRESHOLD", type = "integer",
+    min = 1, default = 5, doc = "Consecutive failed calls after which the runtime is left alone for a while.",
+  },
+  {
+    key = "plane.runtime_circuit_breaker_reset_ms", env = "RUNTIME_CIRCUIT_BREAKER_RESET_MS", type = "integer",
+    min = 1, default = 30000, doc = "How long the runtime is left alone before one call probes it.",
+  },
+  {
+    key = "plane.runtime_kind", env = "RUNTIME_KIND", type = "string", default = "rust",
+    doc = "Name of the runtime's kind in descriptors and run records; `grpc` is accepted as well.",
+  },
+
+  -- observing sessions
+  {
+    key = "plane.session_poll_base_ms", env = "SESSION_POLL_BASE_MS", type = "integer", min = 1, default = 100,
+    doc = "First pause between two questions for a session that is not open yet; it doubles each time.",
+  },
+  {
+    key = "plane.session_poll_max_ms", env = "SESSION_POLL_MAX_MS", type = "integer", min = 1, default = 1000,
+    doc = "Longest pause between two questions for a session that is not open yet.",
+  },
+  {
+    key = "plane.session_poll_timeout_ms", env = "SESSION_POLL_TIMEOUT_MS", type = "integer", min = 1, default = 60000,
+    doc = "How long a run waits for its session before it fails.",
+  },
+  {
+    key = "plane.session_discovery_enabled", env = "SESSION_DISCOVERY_ENABLED", type = "boolean", default = true,
+    doc = "Make runs of sessions nobody announced, and receive signals.",
+  },
+  {
+    key = "plane.run_recovery_enabled", env = "RUN_RECOVERY_ENABLED", type = "boolean", default = true,
+    doc = "Pick up runs that nobody observes any more: at start and while running.",
+  },
+  {
+    key = "plane.stream_idle_timeout_ms", env = "STREAM_IDLE_TIMEOUT_MS", type = "integer", min = 1, default = 120000,
+    doc = "After how much silence of a session the runtime is asked about it; the stream is kept.",
+  },
+  {
+    key = "plane.stream_backoff_base_ms", env = "STREAM_BACKOFF_BASE_MS", type = "integer", min = 1, default = 250,
+    doc = "First pause before a lost session stream is opened again; it doubles each time.",
+  },
+  {
+    key = "plane.stream_backoff_max_ms", env = "STREAM_BACKOFF_MAX_MS", type = "integer", min = 1, default = 30000,
+    doc = "Longest pause before a lost session stream is opened again.",
+  },
+
+  -- serving
+  {
+    key = "plane.stream_sse_heartbeat_ms", env = "STREAM_SSE_HEARTBEAT_MS", type = "integer", min = 1000,
+    default = 15000, doc = "Pause between heartbeats of event streams.",
+  },
+  {
+    key = "plane.replay_max_delay_ms", env = "REPLAY_MAX_DELAY_MS", type = "integer", min = 0, default = 2000,
+    doc = "Longest pause between two events of a timed replay.",
+  },
+  {
+    key = "plane.cancel_callback_timeout_ms", env = "CANCEL_CALLBACK_TIMEOUT_MS", type = "integer", min = 1,
+    default = 5000, doc = "How long a run's cancel callback may take.",
+  },
+  {
+    key = "plane.outbound_allow_private", env = "OUTBOUND_ALLOW_PRIVATE", type = "boolean", default = is_development,
+    doc = "Allow callbacks to private and loopback addresses; the default allows it in development only.",
+  },
+  {
+    key = "plane.outbound_allow_hosts", env = "OUTBOUND_ALLOW_HOSTS", type = "list", default = {},
+    doc = "Hosts that callbacks may always reach, comma separated.",
+  },
+}

@@ -1,0 +1,115 @@
+-- Settings of the runtime role. Fields of an entry: see config/init.lua.
+
+local MAX_INTEGER = 9007199254740991
+
+local function positive(key, env, default, doc)
+  return { key = key, env = env, type = "integer", min = 1, max = MAX_INTEGER, default = default, doc = doc }
+end
+
+local function count(key, env, default, doc)
+  return { key = key, env = env, type = "integer", min = 0, max = MAX_INTEGER, default = default, doc = doc }
+end
+
+return {
+  {
+    key = "runtime.bind_addr", env = "MACP_BIND_ADDR", type = "address", default = "127.0.0.1:50051",
+    doc = "Address on which the gRPC interface listens; port 0 takes a free one.",
+  },
+  {
+    key = "runtime.allow_insecure", env = "MACP_ALLOW_INSECURE", type = "one", default = false,
+    doc = "1 permits plaintext, and without other credentials every bearer value as an identity. Development only.",
+  },
+  {
+    key = "runtime.dev_observers", env = "MACP_DEV_OBSERVERS", type = "list", default = {},
+    doc = "Development identities that may read every session, e.g. that of a control plane.",
+  },
+  {
+    key = "runtime.tls_cert_path", env = "MACP_TLS_CERT_PATH", type = "string",
+    doc = "PEM certificate chain of the gRPC interface; TLS is on when the key is set as well.",
+  },
+  {
+    key = "runtime.tls_key_path", env = "MACP_TLS_KEY_PATH", type = "string",
+    doc = "PEM private key of the gRPC interface.",
+  },
+  {
+    key = "runtime.tls_client_ca_path", env = "MACP_TLS_CLIENT_CA_PATH", type = "string",
+    doc = "PEM authorities that client certificates are verified against.",
+  },
+  {
+    key = "runtime.tls_client_auth", env = "MACP_TLS_CLIENT_AUTH", type = "enum",
+    choices = { "none", "optional", "require" }, default = "none",
+    doc = "Whether clients present a certificate. It does not replace the bearer identity.",
+  },
+  {
+    key = "runtime.auth_tokens_json", env = "MACP_AUTH_TOKENS_JSON", type = "json", secret = true,
+    doc = "Static tokens with their identities, inline; wins over the file.",
+  },
+  {
+    key = "runtime.auth_tokens_file", env = "MACP_AUTH_TOKENS_FILE", type = "string",
+    doc = "File with static tokens and their identities.",
+  },
+  {
+    key = "runtime.data_dir", env = "MACP_DATA_DIR", type = "string", default = ".macp-data",
+    doc = "Directory of the journal and of the archive of mode revisions; it is created.",
+  },
+  {
+    key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum", choices = { "file" },
+    default = "file", doc = "How the journal is stored.",
+  },
+  {
+    key = "runtime.memory_only", env = "MACP_MEMORY_ONLY", type = "one", default = false,
+    doc = "1 keeps everything in memory: nothing survives the process.",
+  },
+  positive("runtime.max_payload_bytes", "MACP_MAX_PAYLOAD_BYTES", 1048576, "Largest payload of an envelope."),
+  positive("runtime.session_start_limit_per_minute", "MACP_SESSION_START_LIMIT_PER_MINUTE", 60,
+    "Session starts per identity and minute."),
+  positive("runtime.message_limit_per_minute", "MACP_MESSAGE_LIMIT_PER_MINUTE", 600,
+    "Other messages per identity and minute, repeated and refused ones included."),
+  count("runtime.checkpoint_interval", "MACP_CHECKPOINT_INTERVAL", 256,
+    "Accepted messages between two checkpoints of a session's mode state; 0 writes none."),
+  positive("runtime.cleanup_interval_secs", "MACP_CLEANUP_INTERVAL_SECS", 60,
+    "Pause between two clean-ups: stored sessions past their retention, idle rate counters."),
+  count("runtime.session_retention_secs", "MACP_SESSION_RETENTION_SECS", 3600,
+    "How long a finished session stays in memory and in lists; afterwards it is read from the journal on demand."),
+  count("runtime.session_disk_retention_secs", "MACP_SESSION_DISK_RETENTION_SECS", 0,
+    "How long a finished session stays in the journal; 0 keeps it forever."),
+  {
+    key = "runtime.strict_recovery", env = "MACP_STRICT_RECOVERY", type = "one", default = false,
+    doc = "1 refuses to start when a stored session cannot be read or replayed.",
+  },
+  {
+    key = "runtime.policies_dir", env = "MACP_POLICIES_DIR", type = "string",
+    doc = "Directory of policies, one JSON file each, loaded at start.",
+  },
+  {
+    key = "runtime.metrics_addr", env = "MACP_METRICS_ADDR", type = "address",
+    doc = "Address of a plain HTTP listener with the metrics; none by default.",
+  },
+  count("runtime.shutdown_drain_secs", "MACP_SHUTDOWN_DRAIN_SECS", 10,
+    "How long calls in flight may finish after a stop is asked for."),
+  positive("runtime.max_concurrent_streams", "MACP_MAX_CONCURRENT_STREAMS", 128,
+    "HTTP/2 streams per connection."),
+  count("runtime.max_clock_skew_ms", "MACP_MAX_CLOCK_SKEW_MS", 300000,
+    "Distance from our clock up to which a SessionStart's timestamp is the base of its deadline; 0 trusts any."),
+  {
+    key = "runtime.list_sessions_scope", env = "MACP_LIST_SESSIONS_SCOPE", type = "enum",
+    choices = { "all", "visible" }, default = "all",
+    doc = "Whether ListSessions and WatchSessions show every session or only those the caller may read.",
+  },
+  positive("runtime.list_sessions_max_page_size", "MACP_LIST_SESSIONS_MAX_PAGE_SIZE", 1000,
+    "Largest page of ListSessions."),
+  {
+    key = "runtime.list_sessions_default_page_size", env = "MACP_LIST_SESSIONS_DEFAULT_PAGE_SIZE",
+    type = "integer", min = 1, max = MAX_INTEGER,
+    default = function(cfg) return math.min(100, cfg.runtime.list_sessions_max_page_size) end,
+    doc = "Page of ListSessions when the caller names none and more sessions exist than fit the largest one.",
+  },
+  {
+    key = "runtime.strict_supersedes", env = "MACP_STRICT_SUPERSEDES", type = "one", default = false,
+    doc = "1 demands the full form sha256:<64 hex digits> of the hash in a commitment's supersedes.",
+  },
+  {
+    key = "runtime.lenient_outcomes", env = "MACP_LENIENT_OUTCOMES", type = "one", default = false,
+    doc = "1 accepts a commitment of either polarity as soon as any outcome is ready, as older runtimes do.",
+  },
+}

@@ -1,0 +1,44 @@
+-- What commands print. Colour only on terminals and never when NO_COLOR is set.
+
+local sys = require("host.sys")
+
+local cli = require("macp.core.cli")
+
+local STDOUT, STDERR = 1, 2
+
+local M = {}
+
+local function coloured(fd)
+  return sys.is_tty(fd) and (sys.env("NO_COLOR") or "") == "" and sys.env("TERM") ~= "dumb"
+end
+
+---Writes one line to standard output.
+function M.print(text)
+  sys.write(STDOUT, (text or "") .. "\n")
+end
+
+---Writes one line to standard error.
+function M.warn(text)
+  sys.write(STDERR, text .. "\n")
+end
+
+---Styles for standard output (see cli.style).
+function M.style()
+  return cli.style(coloured(STDOUT))
+end
+
+---Styles for standard error.
+function M.error_style()
+  return cli.style(coloured(STDERR))
+end
+
+---true when log lines should be readable rather than JSON.
+function M.logs_to_terminal()
+  return sys.is_tty(STDERR)
+end
+
+function M.logs_coloured()
+  return coloured(STDERR)
+end
+
+return M

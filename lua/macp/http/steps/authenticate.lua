@@ -1,0 +1,23 @@
+-- Who is calling, and may they call this route.
+
+local errors = require("macp.core.errors")
+
+local ANONYMOUS = { id = "anonymous", type = "anonymous", tenant = "default" }
+
+local M = { ANONYMOUS = ANONYMOUS }
+
+---@return fun(ctx: macp.Context)|nil step; nil for public routes
+function M.compile(route, app)
+  if route.public or app.auth == nil then return nil end
+  local auth, scope = app.auth, route.scope
+  return function(ctx)
+    local actor, err = auth:authenticate(ctx.req)
+    if actor == nil then error(err, 0) end
+    if not auth:allows(actor, scope) then
+      error(errors.new("FORBIDDEN", { scope = scope }, "missing scope " .. scope), 0)
+    end
+    ctx.actor, ctx.tenant = actor, actor.tenant
+  end
+end
+
+return M

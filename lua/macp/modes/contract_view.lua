@@ -1,0 +1,198 @@
+-- Contract of the presentation files: normalizer.lua, reducer.lua, webhook.lua, routes.lua.
+
+local checker = require("macp.modes.checker")
+local fields = require("macp.modes.fields")
+
+local join = checker.join
+
+-- Canonical events of the control plane that a mode may produce or fold.
+local EVENTS = { "proposal.created", "proposal.updated", "decision.finalized", "signal.emitted", "signal.acknowledged",
+  "progress.reported", "tool.called", "tool.completed", "llm.call.completed", "policy.resolved",
+  "policy.commitment.evaluated", "policy.denied", "message.received", "message.sent", "message.send_failed",
+  "artifact.created", "participant.seen", "session.bound", "session.stream.opened", "session.state.changed",
+  "run.created", "run.started", "run.completed", "run.failed", "run.cancelled", "run.suspended", "run.resumed" }
+local ENTRY_KEYS = { 1, "kind", "id", "label", "vote", "confidence", "data" }
+local SCOPES = { "run", "mode" }
+local MAX_EVENTS_PER_MESSAGE = 8
+
+local M = {}
+
+local function check_event_name(c, path, name)
+  for _, known in ipairs(EVENTS) do
+    if known == name then return end
+  end
+  if name:find("^ext%.[%w_%.%-]+$") or name:find("^[%w_%-]+%.[%w_%-]+%.[%w_%.%-]+$") then return end
+  c:problem(path, "unknown event '" .. name .. "'" .. checker.hint(name, EVENTS)
+    .. "; names of your own begin with 'ext.' or a reverse domain", "view.event")
+end
+
+local function find_message(model, name)
+  for _, message in ipairs(model.messages) do
+    if message.type == name then return message end
+  end
+  return nil
+end
+
+local function check_type_name(c, path, name, model)
+  if find_message(model, name) or name == "Commitment" then return true end
+  local names = { "Commitment" }
+  for _, message in ipairs(model.messages) do names[#names + 1] = message.type end
+  c:problem(path, "there is no message '" .. tostring(name) .. "'" .. checker.hint(name, names), "view.message")
+  return false
+end
+
+-- A subject or vote: a payload field's name, a literal, or a function.
+local function check_value(c, entry, path, key, kinds)
+  local value = entry[key]
+  if value == nil then return nil end
+  for _, kind in ipairs(kinds) do
+    if checker.is_kind(value, kind) then return value end
+  end
+  c:problem(join(path, key), "must be a " .. table.concat(kinds, " or a ") .. ", not " .. checker.describe(value),
+    "type")
+  return nil
+end
+
+local function check_entry(c, entry, path)
+  if not checker.is_kind(entry, "table") then
+    c:problem(path, "must be { event, kind =, id =, label =, vote =, confidence =, data = }", "view.event")
+    return nil
+  end
+  c:keys(entry, path, ENTRY_KEYS)
+  if not checker.is_kind(entry[1], "string") then
+    c:problem(path, "the first element is the event's name", "view.event")
+    return nil
+  end
+  check_event_name(c, path, entry[1])
+  local out = { event = entry[1], kind = check_value(c, entry, path, "kind", { "string", "function" }),
+    id = check_value(c, entry, path, "id", { "string", "function" }),
+    label = check_value(c, entry, path, "label", { "string", "function" }),
+    vote = check_value(c, entry, path, "vote", { "string", "function" }),
+    confidence = check_value(c, entry, path, "confidence", { "number", "function" }),
+    data = check_value(c, entry, path, "data", { "function" }) }
+  if type(out.vote) == "string" and out.vote ~= checker.FUNCTION and out.vote ~= "allow" and out.vote ~= "deny" then
+    c:problem(join(path, "vote"), "must be 'allow', 'deny' or a function", "view.vote")
+  end
+  return out
+end
+
+local function check_normalizer(c, tbl, model)
+  c:keys(tbl, "", { "events", "hide" })
+  local out = { events = {}, hide = {} }
+  for name, entry in pairs(c:get(tbl, "", "events", "table") or {}) do
+    local path = join("events", name)
+    if check_type_name(c, path, name, model) then
+      if checker.is_kind(entry, "table") and checker.is_kind(entry[1], "table") then
+        out.events[name] = { many = true }
+        for index, one in ipairs(entry) do out.events[name][index] = check_entry(c, one, join(path, index)) end
+        if #entry > MAX_EVENTS_PER_MESSAGE then c:problem(path, "more than 8 events for one message", "view.event") end
+      else
+        out.events[name] = { check_entry(c, entry, path) }
+      end
+    end
+  end
+  for name, list in pairs(c:get(tbl, "", "hide", "table") or {}) do
+    local path = join("hide", name)
+    if check_type_name(c, path, name, model) then
+      out.hide[name] = {}
+      local message = find_message(model, name)
+      for index, field in ipairs(checker.is_kind(list, "table") and list or {}) do
+        local known, names = false, {}
+        for _, candidate in ipairs(message and message.fields or {}) do
+          names[#names + 1] = candidate.name
+          known = known or candidate.name == field
+        end
+        if not known then
+          c:problem(join(path, index), "there is no field '" .. tostring(field) .. "'" .. checker.hint(field, names),
+            "view.hide")
+        end
+        out.hide[name][index] = field
+      end
+    end
+  end
+  return out
+end
+
+local function check_reducer(c, tbl)
+  c:keys(tbl, "", { "render", "reduce", "summary", "graph" })
+  local out = { reduce = {} }
+  for _, key in ipairs({ "render", "summary", "graph" }) do out[key] = c:get(tbl, "", key, "function") and true
+    or false end
+  for name, fn in pairs(c:get(tbl, "", "reduce", "table") or {}) do
+    local path = join("reduce", name)
+    if type(name) == "string" then check_event_name(c, path, name) end
+    if fn ~= checker.FUNCTION then c:problem(path, "must be a function(extra, event, s, c)", "type") end
+    out.reduce[name] = true
+  end
+  return out
+end
+
+local function check_webhook(c, tbl)
+  c:keys(tbl, "", { "filter", "shape" })
+  return { filter = c:get(tbl, "", "filter", "function") and true or false,
+    shape = c:get(tbl, "", "shape", "function") and true or false }
+end
+
+local function check_route(c, index, route, seen)
+  local path = join("", index)
+  if not checker.is_kind(route, "table") then
+    c:problem(path, "must be { \"GET /path\", handler = function(req) }", "routes.form")
+    return nil
+  end
+  c:keys(route, path, { 1, "handler", "summary", "scope", "query" })
+  c:get(route, path, "handler", "function", true)
+  local pattern = checker.is_kind(route[1], "string") and route[1]:match("^GET (/[%w_%-/:%.]*)$")
+  if not pattern or pattern:find("//", 1, true) then
+    c:problem(path, "the first element is \"GET /path/:param\"", "routes.form")
+    return nil
+  end
+  local scope = c:choice(route, path, "scope", SCOPES) or "run"
+  local key = scope .. " " .. pattern:gsub(":[%w_]+", ":")
+  if seen[key] then c:problem(path, "the same route stands above", "routes.duplicate") end
+  seen[key] = true
+  local query = c:get(route, path, "query", "string")
+  local list
+  if query then
+    local problems
+    list, problems = fields.parse(query)
+    for _, problem in ipairs(problems) do
+      c:problem(join(path, "query"), problem.text:gsub("payload field", "query field"), "routes.query")
+    end
+  end
+  return { method = "GET", path = pattern, scope = scope, summary = c:get(route, path, "summary", "string"),
+    query = list,
+    index = index }
+end
+
+local function check_routes(c, tbl)
+  local out, seen = {}, {}
+  for key in pairs(tbl) do
+    if type(key) ~= "number" then c:problem(join("", key), "routes.lua returns an array", "routes.form") end
+  end
+  for index, route in ipairs(tbl) do out[#out + 1] = check_route(c, index, route, seen) end
+  return out
+end
+
+local CHECKS = { ["normalizer.lua"] = check_normalizer, ["reducer.lua"] = check_reducer,
+  ["webhook.lua"] = check_webhook,
+  ["routes.lua"] = check_routes }
+M.FILES = { "normalizer.lua", "reducer.lua", "webhook.lua", "routes.lua" }
+
+---Validates one presentation file.
+---@param name string "normalizer.lua" ...
+---@param value any the returned value as plain data
+---@param map table scanner map of the file
+---@param file string path shown in problems
+---@param model table the model of mode.lua
+---@return table[] problems, table|nil view
+function M.check(name, value, map, file, model)
+  local problems = {}
+  local c = checker.new(file, map, problems)
+  if not checker.is_kind(value, "table") then
+    c:problem("", name .. " must return a table, not " .. checker.describe(value), "syntax.return", map.return_line)
+    return problems, nil
+  end
+  return problems, CHECKS[name](c, value, model)
+end
+
+return M

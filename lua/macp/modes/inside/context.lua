@@ -1,0 +1,103 @@
+-- Context: the read-only `c` of a session. Scalars live in a table that is updated per message; participants and
+-- rules are real tables (so `#` works) that are compared with a copy whenever a script has looked at them.
+
+local sandbox = require("macp.modes.inside.sandbox")
+
+local AUTHORITIES = { initiator_only = true, any_participant = true, designated_role = true }
+
+local M = {}
+
+local Session = {}
+Session.__index = Session
+
+local function members(list)
+  local set = {}
+  for _, name in ipairs(list) do set[name] = true end
+  return set
+end
+
+local function refuse_assignment(_, key)
+  error("c is read-only (assignment to 'c." .. tostring(key) .. "')", 2)
+end
+
+local function readonly_proxy(fields)
+  return setmetatable({}, { __index = fields, __newindex = refuse_assignment, __metatable = false })
+end
+
+-- Fields that only presentation sees: they may not influence acceptance.
+local function view_fields(fields, payload)
+  local seen = { context_id = payload.context_id or "", extensions = payload.extensions or {} }
+  return setmetatable(seen, { __index = fields })
+end
+
+---A resolved rule tree as sessions use it: { frozen, copy, designated, authority }.
+function M.rules(tree)
+  local group = tree.commitment or {}
+  return { frozen = sandbox.freeze(sandbox.copy(tree)), copy = tree, designated = members(group.designated_roles or {}),
+    authority = AUTHORITIES[group.authority] and group.authority or "initiator_only" }
+end
+
+-- What c.participants and c.rules lead to; remembers that a script has looked.
+local function touch(session)
+  return function(_, name)
+    if name == "participants" then
+      session.touched = true
+      return session.participants
+    elseif name == "rules" then
+      session.touched = true
+      return session.rules.frozen
+    end
+    return nil
+  end
+end
+
+---Builds a session from its start record.
+---@param key string
+---@param start table initiator, participants, payload, policy, mode_version, configuration_version, policy_version,
+--- ttl_ms, t
+---@param rules table of M.rules
+function M.new(key, start, rules)
+  local payload = start.payload or {}
+  local session = setmetatable({
+    key = key, initiator = start.initiator, seq = 1, bytes = 0, messages = 0,
+    mode_version = start.mode_version or payload.mode_version or "",
+    configuration_version = start.configuration_version or payload.configuration_version or "",
+    policy_id = start.policy_version or (start.policy and start.policy.policy_id) or "policy.default",
+    is_member = members(start.participants), touched = false,
+  }, Session)
+  local participants = {}
+  for i, name in ipairs(start.participants) do participants[i] = name end
+  session.participants = sandbox.freeze(participants)
+  session.participants_copy = sandbox.copy(participants)
+  session.rules, session.designated, session.authority = rules, rules.designated, rules.authority
+  local is_member = session.is_member
+  session.fields = setmetatable({
+    initiator = start.initiator, n = #participants, is_participant = function(name) return is_member[name] == true end,
+    schema_version = start.policy and start.policy.schema_version or 1, policy_id = session.policy_id,
+    mode_version = session.mode_version, configuration_version = session.configuration_version,
+    intent = payload.intent or "", roots = sandbox.freeze(sandbox.copy(payload.roots or {})),
+    ttl_ms = start.ttl_ms or payload.ttl_ms or 0, t = start.t or 0, seq = 1, synthetic = false,
+  }, { __index = touch(session) })
+  session.c = readonly_proxy(session.fields)
+  session.view_fields = view_fields(session.fields, payload)
+  session.view_c = readonly_proxy(session.view_fields)
+  return session
+end
+
+---Whether a sender may commit.
+function Session:may_commit(sender)
+  if self.authority == "any_participant" then return sender == self.initiator or self.is_member[sender] == true end
+  if self.authority == "designated_role" then return self.designated[sender] == true end
+  return sender == self.initiator
+end
+
+---Raises when a script wrote into c.participants or c.rules; both are restored first.
+function Session:verify()
+  self.touched = false
+  local changed = sandbox.restore(self.participants, self.participants_copy)
+  if sandbox.restore(self.rules.frozen, self.rules.copy) or changed then
+    error("c.participants and c.rules are read-only; a script changed them", 0)
+  end
+end
+
+return M

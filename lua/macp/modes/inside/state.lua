@@ -1,0 +1,60 @@
+-- State: deterministic bytes, hash, and the two disturbances that `modes check` applies to find hidden dependencies.
+
+local native = native
+
+local M = {}
+
+---Deterministic CBOR of a state; raises with the state path when it is not plain data.
+function M.encode(state)
+  local bytes, problem = native.cbor_encode(state, "state")
+  if bytes == nil then error(problem, 0) end
+  return bytes
+end
+
+---SHA-256 of the encoding, hexadecimal.
+function M.hash(state)
+  return native.sha256_hex(M.encode(state))
+end
+
+function M.decode(bytes)
+  local value, problem = native.cbor_decode(bytes)
+  if value == nil then error("stored state: " .. tostring(problem), 0) end
+  return value
+end
+
+---The number of values in a state; the budget of a Commitment grows with it.
+function M.count(value)
+  if type(value) ~= "table" then return 1 end
+  local n = 1
+  for _, item in next, value do n = n + M.count(item) end
+  return n
+end
+
+-- A small generator of its own: the same seed gives the same order everywhere.
+local function generator(seed)
+  local value = seed % 2147483647
+  if value <= 0 then value = 1 end
+  return function(limit)
+    value = (value * 16807) % 2147483647
+    return value % limit + 1
+  end
+end
+
+local function rebuild(value, random)
+  if type(value) ~= "table" then return value end
+  local keys = native.sorted_keys(value)
+  for i = #keys, 2, -1 do
+    local k = random(i)
+    keys[i], keys[k] = keys[k], keys[i]
+  end
+  local out = {}
+  for _, key in ipairs(keys) do out[key] = rebuild(value[key], random) end
+  return native.is_array(value) and native.array(out) or out
+end
+
+---The same data in tables that were filled in another order.
+function M.shuffle(state, seed)
+  return rebuild(state, generator(seed))
+end
+
+return M

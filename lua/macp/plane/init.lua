@@ -1,0 +1,284 @@
+-- The plane role: the control plane. Opens the database, starts observers and writers, mounts the routes, and ends all
+-- of it in order. Everything it needs from outside comes in as configuration and services.
+
+local crypto = require("host.crypto")
+local http = require("host.http")
+local log = require("host.log")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local api_key = require("macp.auth.api_key")
+local chain = require("macp.auth.chain")
+local app_module = require("macp.http.app")
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+local supervisor = require("macp.core.supervisor")
+local credentials = require("macp.plane.credentials")
+local discovery = require("macp.plane.discovery")
+local ending = require("macp.plane.ending")
+local health = require("macp.plane.health")
+local hub = require("macp.plane.hub")
+local launch = require("macp.plane.launch")
+local lease = require("macp.plane.lease")
+local metrics = require("macp.plane.metrics")
+local observer = require("macp.plane.observer")
+local owner = require("macp.plane.owner")
+local reader = require("macp.plane.reader")
+local recovery = require("macp.plane.recovery")
+local replay = require("macp.plane.replay")
+local runs = require("macp.plane.runs")
+local runtime_client = require("macp.plane.runtime_client")
+local signals = require("macp.plane.signals")
+local snapshot = require("macp.plane.snapshot")
+local upkeep = require("macp.plane.upkeep")
+local writer = require("macp.plane.writer")
+
+local audit_store = require("macp.store.audit")
+local db_door = require("macp.store.db")
+local migrate = require("macp.store.migrate")
+local revisions_store = require("macp.store.revisions")
+
+local TENANT = "default"
+local ROUTES = { "runs", "events", "replay", "runtime", "health", "admin" }
+local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
+local RELEASE_MS = 1000
+
+---@class macp.plane.Role
+local Role = {}
+Role.__index = Role
+
+local M = {}
+
+-- Connections and schema. (yields)
+local function open_database(role, cfg)
+  local db, err = db_door.open({
+    url = cfg.database_url, max = cfg.db_pool_max, idle_ms = cfg.db_pool_idle_timeout,
+    acquire_ms = cfg.db_pool_connection_timeout, name = role.name,
+  })
+  if db == nil then return nil, err end
+  role.db = db
+  local applied
+  applied, err = migrate.run(db)
+  if applied == nil then return nil, errors.wrap(err, "migrations") end
+  role.lease = lease.new({ db = db, tenant = TENANT, name = role.name })
+  return role.lease:renew()
+end
+
+-- The modes that read sessions; their sources are archived in the database. (yields)
+local function open_modes(role, services)
+  role.registry = services.modes({ archive = revisions_store.archive(role.db, TENANT) })
+  local ok, err = role.registry:load_all()
+  if not ok then return nil, errors.wrap(err, "modes") end
+  role.registry:watch()
+  return true
+end
+
+local function open_client(role, cfg, services)
+  local client, err = runtime_client.new({
+    address = cfg.runtime_address, tls = cfg.runtime_tls, kind = cfg.runtime_kind,
+    timeout_ms = cfg.runtime_request_timeout_ms, version = services.version, metrics = role.metrics,
+    breaker_threshold = cfg.runtime_circuit_breaker_threshold, breaker_reset_ms = cfg.runtime_circuit_breaker_reset_ms,
+    credentials = credentials.new({ bearer_token = cfg.runtime_bearer_token,
+      use_dev_header = cfg.runtime_use_dev_header, dev_agent_id = cfg.runtime_dev_agent_id }),
+  })
+  role.client = client
+  return client ~= nil or nil, err
+end
+
+-- Hub, owner and writers: the way of an event.
+local function build_pipeline(role)
+  role.hub = hub.new({ slow = role.metrics.slow, snapshot = function(run)
+    if run.committed_seq == run.seq then
+      role.hub:snapshot(run.id, snapshot.text(run), run.seq)
+    else
+      run.wants_render = true
+      run.writer:include(run)
+    end
+  end })
+  role.owner = owner.new({ db = role.db, tenant = TENANT, name = role.name, registry = role.registry, hub = role.hub,
+    supervisor = role.supervisor })
+  role.writers = writer.new({
+    pool = role.db, metrics = role.metrics,
+    on_commit = function(entry) role.owner:on_commit(entry) end,
+    on_lost = function(run, why) role.owner:on_lost(run, why) end,
+  })
+  role.owner.writers = role.writers
+end
+
+-- What turns sessions into runs and keeps observing them.
+local function build_observation(role, cfg)
+  role.ending = ending.new(role.client)
+  local observed = { client = role.client, metrics = role.metrics, ending = role.ending,
+    is_stopping = function() return role.supervisor.draining end,
+    backoff_base_ms = cfg.stream_backoff_base_ms, backoff_max_ms = cfg.stream_backoff_max_ms }
+  local function observe(run)
+    role.supervisor:start("observe." .. run.id, function() return observer.observe(observed, run) end,
+      { restart = "on_error" })
+  end
+  role.launcher = launch.new({ client = role.client, registry = role.registry, owner = role.owner, observe = observe,
+    poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
+    poll_timeout_ms = cfg.session_poll_timeout_ms })
+  role.recovery = recovery.new({ db = role.db, tenant = TENANT, owner = role.owner, launcher = role.launcher,
+    supervisor = role.supervisor, metrics = role.metrics, observe = observe })
+  role.owner.resume = function(run) role.recovery:resume(run) end
+  if cfg.session_discovery_enabled then
+    role.discovery = discovery.new({ client = role.client, owner = role.owner, launcher = role.launcher,
+      writers = role.writers, db = role.db, tenant = TENANT, kind = cfg.runtime_kind, supervisor = role.supervisor })
+    role.owner.on_ended = function(run) role.discovery:forget(run.session_id) end
+    role.signals = signals.new({ client = role.client, owner = role.owner, metrics = role.metrics })
+  end
+end
+
+-- What requests are answered from.
+local function build_services(role, cfg)
+  role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry })
+  role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
+  role.runs = runs.new({
+    db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
+    supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
+    callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
+    allow_hosts = cfg.outbound_allow_hosts,
+  })
+  role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
+  role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
+end
+
+-- Who changed what.
+local function audit(role)
+  return function(ctx, action)
+    return audit_store.insert(role.db, ctx.tenant, {
+      actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
+      resource_id = ctx.resource_id or ctx.params.id, request_id = ctx.request_id,
+      details = json.encode({ method = ctx.req.method, path = ctx.req.path }),
+    })
+  end
+end
+
+-- (yields)
+local function listen(role, cfg, services)
+  local keys = api_key.new(cfg.api_keys, { is_open_on_purpose = rawget(cfg, "is_open_on_purpose") })
+  local app = app_module.new({
+    title = "MACP control plane", version = services.version, config = cfg, metrics = services.metrics,
+    auth = chain.new({ keys }), audit = audit(role),
+  })
+  for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
+  app:mount_docs()
+  local server, err = http.listen({ host = cfg.host, port = cfg.port })
+  if server == nil then
+    return nil, errors.wrap(err, string.format("listen on %s:%d", cfg.host, cfg.port))
+  end
+  role.app, role.server = app, server
+  server:serve(app:handler(), app.on_error())
+  role.port = server:port()
+  role.url = "http://" .. (cfg.host == "0.0.0.0" and "127.0.0.1" or cfg.host) .. ":" .. role.port
+  return true
+end
+
+-- Background tasks; the order matters for the end: the last started stops first.
+local function start_tasks(role, cfg)
+  local tasks = role.supervisor
+  role.writers:start(tasks)
+  tasks:start("lease", function(child)
+    return role.lease:work(child, function()
+      if cfg.run_recovery_enabled then role.recovery:run() end
+    end)
+  end)
+  tasks:start("health", function(child) return role.health:work(child) end)
+  tasks:start("snapshots", function() return role.hub:work() end)
+  tasks:start("endings", function() return role.ending:work() end)
+  tasks:start("upkeep", function(child) return upkeep.work(role, child, cfg.stream_idle_timeout_ms) end)
+  if cfg.run_recovery_enabled then
+    tasks:start("recovery", function() return role.recovery:run() end, { max_backoff_ms = 5000 })
+  end
+  if role.discovery then
+    tasks:start("discovery", function(child) return role.discovery:work(child) end, { restart = "always" })
+    tasks:start("signals", function(child) return role.signals:work(child) end, { restart = "always" })
+  end
+end
+
+---Starts the role. (yields)
+---@param config table cfg of all roles
+---@param services { metrics: macp.Metrics, modes: function, version: string }
+---@return macp.plane.Role|nil
+---@return table|nil err
+function M.start(config, services)
+  local cfg = config.plane
+  local role = setmetatable({
+    name = "macp-" .. crypto.uuid4(), tenant = TENANT, supervisor = supervisor.new("plane"),
+    metrics = metrics.new(services.metrics), registry_metrics = services.metrics,
+  }, Role)
+  local function start()
+    local ok, err = open_database(role, cfg)
+    if not ok then return nil, err end
+    ok, err = open_modes(role, services)
+    if not ok then return nil, err end
+    ok, err = open_client(role, cfg, services)
+    if not ok then return nil, err end
+    build_pipeline(role)
+    build_observation(role, cfg)
+    build_services(role, cfg)
+    role.health:seed()
+    services.metrics:on_render(function() role.metrics.depth:set(role.writers:depth()) end)
+    ok, err = listen(role, cfg, services)
+    if not ok then return nil, err end
+    start_tasks(role, cfg)
+    return true
+  end
+  local ok, err = start()
+  if not ok then
+    role:close()
+    return nil, err
+  end
+  log.info("plane.started", { url = role.url, runtime = cfg.runtime_address, owner = role.name })
+  return role
+end
+
+---What the role does: { runs, sse, queue, tasks }.
+function Role:status()
+  return {
+    runs = self.owner.count, sse = self.hub.count, queue = self.writers:depth(), tasks = self.supervisor:status(),
+  }
+end
+
+---Reads mode folders again; with bad ones the old stay. (yields)
+function Role:reload()
+  self.registry:rescan()
+end
+
+---Stops taking work, tells the streams, and stores what is in flight. (yields)
+---@param ms number
+function Role:drain(ms)
+  if self.drained then return true end
+  self.drained = true
+  local deadline = sys.mono_ms() + ms
+  self.health.draining = true
+  self.server:stop_listening()
+  self.hub:close()
+  self.app:shutdown_streams()
+  self.server:drain(math.max(100, math.floor((deadline - sys.mono_ms()) / 2)))
+  if self.discovery then
+    self.discovery:stop()
+    self.signals:stop()
+  end
+  local ok, err = self.supervisor:drain(math.max(RELEASE_MS, math.min(FLUSH_MS, deadline - sys.mono_ms())))
+  if not ok then log.warn("plane.drain_incomplete", { error = err.message }) end
+  return ok, err
+end
+
+---Ends everything. (yields)
+function Role:close()
+  if self.closed then return end
+  self.closed = true
+  if self.server then
+    self:drain(FLUSH_MS)
+    self.server:close()
+  else
+    self.supervisor:drain(FLUSH_MS)
+  end
+  if self.client then self.client:close() end
+  if self.registry then self.registry:close() end
+  if self.lease then task.with_deadline(RELEASE_MS, self.lease.release, self.lease) end
+  if self.db then self.db:close() end
+end
+
+return M

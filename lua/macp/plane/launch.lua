@@ -1,0 +1,137 @@
+-- Launch: a run that was announced (POST /runs) waits for its session to open, is bound to it, and is observed.
+
+local log = require("host.log")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local errors = require("macp.core.errors")
+local protocol = require("macp.protocol.lifecycle")
+local binding = require("macp.plane.binding")
+local ending = require("macp.plane.ending")
+local lifecycle = require("macp.plane.lifecycle")
+
+-- Answers after which the session may still come.
+local RETRY = {
+  NOT_FOUND = true, RUNTIME_UNAVAILABLE = true, RUNTIME_TIMEOUT = true, RATE_LIMITED = true,
+  CIRCUIT_BREAKER_OPEN = true,
+}
+local MAX_DENIALS = 3
+
+---@class macp.plane.Launcher
+local Launcher = {}
+Launcher.__index = Launcher
+
+local M = {}
+
+---@param opts { client: table, registry: table|nil, owner: table, poll_base_ms: integer, poll_max_ms: integer,
+---  poll_timeout_ms: integer, observe: fun(run: macp.plane.Run) }
+function M.new(opts)
+  return setmetatable({
+    client = opts.client, registry = opts.registry, owner = opts.owner, base_ms = opts.poll_base_ms,
+    max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms, observe = opts.observe, waiting = {},
+  }, Launcher)
+end
+
+---The runtime announced the session: whoever waits for it looks at once.
+function Launcher:session_created(session_id)
+  local cond = self.waiting[session_id]
+  if cond then cond:signal() end
+end
+
+-- What an answer of GetSession means: "open" and friends, "wait", or nil and why the run fails.
+local function judge(metadata, err, denials)
+  if metadata then
+    local state = type(metadata.state) == "number" and protocol.NAMES[metadata.state] or metadata.state
+    if state == "SESSION_STATE_EXPIRED" then
+      return nil, { code = "SESSION_EXPIRED", message = "the session expired before it was observed" }
+    end
+    if state == "SESSION_STATE_UNSPECIFIED" then return "wait" end
+    return "found"
+  end
+  if RETRY[err.code] then return "wait" end
+  if errors.is(err, "FORBIDDEN") and denials < MAX_DENIALS then return "wait" end
+  return nil, { code = err.code, message = tostring(err.message) }
+end
+
+-- Asks until the session is there. (yields)
+local function await_session(self, run, cond)
+  local deadline = sys.now_ms() + self.timeout_ms
+  if run.created_ms then deadline = math.min(deadline, run.created_ms + self.timeout_ms + self.max_ms) end
+  local delay, denials = self.base_ms, 0
+  while true do
+    local metadata, err = self.client:get_session(run.session_id)
+    if run.gone or run:has_ended() then return nil end
+    denials = errors.is(err, "FORBIDDEN") and denials + 1 or 0
+    local verdict, reason = judge(metadata, err, denials)
+    if verdict == "found" then return metadata end
+    if verdict == nil then return nil, reason end
+    if sys.now_ms() + delay > deadline then
+      return nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time" }
+    end
+    local _, wait_err = cond:wait(delay)
+    if wait_err and wait_err.code == "CANCELLED" then return nil, wait_err end
+    if run.gone or run:has_ended() then return nil end
+    delay = math.min(delay * 2, self.max_ms)
+  end
+end
+
+-- The runtime must know the mode before it is worth waiting. (yields)
+local function check_mode(self, mode_name)
+  local hello, err = self.client:initialize()
+  if hello == nil then
+    if RETRY[err.code] then return true end
+    return nil, { code = err.code, message = tostring(err.message) }
+  end
+  local modes = hello.supported_modes or {}
+  if #modes == 0 then return true, hello.capabilities end
+  for _, name in ipairs(modes) do
+    if name == mode_name then return true, hello.capabilities end
+  end
+  return nil, { code = "MODE_NOT_SUPPORTED", message = "the runtime does not support " .. mode_name }
+end
+
+local STATE_STATUS = { SESSION_STATE_SUSPENDED = "suspended" }
+
+---Binds a run to a session that exists and starts to observe it. (yields)
+---@param metadata table SessionMetadata
+function Launcher:attach(run, metadata)
+  local session, rev = binding.prepare(self.client, self.registry, metadata)
+  if run.gone or run:has_ended() or run.session then return false end
+  self.owner:bind(run, session, rev)
+  local bound, err = lifecycle.bound(run)
+  if not bound then
+    log.info("run.bind_skipped", { run_id = run.id, reason = err and err.message })
+    return false
+  end
+  lifecycle.running(run)
+  if STATE_STATUS[session.state] == "suspended" then lifecycle.suspended(run) end
+  lifecycle.register_trace(run)
+  if protocol.is_terminal(session.state) then
+    ending.announce(run, session.state, binding.accepted_count(metadata))
+  end
+  self.observe(run)
+  return true
+end
+
+---From queued (or starting, after a restart) to observed, or to failed. (yields)
+---@param run macp.plane.Run
+---@param mode_name string
+function Launcher:launch(run, mode_name)
+  if run.status == "queued" then lifecycle.starting(run, mode_name) end
+  local cond = task.cond()
+  self.waiting[run.session_id] = cond
+  local ok, reason = check_mode(self, mode_name)
+  local metadata
+  if ok and not run.gone then metadata, reason = await_session(self, run, cond) end
+  if self.waiting[run.session_id] == cond then self.waiting[run.session_id] = nil end
+  if reason and reason.code == "CANCELLED" then return nil, reason end
+  if run.gone or run:has_ended() or run.session then return true end
+  if metadata == nil then
+    ending.fail(run, reason.code, reason.message)
+    return true
+  end
+  self:attach(run, metadata)
+  return true
+end
+
+return M

@@ -1,0 +1,72 @@
+-- Metrics of the plane, declared once.
+
+local breaker = require("macp.core.breaker")
+
+local BREAKER_VALUES = { [breaker.CLOSED] = 0, [breaker.HALF_OPEN] = 1, [breaker.OPEN] = 2 }
+local TYPES_MAX = 200
+
+local M = {}
+
+-- Labels that come from outside: at most 200 different ones, then `other`.
+local function bounded()
+  local known, count = {}, 0
+  return function(value)
+    if known[value] then return value end
+    if count >= TYPES_MAX then return "other" end
+    known[value], count = true, count + 1
+    return value
+  end
+end
+
+---@param registry macp.Metrics
+function M.new(registry)
+  local inbound = registry:counter("macp_inbound_messages_total", "Envelopes received from the runtime.",
+    { "mode", "message_type" })
+  local signals = registry:counter("macp_signals_total", "Signals received from the runtime.", { "signal_type" })
+  local persisted = registry:counter("macp_events_persisted_total", "Events stored.", { "kind" })
+  local raw, canonical = persisted:labels("raw"), persisted:labels("canonical")
+  local batch_size = registry:histogram("macp_pipeline_batch_size", "Events per commit.", {},
+    { 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000 }):labels()
+  local commit = registry:histogram("macp_db_query_seconds", "Time of database work.", { "op" },
+    { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1 }):labels("commit")
+  local state = registry:gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", {}):labels()
+  state:set(0)
+  local mode_label, type_label, signal_label = bounded(), bounded(), bounded()
+  local inbound_series = {}
+  return {
+    inbound = function(mode, message_type)
+      mode, message_type = mode_label(mode and mode ~= "" and mode or "unknown"), type_label(message_type)
+      local by_type = inbound_series[mode]
+      if by_type == nil then
+        by_type = {}
+        inbound_series[mode] = by_type
+      end
+      local series = by_type[message_type]
+      if series == nil then
+        series = inbound:labels(mode, message_type)
+        by_type[message_type] = series
+      end
+      series:inc()
+    end,
+    signal = function(signal_type) signals:labels(signal_label(signal_type)):inc() end,
+    on_batch = function(batch, ms)
+      raw:inc(batch.raw_count)
+      canonical:inc(batch.count - batch.raw_count)
+      batch_size:observe(batch.count)
+      commit:observe(ms / 1000)
+    end,
+    breaker_state = function(name) state:set(BREAKER_VALUES[name]) end,
+    transitions = registry:counter("run_state_transitions_total", "Changes of run status.", { "status" }),
+    run_duration = registry:histogram("macp_run_duration_seconds", "Duration of runs.",
+      { "terminal_status", "mode_name" }, { .1, .5, 1, 2, 5, 10, 30, 60, 120, 300, 600 }),
+    grpc_duration = registry:histogram("grpc_call_duration_seconds", "Calls to the runtime.", { "method", "status" },
+      { .01, .05, .1, .5, 1, 5, 10, 30 }),
+    streams = registry:gauge("active_runtime_streams", "Open session streams.", {}):labels(),
+    reconnects = registry:counter("macp_stream_reconnects_total", "Session streams lost.", {}):labels(),
+    recovery = registry:counter("macp_recovery_total", "Runs picked up again.", { "status" }),
+    slow = registry:counter("macp_sse_dropped_total", "Subscribers that fell back to reading rows.", {}):labels(),
+    depth = registry:gauge("macp_pipeline_queue_depth", "Events that wait to be stored.", {}):labels(),
+  }
+end
+
+return M

@@ -1,0 +1,299 @@
+-- Normalization: what the runtime sent becomes canonical events of a run. The mode's revision reads its own messages;
+-- core messages, signals, progress, tools, policies and language model calls are read here. Nothing yields.
+
+local log = require("host.log")
+
+local json = require("macp.core.json")
+local payloads = require("macp.plane.payloads")
+local run_module = require("macp.plane.run")
+local session_start = require("macp.plane.session_start")
+local text = require("macp.plane.text")
+local usage = require("macp.plane.usage")
+
+local quote, quote_name, clean = text.quote, text.quote_name, text.clean
+local source_of = run_module.source
+
+local RUNTIME = "runtime"
+local RUNTIME_NAME = "rust-runtime"
+
+-- message type -> event type, subject kind, payload fields that hold the subject's id
+local DERIVED = {
+  Commitment = { "decision.finalized", "decision", { "commitmentId", "commitment_id", "decisionId", "decision_id" } },
+  Signal = { "signal.emitted", "signal", {} },
+  SignalAck = { "signal.acknowledged", "signal", { "signalId", "signal_id" } },
+  SignalAcknowledged = { "signal.acknowledged", "signal", { "signalId", "signal_id" } },
+  PolicyResolved = { "policy.resolved", "policy", { "policyId", "policyVersion" } },
+  PolicyCommitmentEvaluated = { "policy.commitment.evaluated", "policy", { "commitmentId" } },
+  PolicyDenied = { "policy.denied", "policy", { "commitmentId", "policyId" } },
+}
+local TOOL_FIELDS = { "toolCallId", "tool_call_id", "requestId", "request_id" }
+local TOOLS = {
+  toolcall = { "tool.called", "tool", TOOL_FIELDS }, toolrequest = { "tool.called", "tool", TOOL_FIELDS },
+  toolresult = { "tool.completed", "tool", TOOL_FIELDS }, toolcompleted = { "tool.completed", "tool", TOOL_FIELDS },
+  tooloutput = { "tool.completed", "tool", TOOL_FIELDS },
+}
+
+-- message type of the runtime's own records -> session state, field that names who did it
+local RECORDS = {
+  SessionCancel = { "SESSION_STATE_CANCELLED", "cancelledBy" },
+  SessionSuspend = { "SESSION_STATE_SUSPENDED", "suspendedBy" },
+  SessionResume = { "SESSION_STATE_OPEN", "resumedBy" },
+}
+
+local M = { RUNTIME_NAME = RUNTIME_NAME }
+
+local function derived_of(message_type)
+  local known = DERIVED[message_type]
+  if known then return known end
+  if message_type:sub(1, 4):lower() == "tool" then return TOOLS[message_type:lower()] end
+  return nil
+end
+
+-- The payload as fields live: inside `json` when it was read generically.
+local function fields_of(payload)
+  if payload.encoding == "json" and type(payload.json) == "table" then return payload.json end
+  return payload
+end
+
+-- Readings of one envelope; reused, read during the call only.
+local received_data = { messageType = nil, messageId = nil, sender = nil, payload = nil }
+
+local function encode(value)
+  return value == nil and nil or clean(json.encode(value))
+end
+
+-- Starts the mode's state machine with the first envelope of a session.
+local function start_mode(run, env, t)
+  local ok, err = run.rev:start(run.rev_key, session_start.of(run.session, env, t))
+  if ok == nil then
+    log.warn("mode.start_failed", { run_id = run.id, mode = run.mode_name, error = err and err.message })
+    run.rev = nil
+  else
+    run.rev_started = true
+  end
+end
+
+-- The mode's reading of an envelope: payload text, derived events. nil: nobody read it.
+local function observe(run, env, t)
+  local rev, message_id = run.rev, env.message_id
+  local payload_json, events, why_not = rev:observe(run.rev_key, env.message_type, env.sender, env.payload, t,
+    message_id, text.iso(t), rev:is_reserved_id(message_id) and 1 or 0)
+  if why_not and not run.degraded then
+    run.degraded = true
+    log.warn("mode.degraded", { run_id = run.id, mode = run.mode_name, error = why_not })
+  end
+  if payload_json == nil then return nil end
+  return clean(payload_json), events
+end
+
+local function number(value)
+  if type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge then return value end
+  return nil
+end
+
+local function clamp(value) return math.max(0, math.min(100, value)) end
+
+local derived_data = {}
+
+-- Emits one derived event. `extras` is JSON text of further members (each followed by a comma), `facts` the same as
+-- fields.
+local function emit_derived(run, ms, env, base, event_type, kind, id, payload_json, payload, extras, facts)
+  local data = derived_data
+  for key in pairs(data) do data[key] = nil end
+  if facts then
+    for key, value in pairs(facts) do data[key] = value end
+  end
+  data.messageType, data.messageId, data.sender = env.message_type, env.message_id, env.sender
+  data.decodedPayload = payload
+  run:emit(ms, event_type, kind, id, source_of(RUNTIME, RUNTIME_NAME, env.message_type),
+    base .. "," .. (extras or "") .. '"decodedPayload":' .. payload_json .. "}", data)
+end
+
+local function emit_usage(run, ms, env, base, found)
+  local payload_json = encode(found)
+  emit_derived(run, ms, env, base, "llm.call.completed", "message", env.message_id, payload_json, found,
+    '"participantId":' .. quote_name(env.sender) .. ",")
+end
+
+-- The events that the mode's normalizer made of an envelope.
+local function emit_mode_events(run, ms, env, base, events, payload_json)
+  local payload
+  for i = 1, #events do
+    local made = events[i]
+    local shown_json, shown = payload_json
+    if made.data then
+      shown_json = clean(made.data)
+      shown = json.decode(shown_json)
+    else
+      payload = payload or json.decode(payload_json)
+      shown = payload
+    end
+    local extras, facts = "", { action = made.label, vote = made.vote, confidence = number(made.confidence) }
+    if made.label then extras = '"action":' .. quote(made.label) .. "," end
+    if made.vote then extras = extras .. '"vote":' .. quote(made.vote) .. "," end
+    if facts.confidence then extras = extras .. '"confidence":' .. json.encode(facts.confidence) .. "," end
+    if made.kind == "proposal" and made.id then extras = extras .. '"proposalId":' .. quote(made.id) .. "," end
+    emit_derived(run, ms, env, base, made.type, made.kind, made.id or env.message_id, shown_json, shown, extras, facts)
+  end
+end
+
+local function subject_id(fields, payload, fallback)
+  for _, field in ipairs(fields) do
+    local value = payload[field]
+    if type(value) == "string" and value ~= "" then return value end
+  end
+  return fallback
+end
+
+local function emit_signal(run, ms, env, base, payload, data)
+  if data then payload.dataJson = data end
+  local name = type(payload.signalType) == "string" and payload.signalType or "Signal"
+  emit_derived(run, ms, env, base, "signal.emitted", "signal", env.message_id, encode(payload), payload,
+    '"name":' .. quote(name) .. ",")
+end
+
+-- Percentages are told as 0..100 whatever the sender counts in.
+local function progress_of(env, payload)
+  local progress, total = number(payload.progress), number(payload.total)
+  local percentage
+  if progress and total and total > 0 then percentage = clamp(progress / total * 100)
+  elseif progress then percentage = clamp(progress <= 1 and progress * 100 or progress) end
+  if env.message_type == "TaskComplete" then return { percentage = 100, message = "completed" } end
+  if env.message_type == "TaskFail" then return { message = payload.reason or "failed" } end
+  if env.message_type == "TaskUpdate" then
+    if not progress then return nil end
+    return { percentage = percentage, message = payload.message ~= "" and payload.message or payload.status or "" }
+  end
+  return { percentage = percentage, message = payload.message, progressToken = payload.progressToken,
+    total = payload.total }
+end
+
+local TASK_PROGRESS = { TaskUpdate = true, TaskComplete = true, TaskFail = true }
+
+local function emit_progress(run, ms, env, base, payload, kind, id)
+  local told = progress_of(env, payload)
+  if told then
+    emit_derived(run, ms, env, base, "progress.reported", kind, id, encode(told), told,
+      '"participantId":' .. quote_name(env.sender) .. ",")
+  end
+end
+
+local function emit_record(run, ms, env, payload)
+  local record = RECORDS[env.message_type]
+  local data = { sessionId = run.session_id, state = record[1], reason = payload.reason, by = payload[record[2]] }
+  run:emit(ms, "session.state.changed", "session", run.session_id,
+    source_of(RUNTIME, RUNTIME_NAME, env.message_type), encode(data), data)
+end
+
+-- Events of a type that is read here, not by the mode.
+local function emit_host_events(run, ms, env, base, payload, payload_json)
+  local message_type = env.message_type
+  local fields = payload and fields_of(payload) or {}
+  if message_type == "Signal" then
+    local data = usage.signal_data(fields)
+    local found = usage.find(fields, data)
+    if found then emit_usage(run, ms, env, base, found) end
+    emit_signal(run, ms, env, base, fields, data)
+    return
+  end
+  if payload_json and usage.is_likely(payload_json) then
+    local found = usage.find(fields)
+    if found then emit_usage(run, ms, env, base, found) end
+  end
+  if message_type == "Progress" then
+    emit_progress(run, ms, env, base, fields, "participant", env.sender)
+  elseif RECORDS[message_type] then
+    emit_record(run, ms, env, fields)
+  else
+    local derived = derived_of(message_type)
+    if derived then
+      local fallback = derived[2] == "policy" and "" or env.message_id
+      emit_derived(run, ms, env, base, derived[1], derived[2], subject_id(derived[3], fields, fallback),
+        payload_json or "{}", payload)
+    elseif fields.policyDenied == true then
+      local id = subject_id({ "commitmentId", "policyId" }, fields, "")
+      emit_derived(run, ms, env, base, "policy.denied", "policy", id, payload_json, payload)
+    end
+  end
+end
+
+local function emit_seen(run, ms, sender)
+  local data = { participantId = sender }
+  run:emit(ms, "participant.seen", "participant", sender, source_of(RUNTIME, RUNTIME_NAME),
+    '{"participantId":' .. quote_name(sender) .. "}", data)
+end
+
+-- message.received: every envelope has one.
+local function emit_received(run, ms, env, base, payload_json, start_payload)
+  local data = received_data
+  data.messageType, data.messageId, data.sender = env.message_type, env.message_id, env.sender
+  data.payload = start_payload
+  run:emit(ms, "message.received", "message", env.message_id,
+    source_of(RUNTIME, RUNTIME_NAME, env.message_type), base .. ',"payload":' .. payload_json .. "}", data)
+end
+
+local function is_for_mode(run, message_type)
+  if run.rev == nil or not run.rev_started then return false end
+  return message_type == "Commitment" or session_start.message_types(run.rev)[message_type] == true
+end
+
+---Turns one envelope into the events of a run; its raw row is already numbered.
+---@param run macp.plane.Run
+---@param env table decoded envelope (snake_case, payload as bytes)
+---@param ms integer when it was received
+---@param t integer|nil session time; nil for ambient messages
+function M.envelope(run, env, ms, t)
+  local message_type, sender = env.message_type, env.sender
+  local is_start = message_type == "SessionStart"
+  if is_start and t and run.rev and not run.rev_started then start_mode(run, env, t) end
+  if sender ~= "" and run.state.people[sender] == nil then emit_seen(run, ms, sender) end
+  local base = '{"modeName":' .. run.mode_json .. ',"messageType":' .. quote_name(message_type) .. ',"messageId":'
+    .. quote(env.message_id) .. ',"sessionId":' .. run.session_json .. ',"sender":' .. quote_name(sender)
+  if t and is_for_mode(run, message_type) then
+    local payload_json, events = observe(run, env, t)
+    if payload_json then
+      emit_received(run, ms, env, base, payload_json)
+      if usage.is_likely(payload_json) then
+        local found = usage.find(json.decode(payload_json))
+        if found then emit_usage(run, ms, env, base, found) end
+      end
+      emit_mode_events(run, ms, env, base, events, payload_json)
+      if TASK_PROGRESS[message_type] then
+        emit_progress(run, ms, env, base, json.decode(payload_json), "message", env.message_id)
+      end
+      return
+    end
+  end
+  local payload = payloads.decode(message_type, env.payload)
+  local payload_json = encode(payload)
+  emit_received(run, ms, env, base, payload_json or '{"payloadBase64":""}', is_start and payload or nil)
+  emit_host_events(run, ms, env, base, payload, payload_json)
+end
+
+---An error frame of the stream.
+---@param failure table decoded MACPError
+function M.inline_error(run, failure, ms)
+  local data = { errorCode = failure.code, errorMessage = failure.message, sessionId = failure.session_id,
+    messageId = failure.message_id }
+  local source = source_of(RUNTIME, RUNTIME_NAME, "stream-inline-error")
+  run:emit(ms, "message.send_failed", "message", failure.message_id, source, encode(data), data)
+  if failure.code == "POLICY_DENIED" then
+    data = { errorCode = failure.code, errorMessage = failure.message,
+      decodedPayload = { decision = "deny", reasons = { failure.message } } }
+    run:emit(ms, "policy.denied", "policy", failure.message_id, source, encode(data), data)
+  end
+end
+
+---The stream of the session opened, was lost, or came back.
+---@param status "opened"|"reconnecting"|"gap"
+---@param detail string|nil
+function M.stream_status(run, status, detail, ms)
+  local data = { status = status, detail = detail }
+  local data_json = encode(data)
+  run:receive_document(ms, "stream-status", '{"kind":"stream-status","receivedAt":"' .. text.iso(ms)
+    .. '","streamStatus":' .. data_json .. "}")
+  run:emit(ms, "session.stream.opened", "session", run.session_id,
+    source_of(RUNTIME, RUNTIME_NAME, "stream-status"), data_json, data)
+end
+
+return M

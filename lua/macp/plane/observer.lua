@@ -1,0 +1,180 @@
+-- The observer of one session: subscribes after the last stored envelope, hands every envelope on, comes back after a
+-- lost stream, and notices the end. One task per run; it reads only as fast as the writers store.
+
+local log = require("host.log")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local backoff = require("macp.core.backoff")
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
+local protocol = require("macp.protocol.lifecycle")
+local binding = require("macp.plane.binding")
+local ending = require("macp.plane.ending")
+local normalize = require("macp.plane.normalize")
+
+local GRPC = errors.grpc
+local CHUNK = 64
+
+local M = {}
+
+local codec
+
+local CLOSING = { Commitment = true, SessionCancel = true }
+
+-- One envelope of the session's history.
+local function take(deps, run, env, bytes, ms)
+  if env.session_id ~= "" and env.session_id ~= run.session_id then return end
+  local ordinal = run.cursor + 1
+  if run:is_duplicate(env.message_id) then return end
+  if run.skip and run.skip[ordinal] then
+    run:receive_frame(ms, "undecodable", ordinal, bytes)
+    return
+  end
+  local t = run:session_time(tonumber(env.timestamp_unix_ms) or 0, ms)
+  run:receive_frame(ms, "stream-envelope", ordinal, bytes)
+  normalize.envelope(run, env, ms, t)
+  if deps.metrics then deps.metrics.inbound(run.mode_name, env.message_type) end
+  if CLOSING[env.message_type] then deps.ending:expect(run) end
+end
+
+-- The ordinal from which a runtime that dropped old history can still tell it.
+local function first_available(message)
+  local number = tostring(message):match("(%d+)")
+  return number and tonumber(number)
+end
+
+local function take_error(run, failure, ms)
+  if failure.code == "FAILED_PRECONDITION" then
+    local first = first_available(failure.message)
+    normalize.stream_status(run, "gap", failure.message, ms)
+    if first and first > run.cursor then run.cursor = first - 1 end
+    return "resubscribe"
+  end
+  run:receive_document(ms, "stream-inline-error", json.encode({
+    kind = "stream-inline-error", inlineError = { code = failure.code, message = failure.message,
+      sessionId = failure.session_id, messageId = failure.message_id } }))
+  normalize.inline_error(run, failure, ms)
+  if failure.code == "FORBIDDEN" then return "refused" end
+  return nil
+end
+
+-- Handles what one read brought; a verdict ends the stream.
+local function take_all(deps, run, chunk)
+  codec = codec or messages.codec("macp.v1.StreamSessionResponse", { enums = "number" })
+  local ms = sys.now_ms()
+  for i = 1, #chunk do
+    local decoded, err = codec:decode(chunk[i])
+    if decoded == nil then
+      run:receive_frame(ms, "undecodable", run.cursor + 1, chunk[i])
+      log.warn("observer.undecodable", { run_id = run.id, error = err.message or tostring(err) })
+    elseif decoded.envelope then
+      take(deps, run, decoded.envelope, chunk[i], ms)
+    elseif decoded.error then
+      local verdict = take_error(run, decoded.error, ms)
+      if verdict then return verdict end
+    end
+  end
+  return nil
+end
+
+-- Reads until the stream ends: nil verdict and the reason, or a verdict. (yields)
+local function follow(deps, run, stream, delays)
+  while not run.gone do
+    local chunk, err = stream:read_many(CHUNK)
+    if chunk == nil and not run.gone then
+      return nil, err or { code = "RPC", status = GRPC.OK, message = "the stream ended" }
+    end
+    -- Asked right before the chunk goes in: many observers wait for the same room.
+    local room, cancelled = run.writer:wait_room()
+    if not room then return nil, cancelled end
+    if run.gone then return "gone" end
+    delays:reset()
+    run.stream_lost_ms = nil
+    local verdict = take_all(deps, run, chunk)
+    ending.check(run)
+    if verdict then return verdict end
+  end
+  return "gone"
+end
+
+-- Subscribes and follows once. (yields)
+local function observe_once(deps, run, delays)
+  local stream, err = deps.client:subscribe(run.session_id, run.cursor)
+  if stream == nil then return nil, err end
+  run.stream = stream
+  local opened, headers_err = stream:headers()
+  if opened == nil and headers_err then
+    stream:cancel()
+    run.stream = nil
+    return nil, headers_err
+  end
+  if not run.gone then
+    if not run.stream_opened or run.stream_reported then
+      run.stream_opened, run.stream_reported = true, nil
+      normalize.stream_status(run, "opened", nil, sys.now_ms())
+    end
+    run.connected = true
+    if deps.metrics then deps.metrics.streams:inc() end
+  end
+  local verdict, why = follow(deps, run, stream, delays)
+  if run.connected and deps.metrics then deps.metrics.streams:dec() end
+  run.connected, run.stream = false, nil
+  stream:cancel()
+  return verdict, why
+end
+
+-- Asks the runtime what became of the session; true when observing has an end. (yields)
+local function has_ended(deps, run)
+  local metadata, err = deps.client:get_session(run.session_id)
+  if run.gone then return true end
+  if metadata then
+    if protocol.is_terminal(metadata.state) then
+      ending.announce(run, metadata.state, binding.accepted_count(metadata))
+    end
+    return run:has_ended()
+  end
+  if errors.is(err, "NOT_FOUND") then
+    ending.fail(run, "STREAM_EXHAUSTED", "the runtime no longer knows the session")
+    return true
+  end
+  local expires = run.session and run.session.expires_ms
+  if expires and sys.now_ms() > expires + 60000 and err.status == GRPC.UNAVAILABLE then
+    ending.fail(run, "RUNTIME_UNAVAILABLE", "the session's time is over and the runtime is not reachable")
+    return true
+  end
+  return false
+end
+
+local function note_outage(deps, run, why)
+  if run.stream_reported then return end
+  run.stream_reported, run.stream_lost_ms = true, sys.mono_ms()
+  normalize.stream_status(run, "reconnecting", why and why.message, sys.now_ms())
+  if deps.metrics then deps.metrics.reconnects:inc() end
+end
+
+---Observes a bound run until it has ended or is no longer ours. (yields)
+---@param deps { client: table, metrics: table|nil, ending: table, backoff_base_ms: integer, backoff_max_ms: integer }
+---@param run macp.plane.Run
+function M.observe(deps, run)
+  local delays = backoff.new({ base_ms = deps.backoff_base_ms, max_ms = deps.backoff_max_ms })
+  while not run.gone and not run:has_ended() do
+    local verdict, why = observe_once(deps, run, delays)
+    if run.gone or run:has_ended() then break end
+    if why and why.code == "CANCELLED" and deps.is_stopping() then return nil, why end
+    if verdict == "refused" then
+      ending.fail(run, "FORBIDDEN", "the runtime does not let the control plane observe the session")
+      break
+    end
+    if verdict ~= "resubscribe" then
+      note_outage(deps, run, why)
+      if has_ended(deps, run) then break end
+      local slept, err = task.sleep(delays:next())
+      if not slept then return nil, err end
+    end
+  end
+  return true
+end
+
+return M

@@ -1,0 +1,125 @@
+-- The owner: which runs this process holds in memory. Runs enter when they are created, discovered, recovered or taken
+-- over, and leave when they have ended or were lost. What was stored is handed on to the hub from here.
+
+local log = require("host.log")
+
+local loader = require("macp.plane.loader")
+local snapshot = require("macp.plane.snapshot")
+
+local runs_store = require("macp.store.runs")
+
+---@class macp.plane.Owner
+local Owner = {}
+Owner.__index = Owner
+
+local M = {}
+
+---@param opts { db: table, tenant: string, name: string, registry: table|nil, hub: table, supervisor: table }
+--- name: the owner's name in runs.lease_owner
+function M.new(opts)
+  return setmetatable({
+    db = opts.db, tenant = opts.tenant, name = opts.name, registry = opts.registry, hub = opts.hub,
+    supervisor = opts.supervisor, runs = {}, sessions = {}, count = 0, loading = {},
+    writers = nil, resume = nil, on_ended = nil, -- set once those parts exist
+  }, Owner)
+end
+
+---The run with this id, if it is held here.
+function Owner:get(run_id) return self.runs[run_id] end
+
+---The run of this session, if it is held here.
+function Owner:of_session(session_id) return self.sessions[session_id] end
+
+-- Keeps the revision that reads a run in memory as long as the run is.
+local function pin(self, run)
+  if run.rev and run.pinned == nil then
+    self.registry:pin(run.rev)
+    run.pinned = run.rev
+  end
+end
+
+---Takes a run into memory.
+function Owner:add(run)
+  if self.runs[run.id] == nil then self.count = self.count + 1 end
+  self.runs[run.id] = run
+  if run.session_id then self.sessions[run.session_id] = run end
+  pin(self, run)
+  self.hub:attach(run)
+end
+
+-- Takes a run out of memory.
+local function remove(self, run)
+  if self.runs[run.id] ~= run then return end
+  self.runs[run.id] = nil
+  self.count = self.count - 1
+  if self.sessions[run.session_id] == run then self.sessions[run.session_id] = nil end
+  if run.stream then run.stream:cancel() end
+  run:release()
+  if run.pinned then self.registry:unpin(run.pinned) end
+  run.pinned = nil
+end
+
+---Binds a run to its session and pins the revision that reads it.
+function Owner:bind(run, session, rev)
+  run:bind(session, rev)
+  pin(self, run)
+end
+
+-- The projection that was asked for is stored now.
+local function keep_text(entry)
+  local run = entry.run
+  if entry.text then run.stored_text, run.stored_text_seq = entry.text, entry.text_seq end
+end
+
+---After a commit, for each run in it, in order.
+function Owner:on_commit(entry)
+  local run = entry.run
+  keep_text(entry)
+  if entry.n > 0 then run.event_seq = entry.seqs[entry.n] end
+  self.hub:publish(entry)
+  if run:has_ended() and run.committed_seq == run.seq and not run.gone then
+    if self.hub:has_listeners(run.id) then self.hub:finish(run.id, snapshot.text(run), run.seq) end
+    run.gone = "ended"
+    remove(self, run)
+    if self.on_ended then self.on_ended(run) end
+  end
+end
+
+---A run whose events could not be stored: it leaves memory and, unless somebody else has it, is loaded again.
+function Owner:on_lost(run, why)
+  log.warn("run.given_up", { run_id = run.id, why = why })
+  self.hub:detach(run.id)
+  remove(self, run)
+  local skip = run.skip
+  self.supervisor:start("reload." .. run.id, function() return self:adopt(run.id, skip) end,
+    { restart = "on_error", backoff_ms = 200, max_backoff_ms = 5000 })
+end
+
+---Claims a run, loads it and goes on observing it. (yields)
+---@param skip table|nil ordinals that cannot be stored in full
+---@return macp.plane.Run|false|nil false: another process owns it, or it has ended
+---@return table|nil err
+function Owner:adopt(run_id, skip)
+  if self.runs[run_id] then return self.runs[run_id] end
+  local row, err = runs_store.claim(self.db, self.tenant, self.name, run_id)
+  if not row then return row, err end
+  return self:restore(row, skip)
+end
+
+---Loads a claimed run and goes on with it: `resume`, set by whoever starts the parts, knows how. (yields)
+function Owner:restore(row, skip)
+  if self.loading[row.id] or self.runs[row.id] then return self.runs[row.id] or false end
+  self.loading[row.id] = true
+  local run, err = loader.load(self, row)
+  self.loading[row.id] = nil
+  if run == nil then
+    runs_store.release(self.db, self.tenant, self.name, row.id) -- the next look for runs without an owner tries again
+    return nil, err
+  end
+  run.skip = skip
+  self:add(run)
+  self.resume(run)
+  return run
+end
+
+return M

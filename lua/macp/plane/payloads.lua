@@ -1,0 +1,55 @@
+-- Payload bytes of an envelope as JSON: by the core message types, or generically when nobody knows the type. (What a
+-- mode knows about its own messages, its revision decodes.)
+
+local crypto = require("host.crypto")
+
+local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
+local text = require("macp.plane.text")
+
+local M = {}
+
+local codecs = {}
+
+-- Only fields present on the wire, lowerCamelCase, enums as names, bytes as base64.
+local function codec_of(message_type)
+  local codec = codecs[message_type]
+  if codec == nil then
+    local name = messages.core_payload(message_type)
+    codec = name and messages.codec(name, { names = "json", bytes = "base64", defaults = false }) or false
+    codecs[message_type] = codec
+  end
+  return codec
+end
+
+local function json_object(bytes)
+  if bytes:byte(1) ~= 123 then return nil end
+  local value = json.decode(bytes)
+  return type(value) == "table" and not json.is_array(value) and value or nil
+end
+
+---A payload of a core type: its fields as a table, nil when the type is not a core one or the bytes do not fit it.
+---A JSON object is taken as it is: no encoder of these messages starts with its first byte.
+---@return table|nil
+function M.core(message_type, bytes)
+  local codec = codec_of(message_type)
+  if not codec then return nil end
+  return json_object(bytes) or (codec:decode(bytes))
+end
+
+---A payload of a type nobody knows, nil when it is empty.
+---@return table|nil
+function M.generic(bytes)
+  if #bytes == 0 then return nil end
+  local value = json.decode(bytes)
+  if value ~= nil then return { json = value, encoding = "json" } end
+  return { text = (text.utf8(bytes):gsub("%z", "\239\191\189")), encoding = "text",
+    payloadBase64 = crypto.base64_encode(bytes) }
+end
+
+---The payload as a table by the best reading there is.
+function M.decode(message_type, bytes)
+  return M.core(message_type, bytes) or M.generic(bytes)
+end
+
+return M

@@ -1,0 +1,170 @@
+-- Reading the projection of any run: from memory when it is held here, else from what is stored. Nobody ever sees a
+-- state that is not stored: while events are being written a reader waits for their commit.
+
+local crypto = require("host.crypto")
+local sys = require("host.sys")
+local log = require("host.log")
+
+local errors = require("macp.core.errors")
+local binding = require("macp.plane.binding")
+local history = require("macp.plane.history")
+local projection = require("macp.plane.projection.state")
+local snapshot = require("macp.plane.snapshot")
+
+local events_store = require("macp.store.events")
+local projections_store = require("macp.store.projections")
+local runs_store = require("macp.store.runs")
+local sessions_store = require("macp.store.sessions")
+
+local COMMIT_MS = 5000 -- how long a reader waits for a commit
+
+---@class macp.plane.Reader
+local Reader = {}
+Reader.__index = Reader
+
+local M = {}
+
+---@param deps { db: table, owner: table, registry: table|nil }
+function M.new(deps)
+  return setmetatable(deps, Reader)
+end
+
+-- The projection of a run in memory; nil when it left memory meanwhile. (yields)
+local function live_text(run)
+  local wanted = run.seq
+  while not run.gone do
+    if run.committed_seq == run.seq then return snapshot.text(run), run.seq end
+    if run.stored_text and run.stored_text_seq >= wanted then return run.stored_text, run.stored_text_seq end
+    run.wants_render = true
+    run.writer:include(run)
+    local ok, err = run.writer.committed:wait(COMMIT_MS)
+    if not ok and err.code == "TIMEOUT" then
+      err = errors.new("SERVICE_UNAVAILABLE", nil, "the database does not store events at the moment")
+    end
+    if not ok then return nil, nil, err end
+  end
+  return nil
+end
+
+-- Session and revision of a stored run; false when it was never bound. (yields)
+local function mode_of(self, tenant, run_id)
+  local row, err = sessions_store.find(self.db, tenant, run_id)
+  if not row then return row, err end
+  local session = binding.from_row(row)
+  return session, binding.revision(self.registry, session)
+end
+
+-- The mode's view of the history up to seq, computed aside. (yields)
+local function view_at(self, tenant, run_id, base, seq)
+  local session, rev = mode_of(self, tenant, run_id)
+  if session == nil then return nil, rev end
+  if not session or rev == nil then return false end
+  local key = run_id .. "@" .. crypto.hex(crypto.random(6))
+  self.registry:pin(rev)
+  local replica = { rev = rev, key = key, session = session, db = self.db, tenant = tenant, run_id = run_id }
+  local result, err = history.rebuild_mode(replica, base, seq)
+  local view, mode_state
+  if result and result.started then
+    view, mode_state = rev:render(key, nil, 0), rev:encode(key)
+    rev:drop(key)
+  end
+  self.registry:unpin(rev)
+  if result == nil then
+    log.warn("mode.replay_failed", { run_id = run_id, error = err.message or tostring(err) })
+    return false
+  end
+  return { view = view, mode_state = mode_state, presentation = rev.presentation }
+end
+
+-- The nearest stored state at or before seq (nil: the latest), else an empty one. (yields)
+local function base_at(self, tenant, run_id, seq)
+  local row, err
+  if seq == nil then
+    row, err = projections_store.find(self.db, tenant, run_id)
+  else
+    row, err = projections_store.nearest(self.db, tenant, run_id, seq, projection.SCHEMA_VERSION)
+  end
+  if row == nil then return nil, err end
+  if not row or row.schema_version ~= projection.SCHEMA_VERSION then
+    return { seq = 0, state = projection.new(run_id) }
+  end
+  local state = projection.load(run_id, row.document, row.internal)
+  if state == nil then return { seq = 0, state = projection.new(run_id) } end
+  row.state, row.last_t = state, state.last_t
+  return row
+end
+
+---The projection folded up to seq. (yields)
+---@param seq integer|nil nil: everything stored
+---@return string|nil json
+---@return integer|table|nil seq of the last event in it, or the error
+function Reader:state_at(tenant, run_id, seq)
+  local base, err = base_at(self, tenant, run_id, seq)
+  if base == nil then return nil, err end
+  local done, fold_err = history.fold(self.db, tenant, run_id, base.seq, seq or history.END, base.state)
+  if done == nil then return nil, fold_err end
+  local mode, mode_err = view_at(self, tenant, run_id, base, seq or history.END)
+  if mode == nil then return nil, mode_err end
+  return snapshot.join(projection.render(base.state), mode and mode.view or nil), base.state.latest_seq
+end
+
+-- The presentation with which a mode's view would be rendered today, nil when no mode reads the run. (yields)
+local function current_presentation(self, tenant, run_id)
+  local session, rev = mode_of(self, tenant, run_id)
+  if session == nil then return nil, rev end
+  return session and rev and rev.presentation or false
+end
+
+-- A stored projection that is out of date is rebuilt and stored before it is shown. (yields)
+local function refresh(self, tenant, run_id, tail_seq)
+  local base, err = base_at(self, tenant, run_id, nil)
+  if base == nil then return nil, err end
+  local done, fold_err = history.fold(self.db, tenant, run_id, base.seq, tail_seq, base.state)
+  if done == nil then return nil, fold_err end
+  local mode, mode_err = view_at(self, tenant, run_id, base, tail_seq)
+  if mode == nil then return nil, mode_err end
+  local stored = {
+    seq = tail_seq, schema_version = projection.SCHEMA_VERSION, document = projection.render(base.state),
+    internal = projection.internal(base.state), mode_state = mode and mode.mode_state or nil,
+    mode_view = mode and mode.view or nil, presentation = mode and mode.presentation or nil, at_ms = sys.now_ms(),
+  }
+  return stored
+end
+
+-- The projection of a run that is not in memory. (yields)
+local function stored_text(self, tenant, run_id)
+  local row, err = projections_store.find(self.db, tenant, run_id)
+  if row == nil then return nil, err end
+  local tail, tail_err = events_store.tail(self.db, tenant, run_id)
+  if tail == nil then return nil, tail_err end
+  local exists, exists_err = runs_store.find(self.db, tenant, run_id)
+  if exists == nil then return nil, exists_err end
+  if not exists then return nil, errors.new("RUN_NOT_FOUND", nil, "run " .. run_id .. " not found") end
+  local presentation, presentation_err = current_presentation(self, tenant, run_id)
+  if presentation == nil then return nil, presentation_err end
+  local fresh = row and row.schema_version == projection.SCHEMA_VERSION and row.seq >= tail.seq
+    and (not presentation or row.presentation == presentation)
+  if fresh then return snapshot.join(row.document, row.mode_view), row.seq end
+  local stored, refresh_err = refresh(self, tenant, run_id, tail.seq)
+  if stored == nil then return nil, refresh_err end
+  if exists.ended_at then
+    local saved, save_err = projections_store.save(self.db, tenant, run_id, stored)
+    if saved == nil then return nil, save_err end
+  end
+  return snapshot.join(stored.document, stored.mode_view), stored.seq
+end
+
+---The projection of a run as JSON text. (yields)
+---@return string|nil json
+---@return integer|table|nil seq, or the error
+function Reader:state(tenant, run_id)
+  local run = self.owner:get(run_id)
+  if run then
+    local text, seq, err = live_text(run)
+    if text then return text, seq end
+    if err then return nil, err end
+  end
+  return stored_text(self, tenant, run_id)
+end
+
+return M

@@ -1,0 +1,82 @@
+-- Recovery: runs that nobody alive owns are claimed, loaded and observed on from where their stored history ends. Done
+-- at start, and again after every renewal of the lease, so that the runs of a process that died are taken over.
+
+local log = require("host.log")
+local task = require("host.task")
+
+local lifecycle = require("macp.plane.lifecycle")
+
+local runs_store = require("macp.store.runs")
+
+local PARALLEL = 16
+
+---@class macp.plane.Recovery
+local Recovery = {}
+Recovery.__index = Recovery
+
+local M = {}
+
+---@param opts { db: table, tenant: string, owner: table, launcher: table, supervisor: table, metrics: table|nil,
+---  observe: fun(run: macp.plane.Run) }
+function M.new(opts)
+  return setmetatable({
+    db = opts.db, tenant = opts.tenant, owner = opts.owner, launcher = opts.launcher, supervisor = opts.supervisor,
+    metrics = opts.metrics, observe = opts.observe,
+  }, Recovery)
+end
+
+local function mode_name_of(run)
+  local request = run.metadata and run.metadata.executionRequest
+  return request and request.session and request.session.modeName or ""
+end
+
+---Goes on with a loaded run: observing it, or waiting for its session.
+function Recovery:resume(run)
+  if run.session == nil then
+    if run.seq == 0 then lifecycle.created(run, { mode_name = mode_name_of(run) }) end
+    self.supervisor:start("launch." .. run.id, function() return self.launcher:launch(run, mode_name_of(run)) end,
+      { restart = "never" })
+    return
+  end
+  if run.status == "binding_session" then lifecycle.running(run) end
+  lifecycle.recovered(run)
+  self.observe(run)
+end
+
+-- Loads claimed rows, sixteen at a time. (yields)
+local function restore_all(self, rows)
+  local at, failed = 0, 0
+  local function worker()
+    while at < #rows do
+      at = at + 1
+      local row = rows[at]
+      local run, err = self.owner:restore(row)
+      if run == nil then
+        failed = failed + 1
+        log.error("recovery.failed", { run_id = row.id, error = err and err.message or tostring(err) })
+      end
+      if self.metrics then self.metrics.recovery:inc(run == nil and "failed" or "success") end
+    end
+    return true
+  end
+  local done, err = task.group(function(group)
+    for _ = 1, math.min(PARALLEL, #rows) do group:spawn(worker) end
+  end)
+  if not done then return nil, err end
+  return #rows - failed
+end
+
+---Claims and resumes everything that nobody owns. (yields)
+---@return integer|nil resumed
+---@return table|nil err
+function Recovery:run()
+  local rows, err = runs_store.claim_all(self.db, self.tenant, self.owner.name)
+  if rows == nil then return nil, err end
+  if #rows == 0 then return 0 end
+  local count, restore_err = restore_all(self, rows)
+  if count == nil then return nil, restore_err end
+  log.info("recovery.done", { claimed = #rows, resumed = count })
+  return count
+end
+
+return M

@@ -1,0 +1,107 @@
+-- Routes of a run's events: pages of the past, and the stream of what comes.
+
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+local time = require("macp.core.time")
+local sse = require("macp.http.sse")
+local schemas = require("macp.plane.routes.schemas")
+local subscriber = require("macp.plane.subscriber")
+
+local events_store = require("macp.store.events")
+
+local check = errors.check
+
+local EVENTS_QUERY = {
+  type = "object",
+  properties = {
+    afterSeq = { type = "integer", minimum = 0, default = 0 },
+    limit = { type = "integer", minimum = 1, maximum = 5000, default = 200 },
+    afterTs = { type = "string", format = "date-time" }, beforeTs = { type = "string", format = "date-time" },
+    type = { type = "string" },
+  },
+}
+
+local STREAM_QUERY = {
+  type = "object",
+  properties = {
+    afterSeq = schemas.SEQ, includeSnapshot = { type = "boolean", default = true },
+    heartbeatMs = { type = "integer", minimum = 1000 }, follow = { type = "boolean", default = false },
+  },
+}
+
+local M = {}
+
+local function documents(rows)
+  local out = {}
+  for i, row in ipairs(rows) do out[i] = row.document end
+  return "[" .. table.concat(out, ",") .. "]"
+end
+
+local function types_of(text)
+  local types = {}
+  for name in (text or ""):gmatch("[^,]+") do
+    name = name:match("^%s*(.-)%s*$")
+    if name ~= "" then types[#types + 1] = name end
+  end
+  return #types > 0 and types or nil
+end
+
+-- Where a reconnecting client left off. What is no number counts as 0.
+local function last_event_id(headers)
+  local text = headers["last-event-id"]
+  if text == nil or text == "" then return nil end
+  return text:find("^%d+$") and #text < 16 and tonumber(text) or 0
+end
+
+---@param plane { runs: table, db: table, hub: table, reader: table, owner: table, heartbeat_ms: integer }
+function M.routes(plane)
+  local runs, db = plane.runs, plane.db
+
+  local function list(ctx)
+    local query, run_id = ctx.query, ctx.params.id
+    check(runs:require(ctx.tenant, run_id))
+    local types = types_of(query.type)
+    if not (query.afterTs or query.beforeTs or types) then
+      return 200, documents(check(events_store.after(db, ctx.tenant, run_id, query.afterSeq, query.limit)))
+    end
+    local page = check(events_store.page(db, ctx.tenant, run_id, {
+      after_seq = query.afterSeq, limit = query.limit, types = types,
+      after_ms = query.afterTs and time.parse_iso(query.afterTs),
+      before_ms = query.beforeTs and time.parse_iso(query.beforeTs),
+    }))
+    local rows = page.rows
+    return 200, {
+      data = json.raw(documents(rows)), total = page.total, limit = query.limit,
+      nextCursor = #rows > 0 and rows[#rows].seq or nil,
+    }
+  end
+
+  local function stream(ctx)
+    local query, run_id = ctx.query, ctx.params.id
+    check(runs:require(ctx.tenant, run_id))
+    local events = sse.open(ctx, { heartbeat_ms = query.heartbeatMs or plane.heartbeat_ms })
+    if events == nil then return 200 end
+    local ok, err = subscriber.serve(plane, events, ctx.tenant, run_id, {
+      afterSeq = query.afterSeq or last_event_id(ctx.headers), includeSnapshot = query.includeSnapshot,
+      follow = query.follow,
+    })
+    if not ok and errors.is_typed(err) then
+      events:send(sse.frame("error", nil, tostring(err.message)))
+    end
+    events:close()
+    return 200
+  end
+
+  return {
+    { method = "GET", path = "/runs/:id/events", scope = "runs:read", query = EVENTS_QUERY,
+      returns = { [200] = { type = "array", items = schemas.Event } }, tag = "events", summary = "Events of a run",
+      description = "Without filters a list; with afterTs, beforeTs or type an object with data, total and nextCursor.",
+      handler = list },
+    { method = "GET", path = "/runs/:id/stream", scope = "runs:read", query = STREAM_QUERY, raw = true,
+      returns = { [200] = schemas.EventStream }, tag = "events", summary = "Live events of a run",
+      description = "Server-sent events: snapshot, canonical_event, heartbeat. afterSeq or Last-Event-ID resume "
+        .. "without loss; the stream ends after the run's last event unless follow=true.", handler = stream },
+  }
+end
+
+return M

@@ -1,0 +1,93 @@
+-- Routes of runs: create, check, list, read, cancel.
+
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+local descriptor = require("macp.plane.descriptor")
+local schemas = require("macp.plane.routes.schemas")
+
+local check = errors.check
+
+local LIST_QUERY = {
+  type = "object",
+  properties = {
+    status = schemas.STATUS, tags = { type = "string" },
+    createdAfter = { type = "string", format = "date-time" }, createdBefore = { type = "string", format = "date-time" },
+    limit = { type = "integer", minimum = 1, maximum = 200, default = 50 },
+    offset = { type = "integer", minimum = 0, default = 0 },
+    sortBy = { type = "string", enum = { "createdAt", "updatedAt" }, default = "createdAt" },
+    sortOrder = { type = "string", enum = { "asc", "desc" }, default = "desc" },
+    includeSandbox = { type = "string" }, includeArchived = { type = "string" }, environment = { type = "string" },
+    scenarioRef = { type = "string" }, search = { type = "string" },
+  },
+}
+
+local CANCEL_BODY = {
+  title = "CancelRequest", type = "object", additionalProperties = false, properties = { reason = { type = "string" } },
+}
+
+local M = {}
+
+---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader }
+function M.routes(plane)
+  local runs, reader = plane.runs, plane.reader
+
+  local function create(ctx, body)
+    local accepted, replayed = runs:create(ctx.tenant, body)
+    if accepted == nil then error(replayed, 0) end
+    ctx.resource_id = accepted.runId
+    if replayed then
+      ctx.audited = true
+      return 200, accepted, { ["idempotent-replayed"] = "true" }
+    end
+    return 202, accepted
+  end
+
+  local function validate(_, body)
+    return 200, check(runs:validate(body))
+  end
+
+  local function list(ctx)
+    return 200, check(runs:list(ctx.tenant, ctx.query))
+  end
+
+  local function get(ctx)
+    return 200, check(runs:get(ctx.tenant, ctx.params.id))
+  end
+
+  local function state(ctx)
+    return 200, (check(reader:state(ctx.tenant, ctx.params.id)))
+  end
+
+  local function cancel(ctx, body)
+    ctx.resource_id = ctx.params.id
+    return 200, check(runs:cancel(ctx.tenant, ctx.params.id,
+      { reason = json.absent(body.reason), force = ctx.query.force == "true" }))
+  end
+
+  return {
+    { method = "POST", path = "/runs", scope = "runs:write", body = descriptor.SCHEMA, audit = "run.created",
+      returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, tag = "runs", summary = "Create a run",
+      description = "Announces a session: the run waits until the runtime knows it, then observes it. With the same "
+        .. "idempotency key and body the first answer is given again.", handler = create },
+    { method = "POST", path = "/runs/validate", scope = "runs:read", body = descriptor.SCHEMA,
+      returns = { [200] = { type = "object" } }, tag = "runs", summary = "Check a run descriptor",
+      description = "Would it launch? Asks the runtime and changes nothing.", handler = validate },
+    { method = "GET", path = "/runs", scope = "runs:read", query = LIST_QUERY,
+      returns = { [200] = { type = "object", properties = { data = { type = "array", items = schemas.Run },
+        total = { type = "integer" }, limit = { type = "integer" }, offset = { type = "integer" } } } },
+      tag = "runs", summary = "List runs", handler = list },
+    { method = "GET", path = "/runs/:id", scope = "runs:read", returns = { [200] = schemas.Run }, tag = "runs",
+      summary = "One run", handler = get },
+    { method = "GET", path = "/runs/:id/state", scope = "runs:read", returns = { [200] = schemas.Projection },
+      tag = "runs", summary = "The projection of a run",
+      description = "What the run's events add up to. A live run answers from memory, never ahead of what is stored.",
+      handler = state },
+    { method = "POST", path = "/runs/:id/cancel", scope = "runs:write", body = CANCEL_BODY, audit = "run.cancelled",
+      query = { type = "object", properties = { force = { type = "string" } } },
+      returns = { [200] = schemas.Run }, tag = "runs", summary = "Cancel a run",
+      description = "Asks the runtime when cancellation was delegated (force=true closes the run even if it refuses), "
+        .. "else calls the run's cancelCallback.", handler = cancel },
+  }
+end
+
+return M

@@ -1,0 +1,177 @@
+-- A run that this process owns: its place in the history, its projection and counters in memory, and the one way to
+-- add an event to it. Numbering, JSON text, fold and row happen together and never yield, so whoever calls
+-- (observer, signals, a request) events keep one order.
+
+local fold = require("macp.plane.projection.fold")
+local projection = require("macp.plane.projection.state")
+local event_id = require("macp.plane.event_id")
+local mode_fold = require("macp.plane.mode_fold")
+local run_metrics = require("macp.plane.run_metrics")
+local text = require("macp.plane.text")
+
+local events_store = require("macp.store.events")
+
+local quote, quote_name = text.quote, text.quote_name
+local apply, count = fold.apply, run_metrics.apply
+local format = string.format
+
+local TERMINAL = { completed = true, failed = true, cancelled = true }
+local DEDUPE_HALF = 512
+
+---@class macp.plane.Run
+---@field seq integer last number given
+---@field committed_seq integer last number that is stored
+---@field event_seq integer number of the last stored canonical event
+---@field cursor integer accepted envelopes received
+---@field state table projection
+---@field gone string|nil why this object no longer owns the run: "lost", "reload", "ended"
+local Run = {}
+Run.__index = Run
+
+local M = {}
+
+---@param row { tenant: string, id: string, session_id: string, kind: string, status: string, trace_id: string|nil,
+---  created_ms: integer, started_ms: integer|nil }
+---@param writer table of plane/writer.lua
+---@param restored { seq: integer, cursor: integer, state: table, metrics: table, checkpoint_seq: integer }|nil
+function M.new(row, writer, restored)
+  restored = restored or {}
+  local id, trace_id = row.id, row.trace_id
+  local self = setmetatable({
+    tenant = row.tenant, id = id, session_id = row.session_id, kind = row.kind, status = row.status,
+    trace_id = trace_id, created_ms = row.created_ms, started_ms = row.started_ms,
+    writer = writer, seq = restored.seq or 0, committed_seq = restored.seq or 0, cursor = restored.cursor or 0,
+    event_seq = restored.state and restored.state.latest_seq or 0,
+    state = restored.state or projection.new(id), metrics = restored.metrics or run_metrics.new(),
+    checkpoint_seq = restored.checkpoint_seq or 0, milestone_seq = restored.checkpoint_seq or 0,
+    stored_bytes = 0, -- size of the last stored state
+    last_event_ms = 0, session = nil, rev = nil, rev_key = nil, rev_started = false, gone = nil, skip = nil,
+    seen = {}, seen_before = {}, seen_count = 0, rendered = nil, rendered_seq = nil, wants_render = false,
+    session_json = quote(row.session_id or ""), mode_name = nil, mode_json = '""',
+    head = '{"id":"' .. event_id.prefix(id), middle = '","runId":"' .. id .. '","seq":',
+    trace = trace_id and ('"trace":{"traceId":' .. quote(trace_id) .. "},") or "",
+  }, Run)
+  return self
+end
+
+---Binds the run to what the runtime said about its session.
+---@param session table see plane/binding.lua
+---@param rev table|nil mode revision
+function Run:bind(session, rev)
+  self.session, self.mode_name = session, session.mode_name
+  self.mode_json = quote(session.mode_name)
+  self.rev, self.rev_key = rev, rev and self.id or nil
+end
+
+---true once no event of the session can change the run any more.
+function Run:has_ended()
+  return TERMINAL[self.status] == true
+end
+
+-- Where an event comes from, as JSON text; few different ones exist.
+local sources, source_count = {}, 0
+
+---@param kind "runtime"|"macp-control-plane"
+---@param name string
+---@param raw_type string|nil
+function M.source(kind, name, raw_type)
+  local key = kind .. "\0" .. name .. "\0" .. (raw_type or "")
+  local source = sources[key]
+  if source == nil then
+    source = '"source":{"kind":' .. quote(kind) .. ',"name":' .. quote(name)
+      .. (raw_type and (',"rawType":' .. quote(raw_type)) or "") .. "},"
+    if source_count >= 1024 then sources, source_count = {}, 0 end
+    sources[key], source_count = source, source_count + 1
+  end
+  return source
+end
+
+-- The fold reads this table during the call only.
+local event = { data = nil }
+
+---Adds one canonical event: numbers it, folds it and puts its row into the open batch.
+---@param ms integer its time
+---@param event_type string
+---@param subject_kind string|nil
+---@param subject_id string|nil
+---@param source string of M.source
+---@param data_json string the event's data as JSON text
+---@param data table the same as a table, as far as the fold needs it
+---@return integer seq
+function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, data)
+  local seq = self.seq + 1
+  self.seq, self.last_event_ms = seq, ms
+  local ts = text.iso(ms)
+  local subject = ""
+  if subject_kind then
+    subject = '"subject":{"kind":"' .. subject_kind .. '","id":' .. quote(subject_id or "") .. "},"
+  end
+  local document = self.head .. format("%012x", seq) .. self.middle .. seq .. ',"ts":"' .. ts .. '","type":'
+    .. quote_name(event_type) .. ',"schemaVersion":3,' .. subject .. source .. self.trace .. '"data":' .. data_json
+    .. "}"
+  if subject_id == "" then subject_id = nil end
+  event.seq, event.ts, event.type, event.data = seq, ts, event_type, data
+  event.subject_kind, event.subject_id, event.trace_id = subject_kind, subject_id, self.trace_id
+  apply(self.state, event)
+  count(self.metrics, event, ms)
+  if self.rev_started then mode_fold.apply(self.rev, self.rev_key, event_type, document) end
+  local batch = self.writer:open_for(self)
+  events_store.add_canonical(batch, self.tenant, self.id, seq, ms, event_type, document)
+  batch:note_event(self, seq, document, event_type)
+  return seq
+end
+
+---Adds what was received, as bytes; takes a number of its own.
+---@param ordinal integer|nil position in the session's accepted history
+function Run:receive_frame(ms, kind, ordinal, frame)
+  local seq = self.seq + 1
+  self.seq, self.last_event_ms = seq, ms
+  if ordinal then self.cursor = ordinal end
+  local batch = self.writer:open_for(self, ordinal)
+  events_store.add_raw_frame(batch, self.tenant, self.id, seq, ms, kind, ordinal, frame)
+  batch:note_raw(self, seq, #frame)
+end
+
+---Adds what was received, as JSON text; takes a number of its own.
+function Run:receive_document(ms, kind, payload_json)
+  local seq = self.seq + 1
+  self.seq, self.last_event_ms = seq, ms
+  local batch = self.writer:open_for(self)
+  events_store.add_raw_document(batch, self.tenant, self.id, seq, ms, kind, payload_json)
+  batch:note_raw(self, seq, #payload_json)
+end
+
+---true when a message with this id came before (among the last 1024); remembers it.
+function Run:is_duplicate(message_id)
+  local seen = self.seen
+  if seen[message_id] or self.seen_before[message_id] then return true end
+  if self.seen_count >= DEDUPE_HALF then
+    self.seen_before, self.seen_count = seen, 0
+    seen = {}
+    self.seen = seen
+  end
+  seen[message_id] = true
+  self.seen_count = self.seen_count + 1
+  return false
+end
+
+---Session time of an envelope: what its sender says, but neither before the last one nor after it was received.
+---@param timestamp_ms integer 0: not given
+---@param received_ms integer
+function Run:session_time(timestamp_ms, received_ms)
+  local earliest = self.state.last_t or (self.session and self.session.started_ms) or 0
+  local t = timestamp_ms > 0 and timestamp_ms or received_ms
+  if t > received_ms then t = received_ms end
+  if t < earliest then t = earliest end
+  self.state.last_t = t
+  return t
+end
+
+---Forgets everything that a closed run does not need.
+function Run:release()
+  if self.rev and self.rev_started then self.rev:drop(self.rev_key) end
+  self.rev_started = false
+  self.seen, self.seen_before, self.rendered = {}, {}, nil
+end
+
+return M

@@ -1,0 +1,64 @@
+-- Counters of one run, folded from its canonical events like the projection and stored with it.
+
+local COUNTERS = {
+  ["message.sent"] = "message_count", ["message.received"] = "message_count", ["message.send_failed"] = "message_count",
+  ["signal.emitted"] = "signal_count",
+  ["proposal.created"] = "proposal_count", ["proposal.updated"] = "proposal_count",
+  ["tool.called"] = "tool_call_count", ["tool.completed"] = "tool_call_count",
+  ["decision.finalized"] = "decision_count", ["decision.proposed"] = "decision_count",
+}
+local ENDINGS = { ["run.completed"] = true, ["run.failed"] = true, ["run.cancelled"] = true }
+
+local M = {}
+
+function M.new()
+  return {
+    event_count = 0, message_count = 0, signal_count = 0, proposal_count = 0, tool_call_count = 0,
+    decision_count = 0, stream_reconnect_count = 0, prompt_tokens = 0, completion_tokens = 0, total_tokens = 0,
+    estimated_cost_usd = 0, first_event_ms = nil, last_event_ms = nil, session_state = nil, ended = false,
+  }
+end
+
+local function count(value)
+  return type(value) == "number" and value > 0 and value < math.huge and value or 0
+end
+
+local function add_usage(metrics, payload)
+  if type(payload) ~= "table" then return end
+  local prompt, completion = count(payload.promptTokens), count(payload.completionTokens)
+  metrics.prompt_tokens = metrics.prompt_tokens + prompt
+  metrics.completion_tokens = metrics.completion_tokens + completion
+  metrics.total_tokens = metrics.total_tokens + prompt + completion
+  metrics.estimated_cost_usd = metrics.estimated_cost_usd + count(payload.estimatedCostUsd)
+end
+
+---Applies one event. The last event's time stands still once the run has ended.
+---@param metrics table
+---@param event table as the projection's fold takes it
+---@param ms integer the event's time
+function M.apply(metrics, event, ms)
+  local event_type = event.type
+  metrics.event_count = metrics.event_count + 1
+  metrics.first_event_ms = metrics.first_event_ms or ms
+  local field = COUNTERS[event_type]
+  if field then
+    metrics[field] = metrics[field] + 1
+  elseif event_type == "session.state.changed" then
+    if type(event.data.state) == "string" then metrics.session_state = event.data.state end
+  elseif event_type == "session.stream.opened" then
+    if event.data.status == "reconnecting" then
+      metrics.stream_reconnect_count = metrics.stream_reconnect_count + 1
+    end
+  elseif event_type == "llm.call.completed" then
+    add_usage(metrics, event.data.decodedPayload)
+  end
+  if ENDINGS[event_type] or not metrics.ended then metrics.last_event_ms = ms end
+  if ENDINGS[event_type] then metrics.ended = true end
+end
+
+---Elapsed time between the first and the last event, nil before the first.
+function M.duration_ms(metrics)
+  return metrics.first_event_ms and metrics.last_event_ms - metrics.first_event_ms
+end
+
+return M

@@ -1,0 +1,212 @@
+-- Runs: the rules for creating, checking, reading, listing and cancelling them. Routes call this module; it talks to
+-- the store and never to HTTP.
+
+local crypto = require("host.crypto")
+local sys = require("host.sys")
+
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+local time = require("macp.core.time")
+local cancellation = require("macp.plane.cancellation")
+local descriptor = require("macp.plane.descriptor")
+local lifecycle = require("macp.plane.lifecycle")
+local run_module = require("macp.plane.run")
+local trace = require("macp.plane.trace")
+
+local runs_store = require("macp.store.runs")
+
+local null = json.null
+
+---@class macp.plane.Runs
+local Runs = {}
+Runs.__index = Runs
+
+local M = {}
+
+---@param deps { db: table, owner: table, writers: table, launcher: table, client: table, supervisor: table,
+---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
+function M.new(deps)
+  return setmetatable(deps, Runs)
+end
+
+local function iso(ms) return ms and time.iso(ms) or null end
+
+-- A row as clients see it; the owner knows a later last number than the row.
+local function record_of(self, row)
+  local live = self.owner:get(row.id)
+  return {
+    id = row.id, status = row.status, mode = row.mode, runtimeKind = row.runtime_kind,
+    runtimeVersion = row.runtime_version or null, runtimeSessionId = row.runtime_session_id or null,
+    traceId = row.trace_id or null, idempotencyKey = row.idempotency_key or null,
+    lastEventSeq = live and live.committed_seq or row.last_event_seq,
+    sourceKind = row.source_kind or null, sourceRef = row.source_ref or null,
+    source = row.source_kind and { kind = row.source_kind, ref = row.source_ref } or nil,
+    tags = json.raw(row.tags), metadata = json.raw(row.metadata),
+    errorCode = row.error_code or null, errorMessage = row.error_message or null,
+    createdAt = iso(row.created_at), startedAt = iso(row.started_at), endedAt = iso(row.ended_at),
+    updatedAt = iso(row.updated_at), archivedAt = iso(row.archived_at),
+  }
+end
+
+local function not_found(run_id)
+  return errors.new("RUN_NOT_FOUND", nil, "run " .. run_id .. " not found")
+end
+
+M.not_found = not_found
+
+---The row of a run. (yields)
+function Runs:find(tenant, run_id)
+  local row, err = runs_store.find(self.db, tenant, run_id)
+  if row == nil then return nil, err end
+  if not row then return nil, not_found(run_id) end
+  return row
+end
+
+---A run as clients see it. (yields)
+function Runs:get(tenant, run_id)
+  local row, err = self:find(tenant, run_id)
+  if row == nil then return nil, err end
+  return record_of(self, row)
+end
+
+---RUN_NOT_FOUND unless the run exists. (yields)
+function Runs:require(tenant, run_id)
+  if self.owner:get(run_id) then return true end
+  local exists, err = runs_store.exists(self.db, tenant, run_id)
+  if exists == nil then return nil, err end
+  if not exists then return nil, not_found(run_id) end
+  return true
+end
+
+---One page of runs. (yields)
+---@param query table checked query parameters of GET /runs
+function Runs:list(tenant, query)
+  local tags
+  if query.tags then
+    tags = json.array({})
+    for tag in query.tags:gmatch("[^,]+") do
+      tag = tag:match("^%s*(.-)%s*$")
+      if tag ~= "" then tags[#tags + 1] = tag end
+    end
+  end
+  local page, err = runs_store.list(self.db, tenant, {
+    status = query.status, tags = tags and #tags > 0 and json.encode(tags) or nil, limit = query.limit,
+    offset = query.offset, sort_by = query.sortBy, sort_order = query.sortOrder,
+    created_after_ms = query.createdAfter and time.parse_iso(query.createdAfter),
+    created_before_ms = query.createdBefore and time.parse_iso(query.createdBefore),
+    include_sandbox = query.includeSandbox == "true", include_archived = query.includeArchived == "true",
+    environment = query.environment, scenario_ref = query.scenarioRef, search = query.search,
+  })
+  if page == nil then return nil, err end
+  local data = json.array({})
+  for i, row in ipairs(page.rows) do data[i] = record_of(self, row) end
+  return { data = data, total = page.total, limit = query.limit, offset = query.offset }
+end
+
+local function row_of(self, tenant, body, session_id, now_ms)
+  local metadata, execution = body.session.metadata or {}, body.execution or {}
+  local callback = metadata.cancelCallback
+  local delegated = metadata.cancellationDelegated == true
+  local scenario = metadata.scenarioRef or metadata.sourceRef
+  return {
+    tenant = tenant, id = crypto.uuid4(), mode = body.mode, runtime_kind = body.runtime.kind,
+    runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = trace.new_id(),
+    idempotency_key = execution.idempotencyKey, descriptor_hash = descriptor.hash(body),
+    source_kind = metadata.source, source_ref = metadata.sourceRef, environment = metadata.environment,
+    scenario_ref = scenario, tags = json.encode(descriptor.tags(body)),
+    metadata = json.encode({
+      executionRequest = descriptor.kept(body, session_id), requester = execution.requester,
+      cancelCallback = callback and { url = callback.url, bearer = callback.bearer and "[REDACTED]" or nil },
+      cancellationDelegated = delegated or nil, environment = metadata.environment, scenarioRef = scenario,
+    }),
+    cancel_callback = callback and json.encode(callback), delegated_cancel = delegated,
+    lease_owner = self.owner.name, created_ms = now_ms,
+  }
+end
+
+local function accepted(row)
+  return { runId = row.id, sessionId = row.runtime_session_id, status = row.status or "queued", traceId = row.trace_id }
+end
+
+-- Why the row could not be inserted: the same request again, another one with its key, or a session that is taken.
+-- (yields)
+local function explain_conflict(self, tenant, row)
+  if row.idempotency_key then
+    local known, err = runs_store.find_by_key(self.db, tenant, row.idempotency_key)
+    if known == nil then return nil, err end
+    if known and known.descriptor_hash == row.descriptor_hash then return accepted(known), true end
+    if known then
+      return nil, errors.new("CONFLICT", { runId = known.id }, "idempotency key was used for a different request")
+    end
+  end
+  return nil, errors.new("SESSION_ALREADY_EXISTS", nil,
+    "a run for session " .. row.runtime_session_id .. " exists already")
+end
+
+---Creates a run and starts to wait for its session. (yields)
+---@param body table checked descriptor
+---@return table|nil accepted { runId, sessionId, status, traceId }
+---@return boolean|table|nil replayed true when the same request was made before; or the error
+function Runs:create(tenant, body)
+  local problem = descriptor.check(body, self.kinds)
+  if problem then return nil, problem end
+  local session_id = body.session.sessionId or crypto.uuid4()
+  local row = row_of(self, tenant, body, session_id, sys.now_ms())
+  local inserted, err = runs_store.insert(self.db, row)
+  if inserted == nil then return nil, err end
+  if not inserted then return explain_conflict(self, tenant, row) end
+  local run = run_module.new({
+    tenant = tenant, id = row.id, session_id = session_id, kind = row.runtime_kind, status = "queued",
+    trace_id = row.trace_id, created_ms = row.created_ms,
+  }, self.writers:of(row.id))
+  self.owner:add(run)
+  lifecycle.created(run, { mode_name = body.session.modeName, runtime_version = body.runtime.version })
+  local seq = run.seq
+  self.supervisor:start("launch." .. run.id, function()
+    return self.launcher:launch(run, body.session.modeName)
+  end, { restart = "never" })
+  local stored, stored_err = run.writer:wait_stored(run, seq)
+  if not stored and stored_err.code ~= "LOST" then return nil, stored_err end
+  return accepted(row), false
+end
+
+---Would this descriptor launch? Asks the runtime, changes nothing. (yields)
+---@param body table checked descriptor
+function Runs:validate(body)
+  local problems, warnings = json.array({}), json.array({})
+  local problem = descriptor.check(body, self.kinds)
+  if problem then
+    for _, text in ipairs(type(problem.message) == "table" and problem.message or { problem.message }) do
+      problems[#problems + 1] = text
+    end
+  end
+  local runtime = { reachable = false, supportedModes = json.array({}) }
+  local hello, err = self.client:initialize()
+  if hello == nil then
+    warnings[1] = "Runtime not reachable: " .. tostring(err.message)
+  else
+    runtime.reachable, runtime.capabilities = true, hello.capabilities
+    local supported
+    for i, name in ipairs(hello.supported_modes or {}) do
+      runtime.supportedModes[i] = name
+      supported = supported or name == body.session.modeName
+    end
+    if #runtime.supportedModes > 0 and not supported then
+      problems[#problems + 1] = "session.modeName " .. body.session.modeName .. " is not supported by the runtime"
+    end
+  end
+  return { valid = #problems == 0, errors = problems, warnings = warnings, runtime = runtime }
+end
+
+---Cancels a run. (yields)
+---@param opts { reason: string|nil, force: boolean|nil }
+---@return table|nil record
+function Runs:cancel(tenant, run_id, opts)
+  local row, err = self:find(tenant, run_id)
+  if row == nil then return nil, err end
+  row, err = cancellation.cancel(self, tenant, row, opts)
+  if not row then return nil, err end
+  return record_of(self, row)
+end
+
+return M

@@ -1,0 +1,78 @@
+-- What of a run is stored besides its events: projection, counters, the mode's state. Everything here describes the
+-- run at its last numbered event, so it belongs into the batch that holds this event.
+
+local projection = require("macp.plane.projection.state")
+local run_metrics = require("macp.plane.run_metrics")
+local text = require("macp.plane.text")
+
+local metrics_store = require("macp.store.metrics")
+local projections_store = require("macp.store.projections")
+local runs_store = require("macp.store.runs")
+local sessions_store = require("macp.store.sessions")
+
+local BYTES_PER_EVENT = 64 -- of stored state that one event may cause on average
+
+local M = { EVERY = 200, MILESTONE_EVERY = 1000 }
+
+---The mode's part of the projection as JSON text, nil when no mode reads this run.
+function M.mode_view(run)
+  if run.rev == nil or not run.rev_started then return nil end
+  local view = run.rev:render(run.rev_key, nil, 0)
+  return view and text.clean(view)
+end
+
+---Host projection and mode view as the one document that clients see.
+function M.join(document, mode_view)
+  if mode_view == nil then return document end
+  return document:sub(1, -2) .. ',"mode":' .. mode_view .. "}"
+end
+
+---The projection as clients see it, rendered once per version of the run and of the mode's presentation.
+---@param run macp.plane.Run
+---@return string json
+function M.text(run)
+  local presentation = run.rev and run.rev.presentation
+  if run.rendered_seq ~= run.seq or run.rendered == nil or run.rendered_by ~= presentation then
+    run.rendered, run.rendered_seq = M.join(projection.render(run.state), M.mode_view(run)), run.seq
+    run.rendered_by = presentation
+  end
+  return run.rendered
+end
+
+---The projection as a row.
+function M.stored(run, now_ms)
+  local rev = run.rev_started and run.rev or nil
+  return {
+    seq = run.seq, schema_version = projection.SCHEMA_VERSION, document = projection.render(run.state),
+    internal = projection.internal(run.state), mode_state = rev and rev:encode(run.rev_key),
+    mode_view = M.mode_view(run), presentation = rev and rev.presentation, at_ms = now_ms,
+  }
+end
+
+---true when enough happened since the last stored state. A state that has grown is stored less often, so that a run of
+---any length pays the same for it per event.
+function M.is_due(run)
+  local since = run.seq - run.checkpoint_seq
+  return since >= M.EVERY and since * BYTES_PER_EVENT >= run.stored_bytes
+end
+
+---Adds the run's state to a batch that holds its last event.
+---@param batch macp.plane.Batch
+function M.add(batch, run, now_ms)
+  local stored = M.stored(run, now_ms)
+  batch:own(run)
+  projections_store.add_upsert(batch, run.tenant, run.id, stored)
+  if run.seq - run.milestone_seq >= M.MILESTONE_EVERY then
+    projections_store.add_checkpoint(batch, run.tenant, run.id, stored)
+    run.milestone_seq = run.seq
+  end
+  metrics_store.add_upsert(batch, run.tenant, run.id, run.metrics, run_metrics.duration_ms(run.metrics), now_ms)
+  runs_store.add_checkpoint(batch, run.tenant, run.id, run.seq, now_ms)
+  if run.session then
+    sessions_store.add_checkpoint(batch, run.tenant, run.id, run.cursor, run.metrics.session_state, now_ms)
+  end
+  run.checkpoint_seq = run.seq
+  run.stored_bytes = #stored.document + #stored.internal + #(stored.mode_state or "") + #(stored.mode_view or "")
+end
+
+return M

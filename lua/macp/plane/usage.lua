@@ -1,0 +1,77 @@
+-- Language model usage inside payloads: where agents put it, and the one form it is told in.
+
+local crypto = require("host.crypto")
+
+local json = require("macp.core.json")
+local costs = require("macp.plane.costs")
+
+local SIGNAL_TYPE = "llm.call.completed"
+
+local M = {}
+
+local function object(value)
+  return type(value) == "table" and not json.is_array(value) and value or nil
+end
+
+local function count(value)
+  return type(value) == "number" and value >= 0 and value < math.huge and value or 0
+end
+
+local function text(value)
+  return type(value) == "string" and value ~= "" and value or nil
+end
+
+-- The object and the tokenUsage inside it, the latter's counts first.
+local function merged(outer)
+  local inner = object(outer.tokenUsage)
+  if inner == nil then return outer end
+  local out = {}
+  for key, value in pairs(outer) do out[key] = value end
+  for key, value in pairs(inner) do out[key] = value end
+  return out
+end
+
+local function usage_of(candidate)
+  local found = merged(candidate)
+  local prompt = count(found.promptTokens or found.prompt_tokens)
+  local completion = count(found.completionTokens or found.completion_tokens)
+  if prompt == 0 and completion == 0 and not (text(found.model) or found.prompt or found.response) then return nil end
+  local cost = found.estimatedCostUsd
+  if type(cost) ~= "number" then cost = costs.estimate(text(found.model), prompt, completion) end
+  return {
+    promptTokens = prompt, completionTokens = completion, totalTokens = prompt + completion, model = text(found.model),
+    latencyMs = found.latencyMs or found.latency_ms, prompt = found.prompt, response = found.response,
+    provider = text(found.provider), artifactId = text(found.artifactId), estimatedCostUsd = cost,
+  }
+end
+
+---The JSON object inside a signal's data, nil when it is something else.
+---@param payload table decoded SignalPayload (data as base64)
+function M.signal_data(payload)
+  if type(payload.data) ~= "string" then return nil end
+  local bytes = crypto.base64_decode(payload.data)
+  if bytes == nil or bytes:byte(1) ~= 123 then return nil end
+  return object(json.decode(bytes))
+end
+
+---Usage told by a payload, nil when there is none.
+---@param payload table decoded
+---@param signal_data table|nil what M.signal_data found
+---@return table|nil
+function M.find(payload, signal_data)
+  local metadata = object(payload.metadata) or {}
+  local candidates = { payload.llmCall or false, metadata.llmCall or false, payload.tokenUsage or false,
+    metadata.tokenUsage or false, payload.signalType == SIGNAL_TYPE and signal_data or false }
+  for _, candidate in ipairs(candidates) do
+    local found = object(candidate) and usage_of(candidate)
+    if found then return found end
+  end
+  return nil
+end
+
+---true when a payload's text could hold usage: cheap, asked for every envelope.
+function M.is_likely(payload_json)
+  return payload_json:find('okenUsage"', 1, true) ~= nil or payload_json:find('llmCall"', 1, true) ~= nil
+end
+
+return M

@@ -1,0 +1,252 @@
+-- Writers: two queues of batches, each committed on a database connection of its own; a run always uses the same one,
+-- so its events are stored in their order. A batch is what arrived while the previous commit was in flight. Nothing is
+-- published before it is stored.
+
+local sys = require("host.sys")
+local task = require("host.task")
+local log = require("host.log")
+
+local backoff = require("macp.core.backoff")
+local batches = require("macp.plane.batch")
+local snapshot = require("macp.plane.snapshot")
+local verdict = require("macp.plane.writer_verdict")
+
+local MAX_EVENTS = 512
+local MAX_BYTES = 1048576
+local MAX_STATE_BYTES = 262144 -- of states that could as well be stored a moment later: a few ms of work
+local QUIET_MS = 1000
+local STATE_BYTES_PER_QUIET_MS = 100 -- a large state is stored after a longer silence
+local SWEEP_MS = 250
+
+---@class macp.plane.Writer one queue
+local Writer = {}
+Writer.__index = Writer
+
+---@class macp.plane.Writers
+local Writers = {}
+Writers.__index = Writers
+
+local M = { SLOTS = 2 }
+
+local function new_writer(owner, slot)
+  return setmetatable({
+    owner = owner, slot = slot, open = batches.new(), busy = false, filled = task.cond(), room = task.cond(),
+    committed = task.cond(), dirty = {},
+  }, Writer)
+end
+
+---@param opts { pool: table, on_commit: fun(entry: table), on_lost: fun(run: macp.plane.Run, why: string),
+---  metrics: table|nil }
+--- on_commit runs for every run of a stored batch, in order, and must not yield
+---@return macp.plane.Writers
+function M.new(opts)
+  local self = setmetatable({
+    pool = opts.pool, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics, stopping = false,
+    writers = {}, failing_since = nil,
+  }, Writers)
+  for slot = 1, M.SLOTS do self.writers[slot] = new_writer(self, slot) end
+  return self
+end
+
+---The writer of a run.
+function Writers:of(run_id)
+  return self.writers[tonumber(run_id:sub(-6), 16) % M.SLOTS + 1]
+end
+
+---The open batch, with `run` as owner of what is added next.
+---@param ordinal integer|nil
+function Writer:open_for(run, ordinal)
+  local batch = self.open
+  if ordinal or batch.run ~= run or batch.by_run[run] == nil then
+    batch:own(run, ordinal or (batch.run == run and batch.ordinal or nil))
+  end
+  self.dirty[run] = true
+  if not self.busy then self.filled:signal() end
+  return batch
+end
+
+---Makes sure the run is part of the next commit, e.g. to have its state rendered or stored.
+function Writer:include(run)
+  self.open:own(run)
+  if not self.busy then self.filled:signal() end
+end
+
+---Waits until the open batch has room for another chunk. (yields)
+---@return true|nil
+---@return table|nil err CANCELLED
+function Writer:wait_room()
+  while self.open.count >= MAX_EVENTS or self.open.bytes >= MAX_BYTES do
+    local ok, err = self.room:wait()
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+---Waits until the run's events up to seq are stored. (yields)
+---@return true|nil
+---@return table|nil err why they never will be
+function Writer:wait_stored(run, seq)
+  while run.committed_seq < seq do
+    if run.gone then return nil, { code = "LOST", message = "the run is no longer owned here" } end
+    local ok, err = self.committed:wait()
+    if not ok then return nil, err end
+  end
+  return true
+end
+
+-- Closes the open batch: states that are due go into it, and texts that somebody waits for are rendered, because only
+-- now the folded state is exactly what this batch stores.
+local function seal(self)
+  local batch = self.open
+  self.open = batches.new()
+  local now_ms, spent = sys.now_ms(), 0
+  local runs = batch.runs
+  for i = 1, #runs do
+    local run = runs[i].run
+    if not run.gone then
+      local due = run:has_ended() or snapshot.is_due(run)
+      if run.seq > run.checkpoint_seq and (due or runs[i].store) then
+        if due or spent < MAX_STATE_BYTES then
+          snapshot.add(batch, run, now_ms)
+          spent = spent + run.stored_bytes
+          self.dirty[run] = nil
+        else
+          self.open:own(run).store = true -- many fell silent at once: one batch does not take them all
+        end
+      end
+      if run.wants_render then
+        run.wants_render = false
+        runs[i].text, runs[i].text_seq = snapshot.text(run), run.seq
+      end
+    end
+  end
+  return batch
+end
+
+local function publish(self, batch)
+  local owner = self.owner
+  for _, entry in ipairs(batch.runs) do
+    local run = entry.run
+    if not run.gone then
+      if entry.last_seq > run.committed_seq then run.committed_seq = entry.last_seq end
+      owner.on_commit(entry)
+    end
+  end
+  self.committed:broadcast()
+end
+
+-- Takes a run out of this batch and of the open one; it will be loaded again from what is stored.
+local function give_up(self, batch, run, why)
+  batch:remove(run)
+  self.open:remove(run)
+  self.dirty[run] = nil
+  run.gone = why
+  self.owner.on_lost(run, why)
+end
+
+local function commit_once(self, batch)
+  if #batch.ops == 0 then return true end
+  -- One unit for all batches: its buffers are large, and the collector would see only small objects.
+  local unit = self.unit or self.owner.pool:unit()
+  self.unit = unit
+  unit:clear()
+  local filled, err = batch:fill(unit)
+  if not filled then return nil, err end
+  return unit:commit_on(self.slot)
+end
+
+-- Commits a batch, whatever it takes: what cannot be stored is taken out, the rest is tried again. (yields)
+local function commit(self, batch)
+  local delays = backoff.new({ base_ms = 50, max_ms = 2000 })
+  while true do
+    local ok, err = commit_once(self, batch)
+    if ok then break end
+    if err.code == "CANCELLED" then return nil, err end
+    self.owner.failing_since = self.owner.failing_since or sys.mono_ms()
+    log.warn("ingest.commit_failed", { slot = self.slot, events = batch.count, code = err.code,
+      sqlstate = err.sqlstate, error = err.message })
+    local judged = verdict.of(self.owner.pool, batch, err)
+    if judged.stored then break end
+    for _, item in ipairs(judged.lost) do
+      if item.ordinal then
+        item.run.skip = item.run.skip or {}
+        item.run.skip[item.ordinal] = true
+      end
+      give_up(self, batch, item.run, item.why)
+    end
+    if #judged.lost == 0 then
+      local slept, sleep_err = task.sleep(delays:next())
+      if not slept then return nil, sleep_err end
+    end
+  end
+  self.owner.failing_since = nil
+  return true
+end
+
+-- The life of one writer. (yields)
+function Writer:work()
+  while true do
+    if self.open:is_empty() then
+      if self.owner.stopping then return true end
+      self.busy = false
+      local ok, err = self.filled:wait()
+      if not ok then return nil, err end
+    else
+      self.busy = true
+      local batch = seal(self)
+      self.room:broadcast()
+      local began = sys.mono_ms()
+      local ok, err = commit(self, batch)
+      if not ok then return nil, err end
+      if self.owner.metrics then self.owner.metrics.on_batch(batch, sys.mono_ms() - began) end
+      publish(self, batch)
+    end
+  end
+end
+
+-- Runs that fell silent get their state stored: called every quarter of a second.
+function Writer:sweep()
+  local now_ms = sys.now_ms()
+  for run in pairs(self.dirty) do
+    if run.gone or run.seq <= run.checkpoint_seq then
+      self.dirty[run] = nil
+    elseif now_ms - run.last_event_ms >= QUIET_MS + run.stored_bytes / STATE_BYTES_PER_QUIET_MS then
+      self.open:own(run).store = true
+      self.filled:signal()
+    end
+  end
+end
+
+---Starts the writers under a supervisor.
+function Writers:start(supervisor)
+  for _, writer in ipairs(self.writers) do
+    supervisor:start("writer." .. writer.slot, function() return writer:work() end, { restart = "never",
+      stop = function() self:stop() end })
+  end
+  self.sweeper = task.every(SWEEP_MS, function()
+    for _, writer in ipairs(self.writers) do writer:sweep() end
+  end)
+end
+
+---Lets the writers end once everything is stored; what is dirty is stored too.
+function Writers:stop()
+  if self.stopping then return end
+  self.stopping = true
+  if self.sweeper then self.sweeper:stop() end
+  for _, writer in ipairs(self.writers) do
+    for run in pairs(writer.dirty) do
+      if not run.gone and run.seq > run.checkpoint_seq then writer.open:own(run).store = true end
+    end
+    writer.filled:signal()
+    writer.room:broadcast()
+  end
+end
+
+---Events that wait to be stored.
+function Writers:depth()
+  local depth = 0
+  for _, writer in ipairs(self.writers) do depth = depth + writer.open.count end
+  return depth
+end
+
+return M

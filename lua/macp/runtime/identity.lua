@@ -1,0 +1,62 @@
+-- Who is calling over gRPC: the credential in a call's metadata, resolved by the configured resolver.
+
+local log = require("host.log")
+local sys = require("host.sys")
+
+local sub = string.sub
+
+local BEARER = "Bearer "
+local MAX_CREDENTIAL_BYTES = 4096
+local CACHE_LIMIT = 4096
+local LOG_EVERY_MS = 1000 -- refused credentials are counted all, and logged this often
+
+local Resolver = {}
+Resolver.__index = Resolver
+
+local M = {}
+
+---@param resolver table auth.dev or auth.static_bearer
+---@param opts { failures: table } counter by reason
+function M.new(resolver, opts)
+  return setmetatable({
+    resolver = resolver, cache = {}, cached = 0, failures = opts.failures, logged_at = -LOG_EVERY_MS,
+  }, Resolver)
+end
+
+-- A Bearer credential wins; x-macp-token is the alternative.
+local function credential_of(call)
+  local value = call:header("authorization")
+  if value and sub(value, 1, #BEARER) == BEARER then return sub(value, #BEARER + 1) end
+  return call:header("x-macp-token")
+end
+
+local function refuse(self, call, kind, reason)
+  self.failures:inc(kind)
+  local now = sys.mono_ms()
+  if now - self.logged_at >= LOG_EVERY_MS then
+    self.logged_at = now
+    log.warn("auth.refused", { reason = reason, peer = call:peer() })
+  end
+  return nil, reason
+end
+
+---The identity behind a call, or nil and why there is none. The same credential yields the same table.
+---@return macp.auth.Identity|nil, string? reason
+function Resolver:identify(call)
+  local credential = credential_of(call)
+  if credential == nil then return refuse(self, call, "missing", "no credential") end
+  local identity = self.cache[credential]
+  if identity then return identity end
+  if #credential > MAX_CREDENTIAL_BYTES then return refuse(self, call, "invalid", "the credential is too long") end
+  local reason
+  identity, reason = self.resolver:resolve(credential)
+  if identity == nil then return refuse(self, call, "invalid", reason) end
+  if self.cached >= CACHE_LIMIT then self.cache, self.cached = {}, 0 end
+  self.cache[credential], self.cached = identity, self.cached + 1
+  return identity
+end
+
+---Puts another resolver in place; what the old one answered is forgotten.
+function Resolver:replace(resolver) self.resolver, self.cache, self.cached = resolver, {}, 0 end
+
+return M

@@ -1,0 +1,293 @@
+-- The runtime role: the authority of coordination sessions over gRPC. Opens the journal, brings back what is in it,
+-- then listens. Everything it needs from outside comes in as configuration and services.
+
+local fs = require("host.fs")
+local host_journal = require("host.journal")
+local host_log = require("host.log")
+local rpc = require("host.rpc")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local acceptor = require("macp.runtime.acceptor")
+local archive = require("macp.runtime.archive")
+local checkpoints = require("macp.runtime.checkpoints")
+local clock = require("macp.runtime.clock")
+local errors = require("macp.core.errors")
+local identity = require("macp.runtime.identity")
+local kernel = require("macp.runtime.kernel")
+local limits = require("macp.runtime.limits")
+local log = require("macp.runtime.log")
+local memory_archive = require("macp.runtime.memory_archive")
+local metrics = require("macp.runtime.metrics")
+local metrics_listener = require("macp.runtime.metrics_listener")
+local policy_registry = require("macp.runtime.policy_registry")
+local recovery = require("macp.runtime.recovery")
+local service = require("macp.runtime.service")
+local sessions = require("macp.runtime.sessions")
+local settings = require("macp.runtime.settings")
+local starts = require("macp.runtime.starts")
+local streams = require("macp.runtime.streams")
+local watches = require("macp.runtime.watches")
+
+local FRAME_SLACK_BYTES = 65536
+local MAX_STATE_BYTES = 32 * 1024 * 1024 -- the largest checkpoint
+local KEEPALIVE_MS = 30000
+local NOTICE_MS = 10
+
+local Role = {}
+Role.__index = Role
+
+local M = {}
+
+local function failed(what, err)
+  return nil, errors.new("INTERNAL_ERROR", string.format("%s: %s", what, err.message or tostring(err)))
+end
+
+-- Journal and archive. (yields)
+local function open_storage(role, cfg)
+  local max_record_bytes = math.max(cfg.max_payload_bytes + FRAME_SLACK_BYTES, MAX_STATE_BYTES)
+  if cfg.memory_only then
+    role.archive = memory_archive.new()
+    local journal, err = host_journal.open({ backend = "memory", max_record_bytes = max_record_bytes })
+    if journal == nil then return failed("open the journal", err) end
+    role.journal = journal
+    return true
+  end
+  local dir = cfg.data_dir
+  local ok, err = fs.mkdir_p(dir)
+  if not ok then return failed("MACP_DATA_DIR " .. dir, err) end
+  role.archive = archive.new(dir .. "/modes")
+  local journal
+  journal, err = host_journal.open({
+    backend = cfg.storage_backend, dir = dir .. "/journal", max_record_bytes = max_record_bytes,
+    repair = cfg.strict_recovery and "refuse" or "quarantine",
+  })
+  if journal == nil then return failed("open the journal in " .. dir, err) end
+  role.journal = journal
+  for key, reason in pairs(journal:damaged()) do
+    host_log.error("session.damaged", { session_id = key, reason = reason })
+  end
+  return true
+end
+
+-- Modes come before policies (which modes check) and before recovery (which pins their revisions). (yields)
+local function open_modes(role, cfg, services)
+  role.modes = services.modes({ archive = role.archive })
+  local ok, problems = role.modes:load_all()
+  if not ok then
+    local first = problems[1]
+    return failed("load the modes", { message = string.format("%s:%s: %s", first.path, first.line, first.text) })
+  end
+  role.policies = policy_registry.new()
+  if cfg.policies_dir ~= nil then
+    local count
+    count, problems = role.policies:load_dir(cfg.policies_dir, role.modes)
+    if count == nil then return nil, errors.new("VALIDATION_ERROR", table.concat(problems, "\n")) end
+    if count == 0 then host_log.warn("policies.none", { dir = cfg.policies_dir }) end
+  end
+  return true
+end
+
+-- The parts that judge and record, wired to each other.
+local function build_core(role, cfg)
+  local now_ms = sys.now_ms
+  local hooks = {}
+  role.log = log.new(role.journal, hooks)
+  role.loader = recovery.new({
+    journal = role.journal, modes = role.modes, policies = role.policies, strict = cfg.strict_recovery,
+    metrics = role.metrics,
+  })
+  role.sessions = sessions.new({
+    loader = role.loader, journal = role.journal, retention_ms = cfg.session_retention_secs * 1000,
+    on_ended = function(session) role.clock:note_ended(session.id, session.ended_at) end,
+    -- Records of before the trouble may still be on their way to the disk.
+    before_rebuild = function(session) role.log:wait(session.lsn) end,
+  })
+  role.watches = watches.new({
+    sessions = role.sessions, log = role.log, metrics = role.metrics, now_ms = now_ms,
+    visible_only = cfg.list_sessions_scope == "visible",
+  })
+  role.kernel = kernel.new({
+    sessions = role.sessions, log = role.log, modes = role.modes, policies = role.policies, metrics = role.metrics,
+    checkpoints = checkpoints.new({ log = role.log, interval = cfg.checkpoint_interval }),
+    events = role.watches, now_ms = now_ms,
+  })
+  local start_limiter = limits.new(cfg.session_start_limit_per_minute, sys.mono_ms)
+  local message_limiter = limits.new(cfg.message_limit_per_minute, sys.mono_ms)
+  role.acceptor = acceptor.new({
+    kernel = role.kernel, starts = starts.new({ kernel = role.kernel, max_clock_skew_ms = cfg.max_clock_skew_ms }),
+    sessions = role.sessions, watches = role.watches, start_limiter = start_limiter,
+    message_limiter = message_limiter, metrics = role.metrics, max_payload_bytes = cfg.max_payload_bytes,
+    now_ms = now_ms,
+  })
+  role.streams = streams.new({
+    acceptor = role.acceptor, sessions = role.sessions, log = role.log, journal = role.journal,
+    metrics = role.metrics,
+  })
+  role.clock = clock.new({
+    sessions = role.sessions, kernel = role.kernel, journal = role.journal,
+    limiters = { start_limiter, message_limiter }, now_ms = now_ms,
+    disk_retention_ms = cfg.session_disk_retention_secs * 1000,
+  })
+  function hooks.publish(session, frame) role.streams:publish(session, frame) end
+  function hooks.event(event) role.watches:event(event) end
+  function hooks.stale(session) role.streams:lost(session) end
+end
+
+-- Sessions back into memory. (yields)
+local function recover(role, cfg)
+  local began, retention_ms = sys.mono_ms(), cfg.session_retention_secs * 1000
+  local result, err = role.loader:recover({
+    on_session = function(session) role.sessions:add(session) end,
+    on_ended = function(id, at) role.clock:note_ended(id, at) end,
+    is_recent = function(at) return at + retention_ms > sys.now_ms() end,
+  })
+  if result == nil then return failed("recovery", err) end
+  role.clock:sort_ended()
+  role.metrics.recovered:inc("ok", result.recovered)
+  role.metrics.recovered:inc("skipped", result.skipped)
+  host_log.info("recovery.done", {
+    in_memory = role.sessions.count, stored = result.recovered, skipped = result.skipped,
+    ms = math.floor(sys.mono_ms() - began),
+  })
+  return true
+end
+
+-- (yields)
+local function listen(role, cfg)
+  local tls, err = settings.tls(cfg)
+  if tls == nil then return nil, err end
+  local server
+  server, err = rpc.listen({
+    address = cfg.bind_addr, tls = tls or nil, max_message_bytes = cfg.max_payload_bytes + FRAME_SLACK_BYTES,
+    max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS, methods = service.methods(),
+  })
+  if server == nil then return failed("MACP_BIND_ADDR " .. cfg.bind_addr, err) end
+  role.server = server
+  server:serve(function(call) role.service:handle(call) end)
+  return true
+end
+
+local function start_tasks(role, cfg)
+  role.tasks = {
+    task.spawn(function() role.log:run() end),
+    task.spawn(function() role.clock:run() end),
+  }
+  role.cleaner = task.every(cfg.cleanup_interval_secs * 1000, function() role.clock:clean_up() end)
+  role.modes:on_change(function() role.watches:modes_changed() end)
+  role.modes:watch()
+end
+
+-- Everything between a checked configuration and an open port. (yields)
+local function bring_up(role, cfg, services)
+  local ok, err = open_storage(role, cfg)
+  if ok then ok, err = open_modes(role, cfg, services) end
+  if not ok then return nil, err end
+  role.metrics = metrics.new(services.metrics, function(mode) return role.modes:get(mode) ~= nil end)
+  build_core(role, cfg)
+  services.metrics:on_render(function()
+    if not role.closed then role.metrics:sample(role.sessions, role.journal) end
+  end)
+  role.identities = identity.new(role.resolver, { failures = role.metrics.auth_failures })
+  role.service = service.new({
+    identities = role.identities,
+    acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
+    watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
+    health = role.health, now_ms = sys.now_ms, visible_only = cfg.list_sessions_scope == "visible",
+    page = { default = cfg.list_sessions_default_page_size, max = cfg.list_sessions_max_page_size },
+  })
+  ok, err = recover(role, cfg)
+  if ok then
+    start_tasks(role, cfg)
+    ok, err = listen(role, cfg)
+  end
+  if ok and cfg.metrics_addr ~= nil then
+    role.metrics_server, err = metrics_listener.start(cfg.metrics_addr, services.metrics)
+    ok = role.metrics_server ~= nil
+  end
+  if not ok then return nil, err end
+  return true
+end
+
+---Starts the role: storage, modes, policies, recovery, then the listener. Whatever fails ends it again. (yields)
+---@param config table settings; the section `runtime` is read
+---@param services { metrics: table, modes: fun(opts: { archive: table }): table } registry of metrics; maker of the
+---  mode registry
+---@return table|nil role, table? err
+function M.start(config, services)
+  local cfg = config.runtime
+  local ok, err = settings.check(cfg)
+  if not ok then return nil, err end
+  local role = setmetatable({
+    config = cfg,
+    drain_ms = cfg.shutdown_drain_secs * 1000,
+    health = { serving = true, ended = false, changed = task.cond() },
+  }, Role)
+  role.resolver, err = settings.resolver(cfg)
+  if role.resolver == nil then return nil, err end
+  ok, err = bring_up(role, cfg, services)
+  if not ok then
+    role:close()
+    return nil, err
+  end
+  role.address = cfg.bind_addr:gsub(":%d+$", ":" .. role.server:port())
+  host_log.info("runtime.started", { address = role.address, version = sys.version, auth = role.resolver.name })
+  return role
+end
+
+---Ends streams, lets calls finish. Afterwards nobody is connected. (yields)
+---@param ms integer|nil longest wait, besides the configured one
+function Role:drain(ms)
+  if self.draining then return end
+  self.draining = true
+  local health = self.health
+  health.serving = false
+  health.changed:broadcast()
+  if self.streams then self.streams:close() end
+  if self.watches then self.watches:close() end
+  health.ended = true
+  health.changed:broadcast()
+  task.sleep(NOTICE_MS) -- watchers learn what happens before the transport ends them
+  if self.server then self.server:drain(math.min(ms or self.drain_ms, self.drain_ms)) end
+end
+
+---Stops the role and closes everything it opened. (yields)
+function Role:close()
+  self:drain()
+  if self.server then self.server:close() end
+  if self.metrics_server then self.metrics_server:close() end
+  if self.cleaner then self.cleaner:stop() end
+  if self.clock then self.clock:stop() end
+  if self.log then self.log:close() end
+  for _, running in ipairs(self.tasks or {}) do running:join() end
+  if self.modes then self.modes:close() end
+  self.closed = true
+  if self.journal then self.journal:close() end
+  host_log.info("runtime.stopped", {})
+end
+
+---Reads mode folders and static tokens again; with bad ones the old stay. (yields)
+function Role:reload()
+  self.modes:rescan()
+  local resolver, err = settings.resolver(self.config)
+  if resolver == nil then
+    host_log.error("auth.reload_failed", { message = err.message })
+    return
+  end
+  self.identities:replace(resolver)
+end
+
+---Facts for status pages.
+function Role:status()
+  local quarantined = 0
+  for _, session in pairs(self.sessions.by_id) do
+    if session.quarantined then quarantined = quarantined + 1 end
+  end
+  return {
+    address = self.address, serving = self.health.serving, sessions = self.sessions.count,
+    sessions_open = self.sessions.open, quarantined = quarantined, modes = self.modes:status(),
+    journal = self.journal:stats(), backlog = self.log:backlog(),
+  }
+end
+
+return M

@@ -1,0 +1,129 @@
+-- GetSession and ListSessions: what a session looks like, never more than what is durable.
+
+local crypto = require("host.crypto")
+local rpc = require("host.rpc")
+
+local messages = require("macp.protocol.messages")
+local session_record = require("macp.runtime.session")
+
+local STATUS = rpc.status
+local TOKEN_PREFIX = "v1:"
+local MAX_TOKEN_CHARS = 1024
+local BAD_TOKEN = "page_token is not valid"
+local MAX_ATTEMPTS = 3
+
+local M = {}
+
+local codecs
+
+local function load_codecs()
+  local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
+  codecs = {
+    get_request = codec("GetSessionRequest"), get_response = codec("GetSessionResponse"),
+    list_request = codec("ListSessionsRequest"), list_response = codec("ListSessionsResponse"),
+  }
+end
+
+local function decoded(call, codec)
+  local request, err = codec:decode(call:request())
+  if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
+  return request
+end
+
+-- Lets time act before a session is shown. When expiry cannot be recorded, the old state is shown.
+local function observe(service, session)
+  service.kernel:observe(session, math.max(service.now_ms(), session.last_at))
+end
+
+-- Encodes a session and waits until all of it is durable; a session that lost records meanwhile is read again. (yields)
+local function read_durable(service, identity, id)
+  for _ = 1, MAX_ATTEMPTS do
+    local session, err = service.sessions:find(id)
+    if session == nil then
+      if err then return nil, STATUS.INTERNAL, err.message end
+      return nil, STATUS.NOT_FOUND, "no session has this id"
+    end
+    if not session_record.may_read(session, identity) then
+      return nil, STATUS.PERMISSION_DENIED, "FORBIDDEN: only the initiator, participants and observers may read"
+    end
+    observe(service, session)
+    local bytes = assert(codecs.get_response:encode({ metadata = session_record.metadata(session) }))
+    local ok, why = service.log:wait(session.lsn)
+    if ok and not session.stale then return bytes end
+    if not ok and why.code == "CANCELLED" then return nil end
+  end
+  return nil, STATUS.INTERNAL, "StorageFailed: the session is being rebuilt"
+end
+
+function M.get_session(service, call, identity)
+  if codecs == nil then load_codecs() end
+  local request = decoded(call, codecs.get_request)
+  if request == nil then return end
+  local bytes, status, text = read_durable(service, identity, request.session_id)
+  if bytes then return call:reply(bytes) end
+  if status then call:fail(status, text) end
+end
+
+---The id behind a page token, "" for none; nil when it is not one of ours.
+function M.decode_token(token)
+  if token == "" then return "" end
+  if #token > MAX_TOKEN_CHARS then return nil end
+  local text = crypto.base64url_decode(token)
+  if text == nil or text:sub(1, #TOKEN_PREFIX) ~= TOKEN_PREFIX then return nil end
+  local id = text:sub(#TOKEN_PREFIX + 1)
+  if id == "" or id:find("[^%w_%-]") then return nil end
+  return id
+end
+
+function M.encode_token(id) return crypto.base64url_encode(TOKEN_PREFIX .. id) end
+
+-- Index of the first id after the cursor.
+local function first_after(ids, cursor)
+  local low, high = 1, #ids + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if ids[middle] > cursor then high = middle else low = middle + 1 end
+  end
+  return low
+end
+
+local function page_size_of(service, requested, count)
+  local page = service.page
+  if requested == 0 then return count <= page.max and page.max or page.default end
+  return math.min(requested, page.max)
+end
+
+-- Collects one page. Returns the sessions' facts, the last id when more follow, and what must be durable.
+local function collect(service, identity, cursor, size)
+  local ids, by_id = service.sessions:ids(), service.sessions.by_id
+  local list, lsn, index = {}, 0, first_after(ids, cursor)
+  while index <= #ids and #list < size do
+    local session = by_id[ids[index]]
+    if session and not session.stale and (not service.visible_only or session_record.may_read(session, identity)) then
+      observe(service, session)
+      list[#list + 1] = session_record.metadata(session)
+      lsn = math.max(lsn, session.lsn)
+    end
+    index = index + 1
+  end
+  return list, index <= #ids and ids[index - 1] or nil, lsn
+end
+
+function M.list_sessions(service, call, identity)
+  if codecs == nil then load_codecs() end
+  local request = decoded(call, codecs.list_request)
+  if request == nil then return end
+  if request.page_size < 0 then return call:fail(STATUS.INVALID_ARGUMENT, "page_size is negative") end
+  local cursor = M.decode_token(request.page_token)
+  if cursor == nil then return call:fail(STATUS.INVALID_ARGUMENT, BAD_TOKEN) end
+  local size = page_size_of(service, request.page_size, service.sessions.count)
+  local list, last, lsn = collect(service, identity, cursor, size)
+  local bytes = assert(codecs.list_response:encode({
+    sessions = list, next_page_token = last and M.encode_token(last) or "",
+  }))
+  local ok, err = service.log:wait(lsn)
+  if ok then return call:reply(bytes) end
+  if err.code ~= "CANCELLED" then call:fail(STATUS.INTERNAL, "StorageFailed: " .. err.message) end
+end
+
+return M

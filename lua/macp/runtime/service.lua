@@ -1,0 +1,208 @@
+-- The gRPC face of the runtime: which handler serves which method, how calls are dispatched, and the RPCs that change
+-- sessions. Reads are in reads.lua, what is asked before any session in discovery.lua.
+
+local rpc = require("host.rpc")
+local sys = require("host.sys")
+
+local host_log = require("host.log")
+
+local acceptor_rules = require("macp.runtime.acceptor")
+local codes = require("macp.protocol.codes")
+local control = require("macp.runtime.control")
+local discovery = require("macp.runtime.discovery")
+local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
+local reads = require("macp.runtime.reads")
+
+local STATUS = rpc.status
+
+local Service = {}
+Service.__index = Service
+
+local M = {}
+
+local function fail(call, status, message) call:fail(STATUS[status], message) end
+
+---The caller's identity; without one the call is answered UNAUTHENTICATED.
+local function authenticated(self, call)
+  local identity, reason = self.identities:identify(call)
+  if identity == nil then fail(call, "UNAUTHENTICATED", codes.text("UNAUTHENTICATED", reason)) end
+  return identity
+end
+
+local function decoded(call, codec)
+  local request, err = codec:decode(call:request())
+  if request == nil then fail(call, "INTERNAL", "the request does not decode: " .. err.message) end
+  return request
+end
+
+-- Acks are encoded once per message: one table for all positive ones.
+local POSITIVE = { ack = { ok = true } }
+
+local function reply_positive(call, codec, envelope, state, accepted_at, duplicate)
+  local ack = POSITIVE.ack
+  ack.message_id, ack.session_id = envelope.message_id, envelope.session_id
+  ack.session_state, ack.accepted_at_unix_ms, ack.duplicate = state, accepted_at, duplicate
+  call:reply(assert(codec:encode(POSITIVE)))
+end
+
+local function negative(message_id, session_id, now, code, text, details)
+  return {
+    ack = {
+      ok = false, message_id = message_id, session_id = session_id, accepted_at_unix_ms = now,
+      error = {
+        code = code, message = text, session_id = session_id, message_id = message_id,
+        details = details and json.encode({ reasons = json.array(details) }) or "",
+      },
+    },
+  }
+end
+
+local function reply_negative(self, call, envelope, code, text, details)
+  self.metrics:rejected(envelope)
+  if code == "POLICY_DENIED" then
+    host_log.warn("message.denied", { session_id = envelope.session_id, mode = envelope.mode, reasons = details })
+  elseif host_log.enabled("debug") then
+    host_log.debug("message.refused", { session_id = envelope.session_id, code = code, reason = text })
+  end
+  local answer = negative(envelope.message_id, envelope.session_id, self.now_ms(), code, text, details)
+  call:reply(assert(self.send_response:encode(answer)))
+end
+
+-- Send, from the envelope to a verdict. (yields)
+local function judge(self, call, envelope)
+  local identity, reason = self.identities:identify(call)
+  if identity == nil then return nil, "UNAUTHENTICATED", codes.text("UNAUTHENTICATED", reason) end
+  local acceptor = self.acceptor
+  local ok, code, text = acceptor:check_shape(envelope)
+  if not ok then return nil, code, text end
+  ok, code, text = acceptor_rules.claim_sender(identity, envelope)
+  if not ok then return nil, code, text end
+  return acceptor:accept(identity, envelope)
+end
+
+local function send(self, call)
+  local began = sys.mono_ms()
+  local request = decoded(call, self.send_request)
+  if request == nil then return end
+  local envelope = request.envelope
+  if envelope == nil then return fail(call, "INVALID_ARGUMENT", "envelope is absent") end
+  local verdict, code, text, details = judge(self, call, envelope)
+  if verdict == nil then return reply_negative(self, call, envelope, code, text, details) end
+  local state, accepted_at, duplicate = verdict.state, verdict.accepted_at, verdict.duplicate
+  local ok, err = self.log:wait(verdict.lsn)
+  if ok then
+    self.durable_ms:observe(sys.mono_ms() - began)
+    return reply_positive(call, self.send_response, envelope, state, accepted_at, duplicate)
+  end
+  if err.code ~= "CANCELLED" then
+    reply_negative(self, call, envelope, "INTERNAL_ERROR", codes.text("INTERNAL_ERROR", err.message))
+  end
+end
+
+-- Cancel, suspend and resume differ in the transition only. (yields)
+local function control_session(self, call, name, transition)
+  local identity = authenticated(self, call)
+  if identity == nil then return end
+  local request = decoded(call, self.control_requests[name])
+  if request == nil then return end
+  local session, err = self.sessions:find(request.session_id)
+  if session == nil then
+    if err then return fail(call, "INTERNAL", err.message) end
+    return fail(call, "NOT_FOUND", "no session has this id")
+  end
+  if not control.has_authority(session, identity) then
+    return fail(call, "PERMISSION_DENIED", "FORBIDDEN: only the initiator and whom the policy names may do this")
+  end
+  local verdict, code, text = transition(self.kernel, session, identity, request.reason)
+  local codec = self.control_responses[name]
+  local lsn = verdict and verdict.lsn or session.lsn
+  local state, at = verdict and verdict.state, verdict and verdict.accepted_at
+  local ok
+  ok, err = self.log:wait(lsn)
+  if not ok then
+    if err.code == "CANCELLED" then return end
+    code, text, state = "INTERNAL_ERROR", codes.text("INTERNAL_ERROR", err.message), nil
+  end
+  if state == nil then
+    return call:reply(assert(codec:encode(negative("", request.session_id, self.now_ms(), code, text))))
+  end
+  call:reply(assert(codec:encode({
+    ack = { ok = true, session_id = request.session_id, accepted_at_unix_ms = at, session_state = state },
+  })))
+end
+
+local HANDLERS = {
+  Send = send,
+  CancelSession = function(self, call) control_session(self, call, "CancelSession", control.cancel) end,
+  SuspendSession = function(self, call) control_session(self, call, "SuspendSession", control.suspend) end,
+  ResumeSession = function(self, call) control_session(self, call, "ResumeSession", control.resume) end,
+  StreamSession = function(self, call, scope)
+    local identity = authenticated(self, call)
+    if identity then self.streams:serve(call, identity, scope) end
+  end,
+  WatchSessions = function(self, call, scope)
+    local identity = authenticated(self, call)
+    if identity then self.watches:serve_sessions(call, identity, scope) end
+  end,
+  WatchSignals = function(self, call, scope)
+    local identity = authenticated(self, call)
+    if identity then self.watches:serve_signals(call, identity, scope) end
+  end,
+  WatchModeRegistry = function(self, call, scope) self.watches:serve_modes(call, nil, scope) end,
+  GetSession = function(self, call)
+    local identity = authenticated(self, call)
+    if identity then reads.get_session(self, call, identity) end
+  end,
+  ListSessions = function(self, call)
+    local identity = authenticated(self, call)
+    if identity then reads.list_sessions(self, call, identity) end
+  end,
+  Initialize = discovery.initialize,
+  GetManifest = discovery.get_manifest,
+  ListModes = discovery.list_modes,
+  ListExtModes = discovery.list_ext_modes,
+}
+
+local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
+
+---@param parts table { identities, acceptor, kernel, sessions, log, streams, watches, modes, policies, health, metrics,
+---  now_ms, page = { default, max }, visible_only }
+function M.new(parts)
+  local service = setmetatable({}, Service)
+  for name, part in pairs(parts) do service[name] = part end
+  service.durable_ms = parts.metrics.durable_ms:labels()
+  service.send_request, service.send_response = codec("SendRequest"), codec("SendResponse")
+  service.control_requests, service.control_responses, service.offers = {}, {}, {}
+  for _, name in ipairs({ "CancelSession", "SuspendSession", "ResumeSession" }) do
+    service.control_requests[name] = codec(name .. "Request")
+    service.control_responses[name] = codec(name .. "Response")
+  end
+  service.by_path = {}
+  for name, handler in pairs(HANDLERS) do
+    service.offers[name] = true
+    service.by_path[messages.rpc(name).path] = handler
+  end
+  for path, handler in pairs(discovery.HEALTH) do service.by_path[path] = handler end
+  return service
+end
+
+---Paths and kinds for host.rpc.
+function M.methods()
+  local methods = {}
+  for name in pairs(HANDLERS) do methods[messages.rpc(name).path] = messages.rpc(name).kind end
+  for path, kind in pairs(discovery.HEALTH_KINDS) do methods[path] = kind end
+  return methods
+end
+
+---Serves one call. The only place of the role that catches errors. (yields)
+function Service:handle(call)
+  local scope = {}
+  local ok, err = xpcall(self.by_path[call.method], debug.traceback, self, call, scope)
+  if scope.on_close then scope.on_close() end
+  if ok then return end
+  host_log.error("rpc.failed", { method = call.method, error = tostring(err) })
+  call:fail(STATUS.INTERNAL, "internal error")
+end
+
+return M

@@ -1,0 +1,191 @@
+-- One session: its record, its two clocks and its transitions. No I/O; callers pass the time.
+-- Wall time is what records carry. Session time is what modes see: unsuspended milliseconds since the start.
+
+local lifecycle = require("macp.protocol.lifecycle")
+
+local OPEN, SUSPENDED, EXPIRED = lifecycle.OPEN, lifecycle.SUSPENDED, lifecycle.EXPIRED
+
+local MAX_SUSPENSIONS = 1024
+
+local M = { MAX_SUSPENSIONS = MAX_SUSPENSIONS }
+
+---@class macp.runtime.Session
+---@field id string
+---@field mode string
+---@field rev table|nil revision of the mode, nil when quarantined
+---@field state integer
+---@field ids table<string, integer> accepted message id -> acceptance time
+---@field ordinals integer accepted envelopes
+---@field published integer accepted envelopes that are durable and were offered to subscribers
+---@field index integer records in the journal, of all kinds
+---@field skips integer[] journal indexes of the records that take no ordinal, ascending
+---@field lsn integer covers everything this record shows
+---@field due integer|nil session time of the mode's earliest timer
+---@field stale boolean what memory holds is not what the journal holds; rebuild before use
+---@field quarantined string|nil why the session takes no messages
+
+---@param start { id: string, mode: string, initiator: string, payload: table, bindings: table, policy: table,
+---  started_at: integer }
+function M.new(start)
+  local payload, bindings = start.payload, start.bindings
+  local participants, is_participant = payload.participants, {}
+  for _, name in ipairs(participants) do is_participant[name] = true end
+  local extension_keys = {}
+  for key in pairs(payload.extensions) do extension_keys[#extension_keys + 1] = key end
+  table.sort(extension_keys)
+  return {
+    id = start.id,
+    mode = start.mode,
+    mode_version = bindings.mode_version,
+    revision = bindings.mode_revision,
+    rev = nil,
+    configuration_version = payload.configuration_version,
+    policy = start.policy,
+    initiator = start.initiator,
+    participants = participants,
+    is_participant = is_participant,
+    context_id = payload.context_id,
+    extension_keys = extension_keys,
+    ttl_ms = payload.ttl_ms,
+    started_at = start.started_at,
+    expires_at = bindings.expires_at_ms,
+    max_suspend_ms = bindings.max_suspend_ms,
+    state = OPEN,
+    suspended_at = nil,
+    suspended_total = 0,
+    suspensions = 0,
+    ended_at = nil,
+    last_at = start.started_at,
+    ids = {},
+    ordinals = 0,
+    published = 0,
+    index = 0,
+    skips = {},
+    since_checkpoint = 0,
+    counts = {},
+    last_seen = {},
+    others = {},
+    due = nil,
+    lsn = 0,
+    stale = false,
+    quarantined = nil,
+    subscribers = nil,
+  }
+end
+
+---Session time at a wall time that is not before the last transition.
+function M.time_at(session, wall_ms)
+  local paused = session.suspended_at and math.max(0, wall_ms - session.suspended_at) or 0
+  return wall_ms - session.started_at - session.suspended_total - paused
+end
+
+---Wall time at which session time reaches t, if nothing suspends it before.
+function M.wall_of(session, t) return session.started_at + session.suspended_total + t end
+
+---Counts an accepted envelope of a sender. SessionStart and synthetic messages are not activity.
+function M.count(session, sender, at)
+  local count = session.counts[sender]
+  if count == nil then
+    count = 0
+    if not session.is_participant[sender] then session.others[#session.others + 1] = sender end
+  end
+  session.counts[sender] = count + 1
+  session.last_seen[sender] = at
+end
+
+function M.suspend(session, at)
+  session.state, session.suspended_at = SUSPENDED, at
+  session.suspensions = session.suspensions + 1
+end
+
+---Ends a suspension. The deadline moves by what it lasted, unless the cap on all of them is exceeded.
+---@return integer banked_ms
+function M.resume(session, at)
+  local banked = math.max(0, at - session.suspended_at)
+  session.suspended_total = session.suspended_total + banked
+  session.suspended_at = nil
+  if session.suspended_total > session.max_suspend_ms then
+    session.state, session.ended_at = EXPIRED, at
+  else
+    session.state, session.expires_at = OPEN, session.expires_at + banked
+  end
+  return banked
+end
+
+function M.finish(session, state, at)
+  session.state, session.ended_at, session.due = state, at, nil
+end
+
+---Whether time alone ends the session now.
+function M.is_overdue(session, now)
+  if session.state == OPEN then return now > session.expires_at end
+  if session.state == SUSPENDED then
+    return session.suspended_total + math.max(0, now - session.suspended_at) > session.max_suspend_ms
+  end
+  return false
+end
+
+---When the session next needs attention, or nil: its deadline, its mode's earliest timer, its suspension cap.
+function M.next_event_at(session)
+  if session.state == OPEN then
+    local at = session.expires_at + 1
+    if session.due then at = math.min(at, M.wall_of(session, session.due)) end
+    return at
+  end
+  if session.state == SUSPENDED then
+    return session.suspended_at + session.max_suspend_ms - session.suspended_total + 1
+  end
+  return nil
+end
+
+---Who may read a session: its initiator, its participants, observers.
+function M.may_read(session, identity)
+  local sender = identity.sender
+  return identity.observer or sender == session.initiator or session.is_participant[sender] == true
+end
+
+local function activity(session)
+  local list = {}
+  local function add(name)
+    local count = session.counts[name]
+    if count then
+      list[#list + 1] = {
+        participant_id = name, last_message_at_unix_ms = session.last_seen[name], message_count = count,
+      }
+    end
+  end
+  for _, name in ipairs(session.participants) do add(name) end
+  for _, name in ipairs(session.others) do add(name) end
+  return list
+end
+
+---The public facts, as macp.v1.SessionMetadata.
+function M.metadata(session)
+  return {
+    session_id = session.id,
+    mode = session.mode,
+    state = session.state,
+    started_at_unix_ms = session.started_at,
+    expires_at_unix_ms = session.expires_at,
+    mode_version = session.mode_version,
+    configuration_version = session.configuration_version,
+    policy_version = session.policy.policy_id,
+    participants = session.participants,
+    participant_activity = activity(session),
+    initiator = session.initiator,
+    context_id = session.context_id,
+    extension_keys = session.extension_keys,
+  }
+end
+
+---The journal index of the record with this ordinal: records without an ordinal are skipped.
+function M.index_of(session, ordinal)
+  local index = ordinal
+  for _, skip in ipairs(session.skips) do
+    if skip > index then break end
+    index = index + 1
+  end
+  return index
+end
+
+return M

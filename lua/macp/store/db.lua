@@ -1,0 +1,102 @@
+-- The door to PostgreSQL for store modules: opens the pool, runs one statement, and turns the host's failures into
+-- typed errors. Store modules take `db` first: the pool or a transaction.
+
+local pg = require("host.pg")
+
+local errors = require("macp.core.errors")
+
+local UNIQUE_VIOLATION = "23505"
+
+local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
+
+---Opens the pool; connections are made when they are first needed.
+---@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, name: string }
+function M.open(opts)
+  return pg.open({
+    conninfo = opts.url, size = opts.max, idle_close_ms = opts.idle_ms, acquire_timeout_ms = opts.acquire_ms,
+    application_name = opts.name,
+  })
+end
+
+-- The host's words for a database that cannot be asked: no connection, or none free in time.
+local AWAY = { UNAVAILABLE = true, TIMEOUT = true }
+
+---The typed error of a failed statement; the host's error stays reachable as `cause`.
+function M.fail(err)
+  if errors.is_typed(err) or err.code == "CANCELLED" then return nil, err end
+  if AWAY[err.code] then
+    local away = errors.new("SERVICE_UNAVAILABLE", nil, "the database does not answer")
+    away.cause = err
+    return nil, away
+  end
+  return nil, errors.wrap(err, "database")
+end
+
+---Rows of one statement. (yields)
+---@return table[]|nil rows
+---@return table|nil err
+function M.rows(db, text, ...)
+  local result, err = db:query(text, { n = select("#", ...), ... })
+  if result == nil then return M.fail(err) end
+  return result.rows
+end
+
+---The first row of one statement, or false when there is none. (yields)
+---@return table|false|nil row
+---@return table|nil err
+function M.one(db, text, ...)
+  local rows, err = M.rows(db, text, ...)
+  if rows == nil then return nil, err end
+  return rows[1] or false
+end
+
+---Number of rows that one statement changed. (yields)
+---@return integer|nil count
+---@return table|nil err
+function M.exec(db, text, ...)
+  local result, err = db:query(text, { n = select("#", ...), ... })
+  if result == nil then return M.fail(err) end
+  return result.n
+end
+
+---Adds a reusable fragment `name = $n` list: builds `and` conditions with numbered parameters.
+---@class macp.store.Filter
+local Filter = {}
+Filter.__index = Filter
+
+---@param tenant string becomes $1
+function M.filter(tenant)
+  return setmetatable({ conditions = {}, params = { tenant, n = 1 } }, Filter)
+end
+
+---Adds a parameter and returns its placeholder.
+function Filter:param(value)
+  local params = self.params
+  params.n = params.n + 1
+  params[params.n] = value
+  return "$" .. params.n
+end
+
+---Adds a condition; every `?` in it stands for the value.
+function Filter:add(condition, value)
+  local placeholder = self:param(value)
+  self.conditions[#self.conditions + 1] = (condition:gsub("%?", placeholder))
+end
+
+---Adds a condition without a value.
+function Filter:only(condition)
+  self.conditions[#self.conditions + 1] = condition
+end
+
+---` and a and b`, or nothing.
+function Filter:text()
+  if #self.conditions == 0 then return "" end
+  return " and " .. table.concat(self.conditions, " and ")
+end
+
+---A pattern that finds `text` anywhere, with the wildcards in it taken literally.
+function M.contains(text)
+  return "%" .. text:gsub("[\\%%_]", "\\%0") .. "%"
+end
+
+return M

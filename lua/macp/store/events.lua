@@ -1,0 +1,119 @@
+-- Tables run_events_raw and run_events_canonical: what was received, and the history made of it.
+
+local pg = require("host.pg")
+
+local db_door = require("macp.store.db")
+
+local INSERT_RAW = [[
+insert into run_events_raw (tenant, run_id, seq, ts, kind, ordinal, frame, payload)
+values ($1, $2, $3, $4, $5, $6, $7, $8)]]
+
+local INSERT_CANONICAL = [[
+insert into run_events_canonical (tenant, run_id, seq, ts, type, document) values ($1, $2, $3, $4, $5, $6)]]
+
+-- run_events_canonical_pkey
+local AFTER = [[
+select seq, document from run_events_canonical
+where tenant = $1 and run_id = $2 and seq > $3 order by seq limit $4]]
+
+-- run_events_canonical_pkey
+local RANGE = [[
+select seq, ts, document from run_events_canonical
+where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 order by seq limit $5]]
+
+-- run_events_canonical_pkey
+local TYPED_RANGE = [[
+select seq, document from run_events_canonical
+where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and type = any($5) order by seq limit $6]]
+
+-- run_events_raw_pkey
+local RAW_AFTER = [[
+select seq, ts, kind, ordinal, frame from run_events_raw
+where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 order by seq limit $5]]
+
+-- The last number given and the last position received: two backward steps in the primary keys.
+local TAIL = [[
+select
+  greatest((select max(seq) from run_events_raw where tenant = $1 and run_id = $2),
+           (select max(seq) from run_events_canonical where tenant = $1 and run_id = $2), 0) as seq,
+  coalesce((select ordinal from run_events_raw
+            where tenant = $1 and run_id = $2 and ordinal is not null order by seq desc limit 1), 0) as ordinal]]
+
+local HAS = "select document from run_events_canonical where tenant = $1 and run_id = $2 and seq = $3"
+local HAS_RAW = "select kind from run_events_raw where tenant = $1 and run_id = $2 and seq = $3"
+
+local M = {}
+
+-- All events of a batch carry the same few times.
+local cached_ms, cached_ts
+local function ts(ms)
+  if ms ~= cached_ms then cached_ms, cached_ts = ms, pg.ts(ms) end
+  return cached_ts
+end
+
+---Adds a received frame (bytes) to a unit of work.
+function M.add_raw_frame(unit, tenant, run_id, seq, ms, kind, ordinal, frame)
+  unit:add(INSERT_RAW, tenant, run_id, seq, ts(ms), kind, ordinal, pg.bytea(frame), nil)
+end
+
+---Adds a received document (JSON text) to a unit of work.
+function M.add_raw_document(unit, tenant, run_id, seq, ms, kind, payload)
+  unit:add(INSERT_RAW, tenant, run_id, seq, ts(ms), kind, nil, nil, payload)
+end
+
+---Adds a canonical event to a unit of work.
+function M.add_canonical(unit, tenant, run_id, seq, ms, event_type, document)
+  unit:add(INSERT_CANONICAL, tenant, run_id, seq, ts(ms), event_type, document)
+end
+
+---Events with a higher number, ascending: { seq, document }. (yields)
+function M.after(db, tenant, run_id, seq, limit) return db_door.rows(db, AFTER, tenant, run_id, seq, limit) end
+
+---Events with seq in (from, to], ascending: { seq, ts, document }. (yields)
+function M.range(db, tenant, run_id, from, to, limit)
+  return db_door.rows(db, RANGE, tenant, run_id, from, to, limit)
+end
+
+---Events of some types with seq in (from, to], ascending: { seq, document }. (yields)
+---@param types string[]
+function M.typed_range(db, tenant, run_id, from, to, types, limit)
+  return db_door.rows(db, TYPED_RANGE, tenant, run_id, from, to, pg.array(types), limit)
+end
+
+---Raw rows with seq in (from, to], ascending. (yields)
+function M.raw_range(db, tenant, run_id, from, to, limit)
+  return db_door.rows(db, RAW_AFTER, tenant, run_id, from, to, limit)
+end
+
+---{ seq, ordinal }: where the stored history of a run ends. (yields)
+function M.tail(db, tenant, run_id) return db_door.one(db, TAIL, tenant, run_id) end
+
+---The document stored under a number, false when there is none. (yields)
+function M.document_at(db, tenant, run_id, seq) return db_door.one(db, HAS, tenant, run_id, seq) end
+
+---The kind of the raw row stored under a number, false when there is none. (yields)
+function M.raw_at(db, tenant, run_id, seq) return db_door.one(db, HAS_RAW, tenant, run_id, seq) end
+
+---A filtered page of one run's events: rows { seq, document } and the total. (yields)
+---@param query { after_seq: integer, after_ms: integer|nil, before_ms: integer|nil, types: string[]|nil,
+---  limit: integer }
+function M.page(db, tenant, run_id, query)
+  local filter = db_door.filter(tenant)
+  filter:add("run_id = ?", run_id)
+  filter:add("seq > ?", query.after_seq)
+  if query.after_ms then filter:add("ts >= ?", pg.ts(query.after_ms)) end
+  if query.before_ms then filter:add("ts < ?", pg.ts(query.before_ms)) end
+  if query.types then filter:add("type = any(?)", pg.array(query.types)) end
+  local where = filter:text()
+  local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }
+  local limit = filter:param(query.limit)
+  local results, err = db:batch({
+    { "select seq, document from run_events_canonical where tenant = $1" .. where .. " order by ts, seq limit "
+      .. limit, filter.params },
+    { "select count(*) as total from run_events_canonical where tenant = $1" .. where, count_params },
+  })
+  if results == nil then return db_door.fail(err) end
+  return { rows = results[1].rows, total = results[2].rows[1].total }
+end
+
+return M

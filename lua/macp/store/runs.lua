@@ -1,0 +1,167 @@
+-- Table runs.
+
+local pg = require("host.pg")
+
+local db_door = require("macp.store.db")
+
+local COLUMNS = [[id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id, idempotency_key,
+  last_event_seq, source_kind, source_ref, tags, metadata, error_code, error_message, created_at, started_at,
+  ended_at, updated_at, archived_at]]
+
+local INSERT = [[
+insert into runs (tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
+  idempotency_key, descriptor_hash, source_kind, source_ref, environment, scenario_ref, tags, metadata,
+  cancel_callback, delegated_cancel, lease_owner, created_at, updated_at)
+values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19)
+on conflict do nothing
+returning id]]
+
+-- runs_pkey
+local FIND = "select " .. COLUMNS .. " from runs where tenant = $1 and id = $2"
+
+-- runs_runtime_session_id_idx
+local FIND_BY_SESSION = "select " .. COLUMNS .. " from runs where tenant = $1 and runtime_session_id = $2"
+
+-- runs_idempotency_key_idx
+local FIND_BY_KEY = [[
+select id, status, trace_id, runtime_session_id, descriptor_hash from runs
+where tenant = $1 and idempotency_key = $2]]
+
+local FIND_CANCELLATION = "select cancel_callback, delegated_cancel from runs where tenant = $1 and id = $2"
+
+local EXISTS = "select 1 from runs where tenant = $1 and id = $2"
+
+local TRANSITION = [[
+update runs set status = $3, started_at = coalesce(started_at, $4), ended_at = coalesce(ended_at, $5),
+  error_code = coalesce($6, error_code), error_message = coalesce($7, error_message), last_event_seq = $8,
+  metadata = metadata || $9::jsonb, lease_owner = case when $5::timestamptz is null then lease_owner end,
+  updated_at = $10
+where tenant = $1 and id = $2 and status not in ('completed', 'failed', 'cancelled')]]
+
+local CHECKPOINT = "update runs set last_event_seq = $3, updated_at = $4 where tenant = $1 and id = $2"
+
+-- Owners that live: their lease has not expired and, where that can be seen, they still have connections.
+local ALIVE = [[
+with alive as materialized (
+  select l.owner from plane_leases l
+  where l.tenant = $1 and l.expires_at > now()
+    and (not l.visible or l.owner in (select application_name from pg_stat_activity)))
+]]
+
+-- runs_status_idx
+local CLAIM_ALL = ALIVE .. [[
+update runs r set lease_owner = $2
+where r.tenant = $1 and r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
+  and (r.lease_owner is null or r.lease_owner not in (select owner from alive))
+returning r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at, r.started_at]]
+
+local CLAIM = ALIVE .. [[
+update runs r set lease_owner = $2
+where r.tenant = $1 and r.id = $3 and r.status not in ('completed', 'failed', 'cancelled')
+  and (r.lease_owner is null or r.lease_owner = $2 or r.lease_owner not in (select owner from alive))
+returning r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at, r.started_at]]
+
+local RELEASE = "update runs set lease_owner = null where tenant = $1 and id = $2 and lease_owner = $3"
+
+local LIST_ORDER = {
+  createdAt = { asc = "created_at asc, id asc", desc = "created_at desc, id desc" },
+  updatedAt = { asc = "updated_at asc, id asc", desc = "updated_at desc, id desc" },
+}
+
+local M = {}
+
+---Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
+---@param db table
+---@param run table
+---@return boolean|nil inserted
+---@return table|nil err
+function M.insert(db, run)
+  local row, err = db_door.one(db, INSERT, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_version,
+    run.runtime_session_id, run.trace_id, run.idempotency_key, run.descriptor_hash and pg.bytea(run.descriptor_hash),
+    run.source_kind, run.source_ref, run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback,
+    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms))
+  if row == nil then return nil, err end
+  return row ~= false
+end
+
+---(yields) the row, false when there is none
+function M.find(db, tenant, id) return db_door.one(db, FIND, tenant, id) end
+
+---(yields)
+function M.find_by_session(db, tenant, session_id) return db_door.one(db, FIND_BY_SESSION, tenant, session_id) end
+
+---(yields)
+function M.find_by_key(db, tenant, key) return db_door.one(db, FIND_BY_KEY, tenant, key) end
+
+---How a run may be cancelled: { cancel_callback (JSON text), delegated_cancel }. (yields)
+function M.find_cancellation(db, tenant, id) return db_door.one(db, FIND_CANCELLATION, tenant, id) end
+
+---(yields)
+function M.exists(db, tenant, id)
+  local row, err = db_door.one(db, EXISTS, tenant, id)
+  if row == nil then return nil, err end
+  return row ~= false
+end
+
+---Adds the change of status to a unit of work; a run that has ended stays as it is.
+---@param change { status: string, started_ms: integer|nil, ended_ms: integer|nil, error_code: string|nil,
+---  error_message: string|nil, metadata: string|nil, seq: integer, at_ms: integer }
+function M.add_transition(unit, tenant, id, change)
+  unit:add(TRANSITION, tenant, id, change.status, change.started_ms and pg.ts(change.started_ms),
+    change.ended_ms and pg.ts(change.ended_ms), change.error_code, change.error_message, change.seq,
+    change.metadata or "{}", pg.ts(change.at_ms))
+end
+
+---Adds the last sequence number to a unit of work.
+function M.add_checkpoint(unit, tenant, id, seq, at_ms)
+  unit:add(CHECKPOINT, tenant, id, seq, pg.ts(at_ms))
+end
+
+---Takes over every active run that nobody alive owns. (yields)
+function M.claim_all(db, tenant, owner) return db_door.rows(db, CLAIM_ALL, tenant, owner) end
+
+---Takes over one active run unless another live process owns it; false when it cannot be had. (yields)
+function M.claim(db, tenant, owner, id) return db_door.one(db, CLAIM, tenant, owner, id) end
+
+---Gives one run back: whoever looks for runs without an owner finds it. (yields)
+function M.release(db, tenant, owner, id) return db_door.exec(db, RELEASE, tenant, id, owner) end
+
+local function list_filter(tenant, query)
+  local filter = db_door.filter(tenant)
+  if query.status then filter:add("status = ?", query.status) end
+  if query.tags then filter:add("tags @> ?::jsonb", query.tags) end
+  if query.created_after_ms then filter:add("created_at > ?", pg.ts(query.created_after_ms)) end
+  if query.created_before_ms then filter:add("created_at < ?", pg.ts(query.created_before_ms)) end
+  if not query.include_sandbox then filter:only("mode <> 'sandbox'") end
+  if not query.include_archived then filter:only("archived_at is null") end
+  if query.environment then filter:add("environment = ?", query.environment) end
+  if query.scenario_ref then
+    filter:add("(scenario_ref ilike ? or source_ref = " .. filter:param(query.scenario_ref) .. ")",
+      db_door.contains(query.scenario_ref))
+  end
+  if query.search then
+    filter:add("(id::text ilike ? or scenario_ref ilike ? or environment ilike ? or tags::text ilike ?"
+      .. " or source_ref ilike ?)", db_door.contains(query.search))
+  end
+  return filter
+end
+
+---One page of runs and how many there are in all. (yields)
+---@param query table
+---@return { rows: table[], total: integer }|nil
+---@return table|nil err
+function M.list(db, tenant, query)
+  local filter = list_filter(tenant, query)
+  local where = filter:text()
+  local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }
+  local limit, offset = filter:param(query.limit), filter:param(query.offset)
+  local results, err = db:batch({
+    { "select " .. COLUMNS .. " from runs where tenant = $1" .. where .. " order by "
+      .. LIST_ORDER[query.sort_by][query.sort_order] .. " limit " .. limit .. " offset " .. offset, filter.params },
+    { "select count(*) as total from runs where tenant = $1" .. where, count_params },
+  })
+  if results == nil then return db_door.fail(err) end
+  return { rows = results[1].rows, total = results[2].rows[1].total }
+end
+
+return M
