@@ -1,0 +1,15 @@
+-- Each message of a decision concerns one proposal; recommendations and votes count as contributions.
+local ALLOW_OR_DENY = { APPROVE = "allow", REJECT = "deny", BLOCK = "deny" }
+
+return {
+  events = {
+    Proposal   = { "proposal.created", id = "proposal_id", label = function(p) return p.option end },
+    Evaluation = { "proposal.updated", id = "proposal_id",
+      label = function(p) return string.format("%s (%.2f)", p.recommendation, p.confidence) end,
+      vote = function(p) return ALLOW_OR_DENY[p.recommendation] end,
+      confidence = function(p) return p.confidence end },
+    Objection  = { "proposal.updated", id = "proposal_id", label = function(p) return p.severity .. " objection" end },
+    Vote       = { "proposal.updated", id = "proposal_id", label = function(p) return p.vote end,
+      vote = function(p) return ALLOW_OR_DENY[p.vote] end, confidence = 1.0 },
+  },
+}
