@@ -1,0 +1,196 @@
+-- The journal's files damaged, torn or without room, and the real program on top of them.
+
+local child = require("host.child")
+local crypto = require("host.crypto")
+local fs = require("host.fs")
+
+local client = require("spec.support.runtime_client")
+local eventually = require("spec.support.eventually")
+local program = require("spec.support.program")
+local system = require("spec.support.system")
+
+local function proposal(name, rationale)
+  return client.payload("macp.modes.decision.v1.ProposalPayload",
+    { proposal_id = name, option = "A", rationale = rationale or "" })
+end
+
+local function send(world, session_id, name, rationale)
+  return world:client():send("ann", client.envelope({
+    session_id = session_id, message_id = name, payload = proposal(name, rationale),
+  }))
+end
+
+local function start(world, session_id)
+  local ack = world:client():send("boss", client.start_envelope(session_id, { ttl_ms = 3600000 }))
+  assert(ack.ok, ack.error and ack.error.message)
+end
+
+-- Path and bytes of the newest segment, without the zeros behind its last record.
+local function last_segment(world)
+  local dir = world.data .. "/journal"
+  local newest
+  for _, entry in ipairs(assert(fs.list(dir))) do
+    if entry.name:find("%.seg$") then newest = dir .. "/" .. entry.name end
+  end
+  local bytes = assert(fs.read(newest))
+  local used = #bytes
+  while bytes:byte(used) == 0 do used = used - 1 end
+  return newest, bytes:sub(1, used + (8 - used % 8) % 8)
+end
+
+local function flip(bytes, at)
+  return bytes:sub(1, at - 1) .. string.char(255 - bytes:byte(at)) .. bytes:sub(at + 1)
+end
+
+-- A runtime with two sessions of ten messages each, killed; nothing else is in its journal's tail. (yields)
+local function with_history(fn)
+  system.with({ database = false, role = "runtime", env = { MACP_CHECKPOINT_INTERVAL = "0" } }, function(world)
+    local one, two = crypto.uuid4(), crypto.uuid4()
+    start(world, one)
+    start(world, two)
+    for i = 1, 10 do
+      assert.is_true(send(world, one, "one-" .. i).ok)
+      assert.is_true(send(world, two, "two-" .. i).ok)
+    end
+    world:disconnect()
+    world:crash()
+    fn(world, one, two)
+  end)
+end
+
+local function count(list) return #list end
+
+describe("a torn journal tail", function()
+  it("is cut off when a crash left half of a flush behind the last record", function()
+    with_history(function(world, one, two)
+      local path, bytes = last_segment(world)
+      assert(fs.write(path, bytes .. crypto.random(777)))
+      world:serve()
+      world.program:wait_line("(journal%.tail_truncated)")
+      assert.truthy(world.program:output():find("bytes of an interrupted flush behind offset " .. #bytes, 1, true))
+      assert.equal(11, count(world:history(one)))
+      assert.equal(11, count(world:history(two)))
+      assert.is_true(send(world, two, "two-11").ok)
+      world:stop()
+      world:serve()
+      assert.equal(12, count(world:history(two)))
+      world:stop()
+    end)
+  end)
+
+  it("costs no more than the record that is incomplete", function()
+    with_history(function(world, one, two)
+      local path, bytes = last_segment(world)
+      assert(fs.write(path, bytes:sub(1, -25)))
+      world:serve()
+      assert.equal(11, count(world:history(one)))
+      local ids = world:history(two)
+      assert.equal("two-9", ids[#ids])
+      local ack = send(world, two, "two-10")
+      assert.same({ true, false }, { ack.ok, ack.duplicate })
+      world:stop()
+    end)
+  end)
+end)
+
+describe("a damaged journal record", function()
+  -- Damages a message of session `one` in the middle of the journal.
+  local function damage(world)
+    local path, bytes = last_segment(world)
+    local at = assert(bytes:find("one-5", 1, true))
+    assert(fs.write(path, flip(bytes, at)))
+    return path:match("[^/]+$")
+  end
+
+  it("makes a strict program refuse to start, naming file and offset", function()
+    with_history(function(world)
+      local name = damage(world)
+      local run = program.start({ args = { "serve", "--role", "runtime" }, env = {
+        MACP_ALLOW_INSECURE = "1", MACP_DATA_DIR = world.data, MACP_BIND_ADDR = "127.0.0.1:0",
+        MACP_STRICT_RECOVERY = "1",
+      } })
+      local status = run:wait(20000)
+      assert.is_true(status.code ~= 0)
+      local said = "segment " .. name .. " is damaged at offset %d+: a record does not match its checksum"
+      assert.truthy(run:output():find(said), run:output())
+    end)
+  end)
+
+  it("takes one session out of service and leaves the others alone", function()
+    with_history(function(world, one, two)
+      local name = damage(world)
+      world:serve()
+      assert.truthy(world.program:output():find(name .. " is damaged at offset", 1, true), world.program:output())
+      assert.equal(11, count(world:history(two)))
+      assert.is_true(send(world, two, "two-11").ok)
+      local ack = send(world, one, "one-11")
+      assert.is_false(ack.ok)
+      assert.is_true(ack.error.code == "INTERNAL_ERROR" or ack.error.code == "SESSION_NOT_FOUND", ack.error.code)
+      local again = world:client():send("boss", client.start_envelope(one, nil, { message_id = "another" }))
+      assert.is_false(again.ok)
+      world:stop()
+    end)
+  end)
+end)
+
+describe("a full disk", function()
+  local dir
+
+  local function run(...)
+    local proc = assert(child.spawn({ file = "/bin/" .. (...), args = { select(2, ...) }, stderr = "null" }))
+    local status = proc:wait()
+    proc:close()
+    return status.code == 0
+  end
+
+  setup(function()
+    dir = assert(fs.temp_dir("macp-small"))
+    if not run("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", dir) then
+      fs.remove_tree(dir)
+      dir = nil
+    end
+  end)
+
+  teardown(function()
+    if dir == nil then return end
+    run("umount", dir)
+    fs.remove_tree(dir)
+  end)
+
+  it("refuses messages with INTERNAL_ERROR, loses none, and accepts again when there is room", function()
+    if dir == nil then
+      pending("only root can mount a small file system")
+      return
+    end
+    system.with({ database = false, role = "runtime", data = dir .. "/data" }, function(world)
+      local id, unborn, expected = crypto.uuid4(), crypto.uuid4(), { "start" }
+      start(world, id)
+      -- Sends until there is no room for a message of this size.
+      local function fill(size)
+        for _ = 1, 500 do
+          local name = "m" .. #expected
+          local ack = send(world, id, name, crypto.hex(crypto.random(size)))
+          if not ack.ok then return ack.error.code end
+          expected[#expected + 1] = name
+        end
+      end
+      local filler = dir .. "/filler"
+      assert(fs.write(filler, ("x"):rep(4 * 1024 * 1024), { sync = false }))
+      assert.equal("INTERNAL_ERROR", fill(16384))
+      assert.equal("INTERNAL_ERROR", fill(1))
+      assert.equal("INTERNAL_ERROR", world:client():send("boss", client.start_envelope(unborn)).error.code)
+      assert.same(expected, (world:history(id)))
+      assert(fs.remove(filler))
+      local name = "m" .. #expected
+      eventually(function() return send(world, id, name).ok end, 5000, "acceptance")
+      expected[#expected + 1] = name
+      start(world, unborn)
+      assert.same(expected, (world:history(id)))
+      world:disconnect()
+      world:crash()
+      world:serve()
+      assert.same(expected, (world:history(id)))
+      world:stop()
+    end)
+  end)
+end)

@@ -1,0 +1,230 @@
+-- The event stream of a run: what clients receive equals what is stored, whenever they come and however slow they are.
+
+local crypto = require("host.crypto")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local json = require("macp.core.json")
+
+local eventually = require("spec.support.eventually")
+local plane_rig = require("spec.support.plane_rig")
+
+local function seqs_of(events)
+  local out = {}
+  for i, event in ipairs(events) do out[i] = event.seq end
+  return out
+end
+
+local function named(frames, name)
+  local out = {}
+  for _, frame in ipairs(frames) do
+    if frame.event == name then out[#out + 1] = frame end
+  end
+  return out
+end
+
+local stop_database
+
+setup(function() stop_database = plane_rig.share_database() end)
+teardown(function() stop_database() end)
+
+describe("the stream of a run", function()
+  local rig, run_id, session_id
+
+  setup(function() rig = plane_rig.start() end)
+  teardown(function() rig:destroy() end)
+
+  before_each(function()
+    session_id = crypto.uuid4()
+    rig:open_session(session_id)
+    run_id = session_id
+    rig:await(run_id, "running")
+  end)
+
+  it("begins with a snapshot and headers that keep proxies from buffering", function()
+    local stream = rig:stream("/runs/" .. run_id .. "/stream")
+    stream:read_until(function(frames) return #frames >= 1 end)
+    assert.equal(200, stream.status)
+    assert.equal("text/event-stream", stream.headers["content-type"])
+    assert.equal("no", stream.headers["x-accel-buffering"])
+    local first = stream.frames[1]
+    assert.equal("snapshot", first.event)
+    local state = json.decode(first.data)
+    assert.equal(run_id, state.run.runId)
+    assert.equal(tostring(state.timeline.latestSeq), first.id)
+    stream:close()
+  end)
+
+  it("sends every event once, byte for byte as stored, then a last snapshot, then ends", function()
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0")
+    rig:propose(session_id, "p1")
+    rig:vote(session_id, "ann", "p1")
+    rig:vote(session_id, "bob", "p1")
+    rig:commit(session_id)
+    stream:read_all()
+    local events = rig:events(run_id)
+    assert.same(seqs_of(events), stream:seqs())
+    local rows = rig:rows([[select document from run_events_canonical where tenant = 'default' and run_id = $1
+      order by seq]], run_id)
+    for i, frame in ipairs(named(stream.frames, "canonical_event")) do assert.equal(rows[i].document, frame.data) end
+    local last = stream.frames[#stream.frames]
+    assert.equal("snapshot", last.event)
+    assert.equal("completed", json.decode(last.data).run.status)
+    local _, state = rig:get("/runs/" .. run_id .. "/state")
+    assert.same(state, json.decode(last.data))
+  end)
+
+  it("resumes after Last-Event-ID, and afterSeq wins over it", function()
+    rig:propose(session_id, "p1")
+    rig:vote(session_id, "ann", "p1")
+    rig:commit(session_id)
+    rig:await(run_id, "completed")
+    local all = seqs_of(rig:events(run_id))
+    for _, cut in ipairs({ 1, 4, #all - 1, #all }) do
+      local stream = rig:stream("/runs/" .. run_id .. "/stream?includeSnapshot=false",
+        { ["last-event-id"] = tostring(all[cut]) })
+      stream:read_all()
+      assert.same({ unpack(all, cut + 1) }, stream:seqs())
+    end
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?includeSnapshot=false&afterSeq=" .. all[3],
+      { ["last-event-id"] = tostring(all[6]) })
+    stream:read_all()
+    assert.same({ unpack(all, 4) }, stream:seqs())
+    stream = rig:stream("/runs/" .. run_id .. "/stream?includeSnapshot=false", { ["last-event-id"] = "junk" })
+    stream:read_all()
+    assert.same(all, stream:seqs())
+  end)
+
+  it("stays open after the end when asked to follow", function()
+    rig:propose(session_id, "p1")
+    rig:vote(session_id, "ann", "p1")
+    rig:commit(session_id)
+    rig:await(run_id, "completed")
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?follow=true&heartbeatMs=1000&afterSeq=0")
+    stream:read_until(function(frames) return #named(frames, "heartbeat") >= 1 end)
+    assert.is_false(stream.ended)
+    assert.same(seqs_of(rig:events(run_id)), stream:seqs())
+    assert.equal(1, #named(stream.frames, "snapshot"))
+    assert.truthy(json.decode(named(stream.frames, "heartbeat")[1].data).ts)
+    stream:close()
+  end)
+
+  it("sends snapshots of a busy run at most every 250 ms, and always one after the last change", function()
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0")
+    local began = sys.mono_ms()
+    rig:propose(session_id, "p1")
+    for i = 1, 60 do
+      rig:evaluate(session_id, i % 2 == 0 and "ann" or "bob", "p1")
+      task.sleep(10)
+    end
+    local latest = rig:events(run_id)
+    latest = latest[#latest].seq
+    stream:read_until(function(frames)
+      local last = named(frames, "snapshot")
+      last = last[#last]
+      return last and json.decode(last.data).timeline.latestSeq == latest
+    end)
+    local count = #named(stream.frames, "snapshot")
+    local most = math.ceil((sys.mono_ms() - began) / 250) + 2 -- the first one and the one after the end
+    assert.is_true(count >= 2 and count <= most, "snapshots: " .. count .. ", at most " .. most)
+    stream:close()
+  end)
+
+  it("loses nothing for a reader that is too slow for the live tail", function()
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0&includeSnapshot=false")
+    rig:propose(session_id, "p1")
+    local long = ("x"):rep(20000)
+    for i = 1, 200 do rig:evaluate(session_id, i % 2 == 0 and "ann" or "bob", "p1", long) end -- nobody reads
+    rig:commit(session_id)
+    rig:await(run_id, "completed", 10000)
+    stream:read_all()
+    assert.is_nil(stream.failure)
+    assert.same(seqs_of(rig:events(run_id)), stream:seqs())
+  end)
+
+  it("serves many at once the same, and forgets those who left", function()
+    local streams = {}
+    for i = 1, 50 do streams[i] = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0") end
+    eventually(function() return rig.plane.hub.count == 50 end)
+    for i = 1, 10 do streams[i]:close() end
+    rig:propose(session_id, "p1")
+    rig:vote(session_id, "ann", "p1")
+    eventually(function() return rig.plane.hub.count == 40 end)
+    rig:commit(session_id)
+    rig:await(run_id, "completed")
+    local expected = seqs_of(rig:events(run_id))
+    for i = 11, 50 do
+      streams[i]:read_all()
+      assert.same(expected, streams[i]:seqs())
+    end
+    eventually(function() return rig.plane.hub.count == 0 end)
+    assert.is_nil(next(rig.plane.hub.topics))
+  end)
+
+  it("tells its clients when the program ends", function()
+    local env = { HOST = "127.0.0.1" }
+    local second = rig:start_plane(env)
+    local first = rig.plane
+    rig.plane = second
+    local stream = rig:stream("/runs/" .. run_id .. "/stream?includeSnapshot=false")
+    rig.plane = first
+    eventually(function() return second.hub.count == 1 end)
+    second:close()
+    stream:read_all()
+    assert.equal("shutdown", stream.frames[#stream.frames].event)
+  end)
+end)
+
+describe("replay", function()
+  local rig, run_id, events
+
+  setup(function()
+    rig = plane_rig.start()
+    run_id = crypto.uuid4()
+    rig:play(run_id)
+    rig:await(run_id, "completed")
+    events = rig:events(run_id)
+  end)
+  teardown(function() rig:destroy() end)
+
+  it("is described by URLs that work as they are", function()
+    local status, described = rig:post("/runs/" .. run_id .. "/replay", { mode = "instant", speed = 2, fromSeq = 3 })
+    assert.equal(200, status)
+    local stream = rig:stream(described.streamUrl)
+    stream:read_all()
+    assert.equal(events[#events].seq, stream:seqs()[#stream:seqs()])
+    assert.is_true(stream:seqs()[1] >= 3)
+    local code, state = rig:get(described.stateUrl)
+    assert.same({ 200, "completed" }, { code, state.run.status })
+  end)
+
+  it("sends a range at once, in order, with the numbers as ids", function()
+    local from, to = events[3].seq, events[8].seq
+    local stream = rig:stream("/runs/" .. run_id .. "/replay/stream?mode=step&fromSeq=" .. from .. "&toSeq=" .. to)
+    stream:read_all()
+    local expected = {}
+    for i = 3, 8 do expected[#expected + 1] = events[i].seq end
+    assert.same(expected, stream:seqs())
+  end)
+
+  it("keeps the rhythm of the events, divided by the speed", function()
+    rig:rows([[update run_events_canonical set ts = to_timestamp(0) + seq * interval '400 ms'
+      where tenant = 'default' and run_id = $1]], run_id)
+    local began = sys.mono_ms()
+    local stream = rig:stream("/runs/" .. run_id .. "/replay/stream?mode=timed&speed=4&fromSeq=1&toSeq=3")
+    stream:read_all()
+    local took = sys.mono_ms() - began
+    assert.is_true(took >= 195 and took < 1500, "took " .. took)
+  end)
+
+  it("shows the state as it was at a number", function()
+    local status, state = rig:get("/runs/" .. run_id .. "/replay/state?seq=" .. events[6].seq)
+    assert.equal(200, status)
+    assert.equal("running", state.run.status)
+    assert.equal(events[6].seq, state.timeline.latestSeq)
+    local whole_status, whole = rig:get("/runs/" .. run_id .. "/replay/state")
+    local _, current = rig:get("/runs/" .. run_id .. "/state")
+    assert.equal(200, whole_status)
+    assert.same(current, whole)
+  end)
+end)

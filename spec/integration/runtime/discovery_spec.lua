@@ -1,0 +1,191 @@
+local client = require("spec.support.runtime_client")
+
+local fs = require("host.fs")
+local rpc = require("host.rpc")
+
+local messages = require("macp.protocol.messages")
+
+local function health(rig, service)
+  local codec = messages.codec("grpc.health.v1.HealthCheckRequest")
+  local bytes, err = rig.channel:unary("/grpc.health.v1.Health/Check", assert(codec:encode({ service = service })))
+  if bytes == nil then return nil, err end
+  return assert(messages.codec("grpc.health.v1.HealthCheckResponse"):decode(bytes)).status
+end
+
+describe("discovery", function()
+  local rig
+
+  setup(function() rig = assert(client.start()) end)
+  teardown(function() rig:destroy() end)
+
+  it("selects the version and tells what is served", function()
+    local response = assert(rig:call(nil, "Initialize", { supported_protocol_versions = { "0.9", "1.0" } }))
+    assert.equal("1.0", response.selected_protocol_version)
+    assert.truthy(#response.runtime_info.name > 0 and #response.runtime_info.version > 0)
+    local capabilities = response.capabilities
+    assert.is_true(capabilities.sessions.stream and capabilities.cancellation.cancel_session)
+    assert.is_false(capabilities.policy_registry.register_policy)
+    local sorted = { unpack(response.supported_modes) }
+    table.sort(sorted)
+    assert.same(sorted, response.supported_modes)
+    assert.truthy(#response.supported_modes >= 2)
+  end)
+
+  it("refuses foreign versions", function()
+    local _, err = rig:call(nil, "Initialize", {})
+    assert.equal(3, err.status)
+    _, err = rig:call(nil, "Initialize", { supported_protocol_versions = { "99.0" } })
+    assert.equal(9, err.status)
+    assert.truthy(err.message:find("UNSUPPORTED_PROTOCOL_VERSION", 1, true))
+  end)
+
+  it("lists standard modes and extensions apart", function()
+    local standard = assert(rig:call(nil, "ListModes")).modes
+    assert.equal("macp.mode.decision.v1", standard[1].mode)
+    assert.same({ "Commitment" }, standard[1].terminal_message_types)
+    assert.equal("SessionStart", standard[1].message_types[1])
+    for _, mode in ipairs(assert(rig:call(nil, "ListExtModes")).modes) do
+      assert.is_nil(mode.mode:find("^macp%.mode%."))
+    end
+  end)
+
+  it("has one manifest", function()
+    local manifest = assert(rig:call(nil, "GetManifest", {})).manifest
+    assert.truthy(#manifest.agent_id > 0 and #manifest.description > 0)
+    assert.is_table(assert(rig:call(nil, "GetManifest", { agent_id = manifest.agent_id })).manifest)
+    local _, err = rig:call(nil, "GetManifest", { agent_id = "agent://other" })
+    assert.equal(5, err.status)
+  end)
+
+  it("is healthy for the services it has", function()
+    assert.equal("SERVING", health(rig, ""))
+    assert.equal("SERVING", health(rig, "macp.v1.MACPRuntimeService"))
+    local _, err = health(rig, "other.Service")
+    assert.equal(5, err.status)
+  end)
+
+  it("hints at once that the mode registry may be read", function()
+    local watch = rig:watch(nil, "WatchModeRegistry")
+    assert.equal("modes", assert(watch:read()).change.registry)
+    rig.role.watches:modes_changed()
+    assert.equal("modes", assert(watch:read()).change.registry)
+    watch:cancel()
+  end)
+
+  it("answers UNIMPLEMENTED to what it does not serve", function()
+    local _, err = rig:call("boss", "RegisterPolicy", {})
+    assert.equal(12, err.status)
+    _, err = rig.channel:unary("/macp.v1.MACPRuntimeService/Nothing", "")
+    assert.equal(12, err.status)
+  end)
+end)
+
+describe("metrics", function()
+  it("are counted, and served on an address of their own", function()
+    local fetch = require("host.fetch")
+    local rig = assert(client.start({ env = { MACP_METRICS_ADDR = "127.0.0.1:0" } }))
+    local id = "metrics-session-metrics-x"
+    rig:send("boss", client.start_envelope(id))
+    rig:send("eve", client.envelope({ session_id = id }))
+    rig:send(nil, client.envelope({ session_id = id, mode = "ext.never\nregistered" }))
+    rig:call("boss", "CancelSession", { session_id = id })
+    local url = "http://127.0.0.1:" .. rig.role.metrics_server:port()
+    local reply = assert(fetch.request({ url = url .. "/metrics" }))
+    assert.equal(200, reply.status)
+    for _, line in ipairs({
+      'macp_sessions_started_total{mode="macp.mode.decision.v1"} 1',
+      'macp_sessions_cancelled_total{mode="macp.mode.decision.v1"} 1',
+      'macp_messages_rejected_total{mode="macp.mode.decision.v1"} 1',
+      'macp_messages_rejected_total{mode="_unknown"} 1',
+      'macp_runtime_auth_failures_total{reason="missing"} 1',
+      "macp_runtime_sessions_open 0",
+    }) do
+      assert.truthy(reply.body:find(line, 1, true), line)
+    end
+    assert.equal(404, assert(fetch.request({ url = url .. "/other" })).status)
+    rig:destroy()
+  end)
+end)
+
+describe("start of the role", function()
+  local function refused(env)
+    local rig, err = client.start({ env = env })
+    if rig then rig:destroy() end
+    return err and err.message
+  end
+
+  it("needs identities or the word for insecurity", function()
+    assert.truthy(refused({ MACP_ALLOW_INSECURE = false }):find("no authentication configured", 1, true))
+    local text = refused({ MACP_ALLOW_INSECURE = false, MACP_AUTH_TOKENS_JSON = '[{"token":"t","sender":"s"}]' })
+    assert.truthy(text:find("MACP_TLS_CERT_PATH", 1, true))
+  end)
+
+  it("names the variable of a bad token list", function()
+    assert.truthy(refused({ MACP_AUTH_TOKENS_JSON = '[{"token":""}]' }):find("MACP_AUTH_TOKENS_JSON", 1, true))
+    assert.truthy(refused({ MACP_AUTH_TOKENS_FILE = "/nonexistent" }):find("MACP_AUTH_TOKENS_FILE", 1, true))
+  end)
+
+  it("reads the token file again when told, and keeps the old tokens when the new are bad", function()
+    local dir = assert(fs.temp_dir("macp-tokens-"))
+    local path = dir .. "/tokens.json"
+    assert(fs.write(path, '[{"token":"one","sender":"a"}]'))
+    local rig = assert(client.start({ env = { MACP_AUTH_TOKENS_FILE = path } }))
+    local function is_known(token) return rig:call(token, "ListSessions") ~= nil end
+    assert.same({ true, false }, { is_known("one"), is_known("two") })
+    assert(fs.write(path, '[{"token":"two","sender":"a"}]'))
+    rig.role:reload()
+    assert.same({ false, true }, { is_known("one"), is_known("two") })
+    assert(fs.write(path, "[{"))
+    rig.role:reload()
+    assert.is_true(is_known("two"))
+    rig:destroy()
+    fs.remove_tree(dir)
+  end)
+
+  it("loads policies from files and refuses bad ones by name", function()
+    local dir = assert(fs.temp_dir("macp-policies-"))
+    assert(fs.write(dir .. "/fine.json", '{"policy_id":"policy.x.y","mode":"*","rules":{},"schema_version":1}'))
+    local rig = assert(client.start({ env = { MACP_POLICIES_DIR = dir } }))
+    local ack = rig:send("boss", client.start_envelope("policy-session-policy-x", { policy_version = "policy.x.y" }))
+    assert.is_true(ack.ok)
+    rig:destroy()
+    assert(fs.write(dir .. "/bad.json", '{"policy_id":"policy.default","mode":"*","rules":[],"schema_version":9}'))
+    local text = refused({ MACP_POLICIES_DIR = dir })
+    assert.truthy(text:find("MACP_POLICIES_DIR bad.json", 1, true))
+    assert.truthy(refused({ MACP_POLICIES_DIR = dir .. "/none" }):find("MACP_POLICIES_DIR", 1, true))
+    fs.remove_tree(dir)
+  end)
+
+  it("refuses a port that is taken", function()
+    local first = assert(client.start())
+    local text = refused({ MACP_BIND_ADDR = first.role.address })
+    assert.truthy(text:find("MACP_BIND_ADDR", 1, true))
+    first:destroy()
+  end)
+
+  it("tells those who watch its health that it stops serving", function()
+    local rig = assert(client.start())
+    local response = messages.codec("grpc.health.v1.HealthCheckResponse")
+    local watch = assert(rig.channel:server_stream("/grpc.health.v1.Health/Watch", ""))
+    assert.equal("SERVING", assert(response:decode(assert(watch:read()))).status)
+    rig.role:drain(1000)
+    assert.equal("NOT_SERVING", assert(response:decode(assert(watch:read()))).status)
+    local _, err = watch:read()
+    assert.equal(rpc.status.UNAVAILABLE, err.status)
+    rig:destroy()
+  end)
+
+  it("ends open streams with UNAVAILABLE when it drains", function()
+    local rig = assert(client.start())
+    local watch, stream = rig:watch("ann", "WatchSignals"), rig:stream("ann")
+    require("spec.support.eventually")(function()
+      return next(rig.role.watches.signal_watchers) and next(rig.role.streams.open)
+    end, 2000)
+    rig.role:drain(1000)
+    local _, err = watch:read()
+    assert.equal(rpc.status.UNAVAILABLE, err.status)
+    _, err = stream:read()
+    assert.equal(rpc.status.UNAVAILABLE, err.status)
+    rig:destroy()
+  end)
+end)

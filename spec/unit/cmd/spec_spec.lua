@@ -1,0 +1,82 @@
+local child = require("host.child")
+local fs = require("host.fs")
+local sys = require("host.sys")
+
+-- Runs `macp spec` in a process of its own on a file with this text.
+local function run_spec(text, ...)
+  local dir = assert(fs.temp_dir("macp-spec"))
+  assert(fs.write(dir .. "/sample_spec.lua", text))
+  local process = assert(child.spawn({
+    file = sys.executable(), args = { "spec", dir, ... }, stdout = "pipe", stderr = "pipe",
+  }))
+  local out, err = {}, {}
+  for piece in function() return process:read("stdout") end do out[#out + 1] = piece end
+  for piece in function() return process:read("stderr") end do err[#err + 1] = piece end
+  local outcome = process:wait()
+  fs.remove_tree(dir)
+  return outcome.code, table.concat(out), table.concat(err)
+end
+
+describe("macp spec", function()
+  it("ends with 0 when all tests pass, waiting ones included", function()
+    local code, out = run_spec([[
+      local task = require("host.task")
+      it("waits", function() assert.is_true(task.sleep(5)) end)
+    ]])
+    assert.equal(0, code)
+    assert.truthy(out:find("1 success", 1, true))
+  end)
+
+  local failing = {
+    { "a failed test", 'it("fails", function() assert.equal(1, 2) end)', "Failure" },
+    { "a file that does not load", 'error("broken")', "broken" },
+    { "a syntax error", "it(", "Error" },
+    { "a failing teardown", 'teardown(function() error("late") end) it("ok", function() end)', "late" },
+  }
+  for _, case in ipairs(failing) do
+    it("ends with 1 after " .. case[1], function()
+      local code, out = run_spec(case[2])
+      assert.equal(1, code)
+      assert.truthy(out:find(case[3], 1, true), out)
+    end)
+  end
+
+  it("fails a file that leaves a task behind", function()
+    local text = [[
+      it("forgets a task", function() require("host.task").spawn(function() require("host.task").sleep(60000) end) end)
+    ]]
+    local code, out = run_spec(text)
+    assert.equal(1, code)
+    assert.truthy(out:find("leaves behind: ", 1, true) and out:find("1 task", 1, true), out)
+  end)
+
+  it("names a test that hangs", function()
+    local code, _, err = run_spec([[
+      describe("outer", function() it("hangs", function() require("host.task").sleep(60000) end) end)
+    ]], "--timeout", "100")
+    assert.equal(1, code)
+    assert.truthy(err:find("`outer hangs` takes longer than 100 ms", 1, true), err)
+  end)
+
+  local two = 'it("first", function() end) it("second", function() error("x") end)'
+
+  it("runs the tests that match", function()
+    local code, out = run_spec(two, "--filter", "fir")
+    assert.equal(0, code)
+    assert.truthy(out:find("1 success", 1, true))
+    assert.equal(0, (run_spec(two, "--filter-out", "second")))
+  end)
+
+  it("speaks TAP", function()
+    local _, out = run_spec(two, "-o", "TAP")
+    assert.truthy(out:find("ok 1 - first", 1, true))
+    assert.truthy(out:find("not ok 2 - second", 1, true))
+    assert.truthy(out:find("1..2", 1, true))
+  end)
+
+  it("lists tests without running them", function()
+    local code, out = run_spec(two, "--list")
+    assert.equal(0, code)
+    assert.truthy(out:find("first", 1, true) and out:find("second", 1, true))
+  end)
+end)

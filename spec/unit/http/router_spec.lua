@@ -1,0 +1,76 @@
+local router = require("macp.http.router")
+
+local function build(list)
+  local subject = router.new()
+  for _, entry in ipairs(list) do
+    local method, path = entry:match("^(%S+) (%S+)$")
+    subject:add({ method = method, path = path, name = entry })
+  end
+  return subject
+end
+
+describe("router", function()
+  local subject = build({
+    "GET /", "GET /runs", "POST /runs", "POST /runs/validate", "GET /runs/:id", "DELETE /runs/:id",
+    "POST /runs/:id/cancel", "POST /runs/batch/cancel", "GET /runs/:id/events", "GET /runtime/policies/:policyId",
+    "GET /a/:x/c/:y", "GET /a/b/d",
+  })
+
+  local found = {
+    { "GET", "/", "GET /", {} }, { "GET", "/runs", "GET /runs", {} }, { "GET", "/runs/", "GET /runs", {} },
+    { "POST", "/runs/validate", "POST /runs/validate", {} }, { "GET", "/runs/7", "GET /runs/:id", { id = "7" } },
+    { "HEAD", "/runs/7", "GET /runs/:id", { id = "7" } },
+    { "GET", "/runs/validate", nil, { "POST" } },
+    { "POST", "/runs/batch/cancel", "POST /runs/batch/cancel", {} },
+    { "POST", "/runs/x/cancel", "POST /runs/:id/cancel", { id = "x" } },
+    { "GET", "/runs/batch/events", "GET /runs/:id/events", { id = "batch" } },
+    { "GET", "/a/b/c/z", "GET /a/:x/c/:y", { x = "b", y = "z" } }, { "GET", "/a/b/d", "GET /a/b/d", {} },
+    { "GET", "/runtime/policies/a%2Fb%20c", "GET /runtime/policies/:policyId", { policyId = "a/b c" } },
+    { "GET", "/runtime/policies/%C3%A4", "GET /runtime/policies/:policyId", { policyId = "ä" } },
+  }
+  for _, case in ipairs(found) do
+    it("finds " .. case[1] .. " " .. case[2], function()
+      local route, params = subject:match(case[1], case[2])
+      assert.equal(case[3], route and route.name)
+      assert.same(case[4], params)
+    end)
+  end
+
+  local unknown = {
+    "/nope", "/runs/1/2/3", "/runtime/policies", "/runtime/policies/%zz", "/runtime/policies/%",
+    "/runtime/policies/%00", "/runtime/policies/%ff", "/runtime/policies/\255", ("/x"):rep(40),
+  }
+  for _, path in ipairs(unknown) do
+    it(string.format("does not know %q", path:sub(1, 30)), function()
+      local route, allowed = subject:match("GET", path)
+      assert.is_nil(route)
+      assert.is_nil(allowed)
+    end)
+  end
+
+  it("tells the methods of a path when the method does not fit", function()
+    local route, allowed = subject:match("PUT", "/runs/7")
+    assert.is_nil(route)
+    assert.same({ "DELETE", "GET", "HEAD" }, allowed)
+  end)
+
+  it("offers no HEAD for streams", function()
+    local streams = router.new()
+    streams:add({ method = "GET", path = "/stream", raw = true })
+    local route, allowed = streams:match("HEAD", "/stream")
+    assert.is_nil(route)
+    assert.same({ "GET" }, allowed)
+  end)
+
+  it("refuses duplicates, also under another parameter name", function()
+    assert.has_error(function() build({ "GET /x/:a", "GET /x/:b" }) end, "route GET /x/:b is declared twice")
+    assert.has_error(function() build({ "GET /x", "GET /x" }) end, "route GET /x is declared twice")
+  end)
+
+  it("names parameters per method", function()
+    local two = build({ "GET /x/:a", "POST /x/:b" })
+    local _, get = two:match("GET", "/x/1")
+    local _, post = two:match("POST", "/x/2")
+    assert.same({ { a = "1" }, { b = "2" } }, { get, post })
+  end)
+end)

@@ -1,0 +1,116 @@
+local task = require("host.task")
+
+local app = require("macp.http.app")
+local sse = require("macp.http.sse")
+local metrics = require("macp.telemetry.metrics")
+
+local fakes = require("spec.unit.http.fakes")
+
+describe("sse.frame", function()
+  local cases = {
+    { { "canonical_event", 118, '{"a":1}' }, 'event: canonical_event\nid: 118\ndata: {"a":1}\n\n' },
+    { { "heartbeat", nil, "{}" }, "event: heartbeat\ndata: {}\n\n" },
+    { { "error", nil, "two\nlines\r\nand\rthree" },
+      "event: error\ndata: two\ndata: lines\ndata: and\ndata: three\n\n" },
+  }
+  for i, case in ipairs(cases) do
+    it("lays out a frame, case " .. i, function()
+      assert.equal(case[2], sse.frame(case[1][1], case[1][2], case[1][3]))
+    end)
+  end
+end)
+
+describe("event streams", function()
+  local registry, application, streams, opened
+
+  before_each(function()
+    registry, opened = metrics.new(), {}
+    application = app.new({ metrics = registry, config = { cors_origin = "http://o" } })
+    streams = application.streams
+    application:mount({ {
+      method = "GET", path = "/stream", public = true, raw = true, summary = "Events", returns = { [200] = "Event" },
+      handler = function(ctx) opened[#opened + 1] = assert(sse.open(ctx, { heartbeat_ms = 1 })) end,
+    } })
+  end)
+  after_each(function() streams:shutdown() end)
+
+  local function open_one()
+    local reply = fakes.reply()
+    application:handler()(fakes.request({ path = "/stream" }), reply)
+    return reply, opened[#opened]
+  end
+
+  it("start with the headers and one empty line", function()
+    local reply = open_one()
+    assert.same({
+      200, "text/event-stream", "private, no-cache, no-store, must-revalidate, max-age=0, no-transform", "no-cache",
+      "no", "http://o", "\n",
+    }, {
+      reply.status, reply.headers["content-type"], reply.headers["cache-control"], reply.headers["pragma"],
+      reply.headers["x-accel-buffering"], reply.headers["access-control-allow-origin"], reply.chunks[1],
+    })
+    assert.truthy(reply.headers["x-request-id"])
+  end)
+
+  it("send, offer and report a full client", function()
+    local reply, stream = open_one()
+    assert.is_true(stream:send(sse.frame("a", 1, "{}")))
+    reply.capacity = 2
+    assert.same({ false, "full" }, { stream:offer("x") })
+    reply.capacity = 3
+    assert.is_true(stream:offer("x"))
+    assert.same({ "\n", "event: a\nid: 1\ndata: {}\n\n", "x" }, reply.chunks)
+  end)
+
+  it("share one heartbeat timer that ends with the last stream", function()
+    task.sleep(5) -- what earlier tests have stopped is gone by then
+    local live = task.live()
+    local first_reply, first = open_one()
+    local second_reply, second = open_one()
+    assert.equal(live + 1, task.live())
+    assert.truthy(registry:render():find("\nactive_sse_connections 2\n", 1, true))
+    task.sleep(300)
+    for _, reply in ipairs({ first_reply, second_reply }) do
+      assert.truthy(reply.chunks[2]:find('^event: heartbeat\ndata: {"ts":"%d%d%d%d%-.*Z"}\n\n$'), reply.chunks[2])
+    end
+    first:close()
+    first:close()
+    assert.is_true(first:closed())
+    second:close()
+    task.sleep(1)
+    assert.equal(live, task.live())
+    assert.truthy(registry:render():find("\nactive_sse_connections 0\n", 1, true))
+    assert.is_true(first_reply.finished)
+  end)
+
+  it("forget a client that has gone", function()
+    local reply = open_one()
+    reply.is_closed = true
+    task.sleep(300)
+    assert.equal(0, streams.count)
+  end)
+
+  it("say goodbye at shutdown", function()
+    local reply, stream = open_one()
+    streams:shutdown()
+    assert.equal("event: shutdown\nretry: 2000\ndata: {}\n\n", reply.chunks[2])
+    assert.is_true(reply.finished)
+    assert.is_true(stream:closed())
+    assert.equal(0, streams.count)
+  end)
+
+  it("are counted once, with the status of their start", function()
+    open_one()
+    local line = 'http_requests_total{method="GET",path="/stream",status_code="200"} 1'
+    assert.truthy(registry:render():find(line, 1, true))
+  end)
+
+  it("answer with an error as long as nothing was sent", function()
+    application:mount({ {
+      method = "GET", path = "/none", public = true, raw = true, summary = "Nothing", returns = { [200] = "Event" },
+      handler = function() error(require("macp.core.errors").new("RUN_NOT_FOUND"), 0) end,
+    } })
+    local reply, body = fakes.call(application, { path = "/none" })
+    assert.same({ 404, "RUN_NOT_FOUND" }, { reply.status, body.errorCode })
+  end)
+end)

@@ -1,0 +1,23 @@
+local sdk_errors = require("macp.sdk.errors")
+
+describe("errors of the SDK", function()
+  it("are told apart along the chain of parents", function()
+    local err = sdk_errors.new("MacpTimeoutError", "too late", { code = "DEADLINE_EXCEEDED" })
+    assert.is_true(sdk_errors.is(err, "MacpTimeoutError"))
+    assert.is_true(sdk_errors.is(err, "MacpTransportError"))
+    assert.is_true(sdk_errors.is(err, "MacpSdkError"))
+    assert.is_false(sdk_errors.is(err, "MacpAckError"))
+    assert.equal("DEADLINE_EXCEEDED", err.code)
+    assert.equal("MacpTimeoutError: too late", tostring(err))
+  end)
+
+  it("are not confused with anything else", function()
+    assert.is_false(sdk_errors.is("MacpSdkError", "MacpSdkError"))
+    assert.is_false(sdk_errors.is({ name = "MacpSdkError" }, "MacpSdkError"))
+    assert.is_false(sdk_errors.is(nil, "MacpSdkError"))
+  end)
+
+  it("have known names only", function()
+    assert.has_error(function() sdk_errors.new("MacpOddError", "x") end)
+  end)
+end)
