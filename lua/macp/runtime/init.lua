@@ -1,15 +1,12 @@
 -- The runtime role: the authority of coordination sessions over gRPC. Opens the journal, brings back what is in it,
 -- then listens. Everything it needs from outside comes in as configuration and services.
 
-local fs = require("host.fs")
-local host_journal = require("host.journal")
 local host_log = require("host.log")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
 
 local acceptor = require("macp.runtime.acceptor")
-local archive = require("macp.runtime.archive")
 local checkpoints = require("macp.runtime.checkpoints")
 local clock = require("macp.runtime.clock")
 local errors = require("macp.core.errors")
@@ -17,7 +14,6 @@ local identity = require("macp.runtime.identity")
 local kernel = require("macp.runtime.kernel")
 local limits = require("macp.runtime.limits")
 local log = require("macp.runtime.log")
-local memory_archive = require("macp.runtime.memory_archive")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
 local policy_registry = require("macp.runtime.policy_registry")
@@ -26,11 +22,10 @@ local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
 local starts = require("macp.runtime.starts")
+local storage = require("macp.runtime.storage")
 local streams = require("macp.runtime.streams")
 local watches = require("macp.runtime.watches")
 
-local FRAME_SLACK_BYTES = 65536
-local MAX_STATE_BYTES = 32 * 1024 * 1024 -- the largest checkpoint
 local KEEPALIVE_MS = 30000
 local NOTICE_MS = 10
 
@@ -45,26 +40,10 @@ end
 
 -- Journal and archive. (yields)
 local function open_storage(role, cfg)
-  local max_record_bytes = math.max(cfg.max_payload_bytes + FRAME_SLACK_BYTES, MAX_STATE_BYTES)
-  if cfg.memory_only then
-    role.archive = memory_archive.new()
-    local journal, err = host_journal.open({ backend = "memory", max_record_bytes = max_record_bytes })
-    if journal == nil then return failed("open the journal", err) end
-    role.journal = journal
-    return true
-  end
-  local dir = cfg.data_dir
-  local ok, err = fs.mkdir_p(dir)
-  if not ok then return failed("MACP_DATA_DIR " .. dir, err) end
-  role.archive = archive.new(dir .. "/modes")
-  local journal
-  journal, err = host_journal.open({
-    backend = cfg.storage_backend, dir = dir .. "/journal", max_record_bytes = max_record_bytes,
-    repair = cfg.strict_recovery and "refuse" or "quarantine",
-  })
-  if journal == nil then return failed("open the journal in " .. dir, err) end
-  role.journal = journal
-  for key, reason in pairs(journal:damaged()) do
+  local opened, err = storage.open(cfg)
+  if opened == nil then return nil, err end
+  role.journal, role.archive = opened.journal, opened.archive
+  for key, reason in pairs(role.journal:damaged()) do
     host_log.error("session.damaged", { session_id = key, reason = reason })
   end
   return true
@@ -159,7 +138,7 @@ local function listen(role, cfg)
   if tls == nil then return nil, err end
   local server
   server, err = rpc.listen({
-    address = cfg.bind_addr, tls = tls or nil, max_message_bytes = cfg.max_payload_bytes + FRAME_SLACK_BYTES,
+    address = cfg.bind_addr, tls = tls or nil, max_message_bytes = cfg.max_payload_bytes + storage.FRAME_SLACK_BYTES,
     max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS, methods = service.methods(),
   })
   if server == nil then return failed("MACP_BIND_ADDR " .. cfg.bind_addr, err) end

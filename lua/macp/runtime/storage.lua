@@ -1,0 +1,54 @@
+-- The store of a runtime: its journal and the archive of mode revisions beside it. The role and the commands that
+-- look into a store open it here, so that a backend is known in one place.
+
+local fs = require("host.fs")
+local host_journal = require("host.journal")
+
+local archive = require("macp.runtime.archive")
+local errors = require("macp.core.errors")
+local memory_archive = require("macp.runtime.memory_archive")
+
+local FRAME_SLACK_BYTES = 65536
+local MAX_STATE_BYTES = 32 * 1024 * 1024 -- the largest checkpoint
+
+local M = { FRAME_SLACK_BYTES = FRAME_SLACK_BYTES }
+
+---@class macp.runtime.Storage
+---@field journal table host.journal
+---@field archive table revisions of modes: put(hash, files, meta), get(hash)
+---@field where string what the store is, for people
+
+-- Options of host.journal by backend, and where it keeps its data, for people.
+local BACKENDS = {
+  file = function(cfg) return { backend = "file", dir = cfg.data_dir .. "/journal" }, cfg.data_dir end,
+}
+
+local function failed(what, err)
+  return nil, errors.new("INTERNAL_ERROR", string.format("%s: %s", what, err.message or tostring(err)))
+end
+
+local function max_record_bytes(cfg) return math.max(cfg.max_payload_bytes + FRAME_SLACK_BYTES, MAX_STATE_BYTES) end
+
+local function open_memory(cfg)
+  local journal, err = host_journal.open({ backend = "memory", max_record_bytes = max_record_bytes(cfg) })
+  if journal == nil then return failed("open the journal", err) end
+  return { journal = journal, archive = memory_archive.new(), where = "memory" }
+end
+
+---Opens the store that the settings name; it is created when it does not exist. (yields)
+---@param cfg table the section `runtime` of the settings
+---@return macp.runtime.Storage|nil storage, table? err
+function M.open(cfg)
+  if cfg.memory_only then return open_memory(cfg) end
+  local ok, err = fs.mkdir_p(cfg.data_dir)
+  if not ok then return failed("MACP_DATA_DIR " .. cfg.data_dir, err) end
+  local opts, where = BACKENDS[cfg.storage_backend](cfg)
+  opts.max_record_bytes = max_record_bytes(cfg)
+  opts.repair = cfg.strict_recovery and "refuse" or "quarantine"
+  local journal
+  journal, err = host_journal.open(opts)
+  if journal == nil then return failed("open the journal in " .. where, err) end
+  return { journal = journal, archive = archive.new(cfg.data_dir .. "/modes"), where = where }
+end
+
+return M

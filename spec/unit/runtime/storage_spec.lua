@@ -1,0 +1,48 @@
+local fs = require("host.fs")
+
+local config = require("macp.config")
+local storage = require("macp.runtime.storage")
+
+local function settings(env) return assert(config.load(env)).runtime end
+
+describe("the store", function()
+  local dir
+
+  before_each(function() dir = assert(fs.temp_dir("macp-storage-")) end)
+  after_each(function() fs.remove_tree(dir) end)
+
+  it("is created where the settings say, with an archive beside the journal", function()
+    local cfg = settings({ MACP_DATA_DIR = dir .. "/deep/data" })
+    local store = assert(storage.open(cfg))
+    assert(store.journal:append("a", "1"))
+    assert(store.archive:put("sha256:1", { ["mode.lua"] = "return {}" }, {}))
+    store.journal:close()
+    store = assert(storage.open(cfg))
+    assert.equal(1, store.journal:count("a"))
+    assert.same({ ["mode.lua"] = "return {}" }, store.archive:get("sha256:1"))
+    assert.equal(dir .. "/deep/data", store.where)
+    store.journal:close()
+  end)
+
+  it("leaves nothing behind when it is kept in memory", function()
+    local store = assert(storage.open(settings({ MACP_MEMORY_ONLY = "1", MACP_DATA_DIR = dir .. "/data" })))
+    assert(store.journal:append("a", "1"))
+    store.journal:close()
+    assert.is_nil(fs.stat(dir .. "/data"))
+  end)
+
+  it("is refused while somebody else has it open", function()
+    local cfg = settings({ MACP_DATA_DIR = dir })
+    local store = assert(storage.open(cfg))
+    local second, err = storage.open(cfg)
+    assert.is_nil(second)
+    assert.matches("^open the journal in " .. dir:gsub("%p", "%%%0") .. ": ", err.message)
+    store.journal:close()
+  end)
+
+  it("names the setting of a directory that cannot be made", function()
+    assert(fs.write(dir .. "/file", "x"))
+    local _, err = storage.open(settings({ MACP_DATA_DIR = dir .. "/file/data" }))
+    assert.matches("^MACP_DATA_DIR " .. dir:gsub("%p", "%%%0") .. "/file/data: ", err.message)
+  end)
+end)
