@@ -17,7 +17,7 @@ local function lines(problems)
 end
 
 describe("the shipped modes", function()
-  for _, name in ipairs({ "auction", "decision" }) do
+  for _, name in ipairs({ "auction", "decision", "multi_round" }) do
     local root = "modes/" .. name .. "/"
 
     it(name .. " is clean", function()
@@ -48,6 +48,6 @@ describe("the shipped modes", function()
   it("includes every folder", function()
     local names = {}
     for i, folder in ipairs(assert(source.folders("modes"))) do names[i] = folder.name end
-    assert.same({ "auction", "decision" }, names)
+    assert.same({ "auction", "decision", "multi_round" }, names)
   end)
 end)

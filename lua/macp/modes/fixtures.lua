@@ -2,7 +2,8 @@
 --
 -- fixture = { name, path, about, initiator, participants, final, policy (descriptor), mode_version,
 --   configuration_version, ttl_ms, start = { code, because }, steps, expect = { state, resolution, has_resolution } }
--- step = { kind = "send|synthetic|wait|suspend|cancel|expire|state|ready|view", map and at (or line), ... }
+-- step = { kind = "send|synthetic|wait|suspend|cancel|expire|state|ready|view", map and at (or line), ... }; the payload
+-- of a message is a table to encode, or its bytes.
 
 local json = require("host.json")
 
@@ -68,9 +69,9 @@ local function step_of(entry)
     if value ~= nil then return { kind = kind, value = value } end
   end
   local by, name, payload = entry.list[1], entry.list[2], entry.list[3]
-  if type(by) ~= "string" or type(name) ~= "string" or (payload ~= nil and not checker.is_kind(payload, "table"))
-    or #entry.list > 3 then
-    return nil, "a step is { sender, \"Type\", { payload } } or { wait = ms } and the like"
+  local is_payload = payload == nil or checker.is_kind(payload, "table") or checker.is_kind(payload, "string")
+  if type(by) ~= "string" or type(name) ~= "string" or not is_payload or #entry.list > 3 then
+    return nil, "a step is { sender, \"Type\", { payload } or \"bytes\" } or { wait = ms } and the like"
   end
   local kind = by == "runtime" and "synthetic" or "send"
   return { kind = kind, by = by, type = name, payload = payload or {}, reject = entry.keys.reject,

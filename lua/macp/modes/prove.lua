@@ -88,6 +88,7 @@ end
 
 function Play:payload_of(step)
   local payload = step.payload
+  if type(payload) == "string" then return payload end
   if step.type == "Commitment" then payload = fixtures.fill_commitment(self.rev, self.fixture, payload, self.sent) end
   local ok, bytes, problem = self.rev.iso:call("encode_payload", nil, step.type, payload)
   if not ok then fail(step, "payload of %s: %s", step.type, describe_error(bytes)) end

@@ -1,4 +1,4 @@
--- Standard check: the payload lists of a standard mode against the .proto files of the protocol.
+-- Standard check: the payload lists of a mode in the protocol's packages against its .proto files.
 
 local embed = require("host.embed")
 local proto = require("host.proto")
@@ -47,12 +47,12 @@ local function check_message(c, model, message)
   end
 end
 
----Problems of a standard mode's payload lists; none for other modes.
+---Problems of the payload lists of a mode whose package is the protocol's; none for other modes.
 ---@param rev macp.modes.Revision
 ---@return table[]
 function M.run(rev)
   local problems = {}
-  if not rev.model.standard then return problems end
+  if not rev.model.package:find("^macp%.modes%.") then return problems end
   local c = checker.new(rev.root .. "mode.lua", rev.maps["mode.lua"], problems)
   for _, message in ipairs(rev.model.messages) do check_message(c, rev.model, message) end
   return problems

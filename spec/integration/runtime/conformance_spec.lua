@@ -12,7 +12,7 @@ local STATES = { Open = 1, Resolved = 2, Expired = 3, Suspended = 4, Cancelled =
 -- "decision.Proposal", "macp.modes.decision.v1.ProposalPayload", "Commitment": one message.
 local function message_name(payload_type)
   if payload_type:find("^macp%.") then return payload_type end
-  local mode, name = payload_type:match("^(%l+)%.(%u%a+)$")
+  local mode, name = payload_type:match("^([%l_]+)%.(%u%a+)$")
   if mode then return string.format("macp.modes.%s.v1.%sPayload", mode, name) end
   return "macp.v1." .. payload_type .. "Payload"
 end
@@ -38,7 +38,12 @@ local function policy_dir(fixture)
   return dir
 end
 
-local function play(rig, id, fixture)
+local function payload_bytes(message, as_json)
+  if as_json and message.message_type == "Contribute" then return json.encode(message.payload) end
+  return client.payload(message_name(message.payload_type), payload_fields(message.payload))
+end
+
+local function play(rig, id, fixture, as_json)
   local problems = {}
   local ack = rig:send(fixture.initiator, client.start_envelope(id, {
     participants = fixture.participants, mode_version = fixture.mode_version,
@@ -49,7 +54,7 @@ local function play(rig, id, fixture)
   for i, message in ipairs(fixture.messages) do
     ack = rig:send(message.sender, client.envelope({
       mode = fixture.mode, session_id = id, message_type = message.message_type, message_id = "m" .. i,
-      payload = client.payload(message_name(message.payload_type), payload_fields(message.payload)),
+      payload = payload_bytes(message, as_json),
     }))
     local verdict = ack.ok and "accept" or "reject"
     local code = ack.error and ack.error.code
@@ -70,6 +75,8 @@ describe("conformance over the wire", function()
     "decision_happy_path", "decision_negative_outcome", "decision_reject_paths", "decision_critical_veto",
     "decision_plurality", "decision_supermajority_empty_tally", "decision_weighted_zero_weight_v3",
     "decision_zero_participants", "decision_finalize_decline_quorum_waiver", "decision_happy_path_short_names",
+    "multi_round_happy_path", "multi_round_happy_path_short_names", "multi_round_negative_outcome",
+    "multi_round_reject_paths", "multi_round_designated_authority",
   }) do
     it("holds for " .. name .. ", before and after a restart", function()
       local fixture = assert(json.decode(assert(fs.read(FIXTURES .. "/" .. name .. ".json"))))
@@ -84,4 +91,15 @@ describe("conformance over the wire", function()
       if policies then fs.remove_tree(policies) end
     end)
   end
+
+  it("holds for contributions in their legacy JSON form, with the same resolution", function()
+    local rig = assert(client.start())
+    for _, name in ipairs({ "happy_path", "happy_path_short_names", "negative_outcome", "reject_paths" }) do
+      local fixture = assert(json.decode(assert(fs.read(FIXTURES .. "/multi_round_" .. name .. ".json"))))
+      local id = crypto.uuid4()
+      assert.same({}, play(rig, id, fixture, true), name)
+      assert.equal(STATES[fixture.expected_final_state], state_of(rig, id, fixture.initiator).state)
+    end
+    rig:destroy()
+  end)
 end)
