@@ -1,12 +1,12 @@
 -- Contract of `policy`: rule paths, their domains, defaults inside the domain, no clash with the common group.
 
 local checker = require("macp.modes.checker")
-local policy = require("macp.modes.inside.policy")
+local policy_rules = require("macp.modes.policy_rules")
 
 local join = checker.join
 
-local KEYS = { "type", "default", "min", "max", "over", "one_of", "nonempty", "requires", "cases", "inert_without",
-  "since", "caution", "doc" }
+local KEYS = { "type", "default", "min", "max", "over", "one_of", "nonempty", "aliases", "absent_as", "requires",
+  "cases", "inert_without", "since", "caution", "doc" }
 local TYPES = { "boolean", "integer", "number", "string", "strings", "map" }
 local CASE_KEYS = { 1, 2, "min", "max", "over", "required" }
 -- What a mode may add to the group that the kernel owns.
@@ -53,8 +53,18 @@ end
 
 local function check_default(c, rule, path)
   if rule.default == nil then return end
-  local text = policy.fits(rule, rule.default)
+  local text = policy_rules.fits(rule, rule.default)
   if text then c:problem(join(path, "default"), text, "policy.default") end
+end
+
+-- Old names of values; each leads to a value that the rule takes.
+local function check_aliases(c, spec, rule, path)
+  local aliases = c:get(spec, path, "aliases", "table")
+  for name, value in pairs(aliases or {}) do
+    local text = type(name) ~= "string" and "old names are strings" or policy_rules.fits(rule, value)
+    if text then c:problem(join(join(path, "aliases"), tostring(name)), text, "policy.aliases") end
+  end
+  return aliases
 end
 
 local function check_rule(c, name, spec, path)
@@ -77,6 +87,7 @@ local function check_rule(c, name, spec, path)
     since = c:get(spec, path, "since", "integer"), caution = check_caution(c, spec, path), doc = c:get(spec, path,
       "doc", "string") }
   if not rule.type then return nil end
+  rule.aliases, rule.absent_as = check_aliases(c, spec, rule, path), spec.absent_as
   check_default(c, rule, path)
   return rule
 end

@@ -4,10 +4,10 @@
 local json = require("host.json")
 local log = require("host.log")
 
-local checker = require("macp.modes.checker")
 local describe = require("macp.modes.describe")
 local live_view = require("macp.modes.live_view")
 local policy = require("macp.modes.inside.policy")
+local policy_rules = require("macp.modes.policy_rules")
 
 local COMMITMENT = "Commitment"
 local BYTES_PER_MESSAGE = 32 -- what a message adds to the state besides its payload, at most, in values
@@ -295,12 +295,11 @@ end
 ---Checks the rules of a policy for this mode.
 ---@param rules table
 ---@param schema_version integer
----@param opts table|nil { foreign_groups = set } for policies of every mode
+---@param opts table|nil see macp.modes.policy_rules
 ---@return boolean|nil ok
----@return string[] reasons, or warnings when it is fine
+---@return string[] reasons, or warnings when it is fine: "rules.<path>: text"
 function Rev:check_policy(rules, schema_version, opts)
-  local problems, warnings = policy.check(self.policy, rules, schema_version,
-    { hint = checker.hint, foreign_groups = opts and opts.foreign_groups })
+  local problems, warnings = policy_rules.check(self.policy, rules, schema_version, opts)
   local out = {}
   for i, item in ipairs(#problems > 0 and problems or warnings) do out[i] = item.rule .. ": " .. item.text end
   if #problems > 0 then return nil, out end
@@ -312,13 +311,6 @@ Rev.describe = describe.describe
 
 ---A codec for payloads of one message type, or nil.
 Rev.codec = describe.codec
-
----Top-level rule groups that this mode knows.
-function Rev:policy_groups()
-  local out = {}
-  for _, name in ipairs(self.policy.groups[""] or {}) do out[name] = true end
-  return out
-end
 
 live_view.install(Rev, note_failure)
 

@@ -344,13 +344,6 @@ function Registry:rollback(mode_id, hash)
   return rev
 end
 
----Checks the rules of a policy for one mode, or for "*".
----@return boolean|nil ok
----@return string[] reasons or warnings
-function Registry:check_policy(mode_id, rules, schema_version)
-  return policy_check(self, mode_id, rules, schema_version)
-end
-
 ---Calls fn(rev) whenever a revision starts to serve or its presentation changes.
 function Registry:on_change(fn)
   self.listeners[#self.listeners + 1] = fn
@@ -366,11 +359,12 @@ end
 ---Collects the garbage of the isolates; see macp.modes.memory.
 function Registry:collect() memory.collect(self) end
 
-
 ---What GET /admin/modes shows.
 function Registry:status()
   return folders.status(self)
 end
+
+policy_check.install(Registry)
 
 ---Stops watching and frees every isolate.
 function Registry:close()

@@ -1,5 +1,7 @@
 -- Registration rules of policies for the decision mode (policy.md 4 and 5.1).
 
+local json = require("host.json")
+
 local revision = require("macp.modes.revision")
 local source = require("macp.modes.source")
 
@@ -11,37 +13,58 @@ local function check(rules, version)
 end
 
 local REFUSED = {
-  { { voting = { algorithm = "majorty" } }, "voting.algorithm: must be one of none, majority" },
-  { { voting = { algorithm = "majorty" } }, "(did you mean 'majority'?)" },
-  { { voting = { threshold = 0 } }, "voting.threshold: must be above 0" },
-  { { voting = { threshold = 1.01 } }, "voting.threshold: must be at most 1" },
-  { { voting = { threshold = "0.5" } }, "voting.threshold: must be a number, not '0.5'" },
+  { { voting = { algorithm = "majorty" } },
+    'rules.voting.algorithm: expected one of none, majority, supermajority, unanimous, weighted, plurality, '
+      .. 'got "majorty" (did you mean "majority"?)' },
+  { { voting = { algorithm = 7 } }, "weighted, plurality, got 7" },
+  { { voting = { threshold = 0 } }, "rules.voting.threshold: expected a number above 0 and at most 1, got 0" },
+  { { voting = { threshold = 1.01 } }, "expected a number above 0 and at most 1, got 1.01" },
+  { { voting = { threshold = "x" } }, 'expected a number above 0 and at most 1, got "x"' },
+  { { voting = { threshold = json.null } }, "expected a number above 0 and at most 1, got null" },
   { { voting = { algorithm = "majority", threshold = 0.4 } },
-    "must be at least 0.5 when voting.algorithm is 'majority'" },
+    'rules.voting.threshold: expected a number of at least 0.5 while rules.voting.algorithm is "majority", got 0.4' },
   { { voting = { algorithm = "supermajority" } },
-    "voting.threshold: is required when voting.algorithm is 'supermajority'" },
-  { { voting = { algorithm = "supermajority", threshold = 0.5 } }, "must be above 0.5" },
-  { { voting = { algorithm = "weighted" } }, "voting.weights: is required when voting.algorithm is 'weighted'" },
-  { { voting = { algorithm = "weighted", weights = {} } }, "must not be empty" },
-  { { voting = { algorithm = "weighted", weights = { ann = 0 } } }, "'ann' must be above 0" },
-  { { voting = { algorithm = "weighted", weights = { ann = "1" } } }, "must be an object of numbers" },
+    'rules.voting.threshold: is required while rules.voting.algorithm is "supermajority"' },
+  { { voting = { algorithm = "supermajority", threshold = 0.5 } },
+    'expected a number above 0.5 while rules.voting.algorithm is "supermajority", got 0.5' },
+  { { voting = { algorithm = "weighted" } },
+    'rules.voting.weights: is required while rules.voting.algorithm is "weighted"' },
+  { { voting = { algorithm = "weighted", weights = {} } },
+    "rules.voting.weights: expected at least one entry, got none" },
+  { { voting = { algorithm = "weighted", weights = { ann = 0, bob = 1 } } },
+    'rules.voting.weights["ann"]: expected a number above 0, got 0' },
+  { { voting = { algorithm = "weighted", weights = { ann = "1" } } },
+    'rules.voting.weights["ann"]: expected a number above 0, got "1"' },
+  { { voting = { weights = json.array({}) } },
+    "rules.voting.weights: expected an object of numbers above 0, got an array" },
   { { voting = { quorum = { type = "percentage", value = 101 } } },
-    "at most 100 when voting.quorum.type is 'percentage'" },
-  { { voting = { quorum = { type = "share" } } }, "must be one of count, percentage" },
-  { { voting = { quorum = { value = -1 } } }, "at least 0" },
-  { { voting = { quorum = { typ = "count" } } }, "voting.quorum.typ: unknown rule (did you mean 'type'?)" },
-  { { voting = 5 }, "voting: must be an object" },
-  { { votng = {} }, "votng: unknown rule (did you mean 'voting'?)" },
-  { { objection_handling = { veto_threshold = 0 } }, "at least 1" },
-  { { objection_handling = { veto_threshold = 1.5 } }, "a whole number" },
-  { { objection_handling = { critical_severity_vetoes = "yes" } }, "true or false" },
-  { { objection_handling = { critical_objection_action = "ignore" } }, "must be one of deny" },
-  { { evaluation = { minimum_confidence = 2 } }, "at most 1" },
-  { { commitment = { authority = "anybody" } }, "must be one of initiator_only" },
-  { { commitment = { authority = "designated_role" } }, "commitment.designated_roles: is required" },
-  { { commitment = { authority = "designated_role", designated_roles = {} } }, "must not be empty" },
-  { { commitment = { designated_roles = { 1 } } }, "an array of strings" },
-  { { audit = { level = "info" } }, "audit: unknown rule" },
+    "rules.voting.quorum.value: expected a number of at most 100 "
+      .. 'while rules.voting.quorum.type is "percentage", got 101' },
+  { { voting = { quorum = { type = "share" } } },
+    'rules.voting.quorum.type: expected one of count, percentage, got "share"' },
+  { { voting = { quorum = { value = -1 } } }, "rules.voting.quorum.value: expected a number of at least 0, got -1" },
+  { { voting = { quorum = { typ = "count" } } }, 'rules.voting.quorum.typ: unknown rule (did you mean "type"?)' },
+  { { voting = 5 }, "rules.voting: expected an object, got 5" },
+  { { voting = json.array({}) }, "rules.voting: expected an object, got an array" },
+  { { votng = {} }, 'rules.votng: unknown rule (did you mean "voting"?)' },
+  { { ["voting.threshold"] = 0.5 }, "rules.voting.threshold: unknown rule" },
+  { { ["voting.quorum"] = {} }, "rules.voting.quorum: unknown rule" },
+  { { objection_handling = { veto_threshold = 0 } },
+    "rules.objection_handling.veto_threshold: expected a whole number of at least 1, got 0" },
+  { { objection_handling = { veto_threshold = 1.5 } }, "expected a whole number of at least 1, got 1.5" },
+  { { objection_handling = { critical_severity_vetoes = "yes" } }, 'expected true or false, got "yes"' },
+  { { objection_handling = { critical_objection_action = "ignore" } }, "expected one of deny, finalize_decline, hold" },
+  { { evaluation = { minimum_confidence = 2 } }, "expected a number between 0 and 1, got 2" },
+  { { commitment = { authority = "anybody" } }, "expected one of initiator_only, any_participant, designated_role" },
+  { { commitment = { authority = "designated_role" } },
+    'rules.commitment.designated_roles: is required while rules.commitment.authority is "designated_role"' },
+  { { commitment = { authority = "designated_role", designated_roles = json.array({}) } },
+    "expected an array of strings with at least one entry, got none" },
+  { { commitment = { designated_roles = json.array({ "ann", 1, " " }) } },
+    "rules.commitment.designated_roles[2]: expected a string that is not blank, got 1" },
+  { { commitment = { designated_roles = { ann = true } } },
+    "rules.commitment.designated_roles: expected an array of strings with at least one entry, got an object" },
+  { { audit = { level = "info" } }, "rules.audit: unknown rule" },
 }
 
 describe("policies of the decision mode", function()
@@ -80,9 +103,10 @@ describe("policies of the decision mode", function()
   it("are warned of rules that do nothing", function()
     local _, text = check({ voting = { quorum = { value = 2 }, weights = { ann = 1 } },
       evaluation = { minimum_confidence = 0.5 }, commitment = { authority = "any_participant" }, _voting = {} }, 1)
-    for _, part in ipairs({ "voting.quorum.value: has no effect unless commitment.require_vote_quorum",
-      "voting.weights: has no effect", "evaluation.minimum_confidence: has no effect", "lets every participant cancel",
-      "_voting: is an annotation" }) do
+    for _, part in ipairs({
+      "rules.voting.quorum.value: has no effect unless rules.commitment.require_vote_quorum is true",
+      "rules.voting.weights: has no effect", "rules.evaluation.minimum_confidence: has no effect",
+      "lets every participant cancel", "rules._voting: is an annotation" }) do
       assert.truthy(text:find(part, 1, true), text)
     end
     local _, open = check({ voting = { algorithm = "majority" } }, 2)
@@ -100,7 +124,7 @@ describe("policies of the decision mode", function()
   it("are refused with every problem at once, and for unknown schema versions", function()
     local ok, text = check({ voting = { algorithm = "x", threshold = 9 }, nope = 1 }, 4)
     assert.is_nil(ok)
-    for _, part in ipairs({ "schema_version: must be 1 to 3, not 4", "voting.algorithm", "voting.threshold",
+    for _, part in ipairs({ "schema_version: expected 1 to 3, got 4", "voting.algorithm", "voting.threshold",
       "nope" }) do
       assert.truthy(text:find(part, 1, true), text)
     end

@@ -295,12 +295,32 @@ describe("the mode registry", function()
     assert.is_true((reg:check_policy("ext.spec.v1", { spec = { limit = 3 } }, 3)))
     local ok, reasons = reg:check_policy("ext.spec.v1", { spec = { limt = 3 } }, 3)
     assert.is_nil(ok)
-    assert.same({ "spec.limt: unknown rule (did you mean 'limit'?)" }, reasons)
+    assert.same({ 'rules.spec.limt: unknown rule (did you mean "limit"?)' }, reasons)
     assert.is_nil((reg:check_policy("ext.spec.v1", { other = { x = true } }, 3)))
     assert.is_true((reg:check_policy("*", { other = { x = true }, spec = { limit = 1 } }, 3)))
     ok, reasons = reg:check_policy("*", { nobody = {} }, 3)
     assert.is_nil(ok)
-    assert.equal(2, #reasons)
+    assert.same({ "rules.nobody: unknown rule" }, reasons)
+    ok, reasons = reg:check_policy("*", { other = { x = 1 }, spec = { limit = -1 } }, 3)
+    assert.is_nil(ok)
+    assert.same({ "rules.other.x: expected true or false, got 1 (ext.other.v1)",
+      "rules.spec.limit: expected a whole number of at least 0, got -1 (ext.spec.v1)" }, reasons)
+    local _, warnings = reg:check_policy("ext.none.v1", { any = 1 }, 3)
+    assert.same({ 'mode: "ext.none.v1" is not registered; the rules are checked when it is' }, warnings)
+  end)
+
+  it("knows when two policies mean the same", function()
+    write("spec/mode.lua", modes.source({ rest = "policy = { rules = { "
+      .. "['spec.limit'] = { type = 'integer', default = 5 }, "
+      .. "['spec.kind'] = { type = 'string', one_of = { 'new' }, aliases = { old = 'new' } } } }," }))
+    open()
+    local function meaning(rules, mode) return reg:policy_meaning(mode or "ext.spec.v1", rules) end
+    assert.equal("{}", meaning({ spec = { limit = 5, _why = "x" }, ["$schema"] = "y",
+      commitment = { authority = "initiator_only", designated_roles = {} } }))
+    assert.equal(meaning({ spec = { kind = "new" } }), meaning({ spec = { kind = "old" } }))
+    assert.not_equal(meaning({ spec = { limit = 4 } }), meaning({}))
+    assert.equal("{}", meaning({ spec = { limit = 5 } }, "*"))
+    assert.equal('{"spec":{"limit":5}}', meaning({ spec = { limit = 5 } }, "ext.none.v1"))
   end)
 
   it("serves a save within 100 ms while messages flow", function()

@@ -95,7 +95,7 @@ describe("modes check", function()
     assert.equal("1: the session ends Open, expected Resolved", problem("", "final = 'Resolved',"))
     assert.equal("1: unknown field 'finl' (did you mean 'final'?)", problem("", "finl = 'Open',"))
     assert.equal("1: the start was accepted, expected INVALID_ENVELOPE", problem("", "start = { 'INVALID_ENVELOPE' },"))
-    assert.equal("1: policy: nope.x: unknown rule", (problem("", "policy = { ['commitment.nope'] = 1 },")
+    assert.equal("1: policy: rules.nope.x: unknown rule", (problem("", "policy = { ['commitment.nope'] = 1 },")
       :gsub("commitment.nope: unknown rule.*", "nope.x: unknown rule")))
     assert.equal("none", problem("{ wait = 5 }, { suspend = 10 }, { cancel = 'ann' }, "
       .. "{ 'ann', 'Put', { key = 'k' }, reject = 'SESSION_NOT_OPEN' }", "final = 'Cancelled',"))

@@ -55,6 +55,8 @@
 ---@field over number|nil exclusive minimum
 ---@field one_of string[]|nil
 ---@field nonempty boolean|nil
+---@field aliases table<string, string>|nil old names of values, tolerated with a warning
+---@field absent_as any value that is read as if the rule were absent, tolerated with a warning
 ---@field requires { [1]: string, [2]: any }|nil
 ---@field cases table[]|nil { path, value, min =, over =, max =, required = }
 ---@field inert_without { [1]: string, [2]: any }|nil
