@@ -129,6 +129,7 @@ int l_rpc_listen(lua_State *L)
         .max_concurrent_streams = (int)arg_opt_int(L, 1, "max_concurrent_streams", 0, 0, INT32_MAX),
         .max_calls = (int)arg_opt_int(L, 1, "max_calls", 0, 0, INT32_MAX),
         .keepalive_ms = (int)arg_opt_int(L, 1, "keepalive_ms", 0, 0, INT32_MAX),
+        .unary_timeout_ms = (int)arg_opt_int(L, 1, "unary_timeout_ms", 0, 0, INT32_MAX),
     };
     l_rpc_read_limits(L, 1, &opts.limits);
     lua_getfield(L, 1, "methods");
@@ -291,12 +292,12 @@ static int l_close(lua_State *L)
     return task_wait_yield(L, wait);
 }
 
-/* server:stats() -> { calls=, refused=, unknown=, cancelled=, live= } */
+/* server:stats() -> { calls=, refused=, unknown=, cancelled=, timed_out=, live= } */
 static int l_stats(lua_State *L)
 {
     struct rpc_server_stats stats;
     rpc_server_read_stats(check_open(L)->server, &stats);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     lua_pushnumber(L, (lua_Number)stats.calls);
     lua_setfield(L, -2, "calls");
     lua_pushnumber(L, (lua_Number)stats.refused);
@@ -305,6 +306,8 @@ static int l_stats(lua_State *L)
     lua_setfield(L, -2, "unknown");
     lua_pushnumber(L, (lua_Number)stats.cancelled);
     lua_setfield(L, -2, "cancelled");
+    lua_pushnumber(L, (lua_Number)stats.timed_out);
+    lua_setfield(L, -2, "timed_out");
     lua_pushnumber(L, stats.live);
     lua_setfield(L, -2, "live");
     return 1;

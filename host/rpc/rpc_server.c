@@ -225,8 +225,11 @@ int rpc_server_open(struct loop *loop, const struct rpc_server_opts *opts, struc
     list_init(&server->live);
     list_init(&server->fresh);
     list_init(&server->waiting);
+    list_init(&server->slow);
     list_init(&server->pool);
     server->age_timer = timer_open(loop, rpc_server_call_on_age, server);
+    server->unary_timeout_ms = opts->unary_timeout_ms > 0 ? (uint64_t)opts->unary_timeout_ms : 0;
+    server->expire_timer = timer_open(loop, rpc_server_call_on_expire, server);
     server->drain_timer = timer_open(loop, on_drain_timeout, server);
     server->shutdown_tag.item.fn = on_shutdown;
     server->drain_item.fn = on_drain;
@@ -293,6 +296,7 @@ static void destroy(struct rpc_server *server)
     grpc_server_destroy(server->core);
     rpc_env_release(server->env);
     timer_close(server->age_timer);
+    timer_close(server->expire_timer);
     timer_close(server->drain_timer);
     for (size_t i = 0; i < server->method_count; i++) {
         free(server->methods[i].name);

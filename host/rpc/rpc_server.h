@@ -29,11 +29,13 @@ struct rpc_server_opts {
     const struct rpc_tls *tls; /* NULL: plaintext */
     const struct rpc_method_opts *methods;
     size_t method_count;
-    int max_message_bytes;         /* 0: 4 MiB; a larger one ends its call with RESOURCE_EXHAUSTED */
-    int max_metadata_bytes;        /* 0: 64 KiB, all headers of a call together */
-    int max_concurrent_streams;    /* 0: 128 per connection */
-    int max_calls;                 /* 0: 10 000 live ones of all connections; more get RESOURCE_EXHAUSTED */
-    int keepalive_ms;              /* 0: 60 000; a peer that does not answer a ping within 20 s is dropped */
+    int max_message_bytes;      /* 0: 4 MiB; a larger one ends its call with RESOURCE_EXHAUSTED */
+    int max_metadata_bytes;     /* 0: 64 KiB, all headers of a call together */
+    int max_concurrent_streams; /* 0: 128 per connection */
+    int max_calls;              /* 0: 10 000 live ones of all connections; more get RESOURCE_EXHAUSTED */
+    int keepalive_ms;           /* 0: 60 000; a peer that does not answer a ping within 20 s is dropped */
+    int unary_timeout_ms;       /* 0: none; a unary call not answered by then ends with DEADLINE_EXCEEDED and
+                                   is cancelled for the user, as when its client's deadline passes */
     struct rpc_call_limits limits; /* of every call's queues */
 };
 
@@ -42,6 +44,7 @@ struct rpc_server_stats {
     uint64_t refused;   /* while draining or beyond max_calls */
     uint64_t unknown;   /* no such method */
     uint64_t cancelled; /* ended by the peer, its deadline or a lost connection */
+    uint64_t timed_out; /* ended by unary_timeout_ms */
     uint32_t live;
 };
 
@@ -90,7 +93,7 @@ bool rpc_server_call_is_over(
  */
 void rpc_server_call_watch(struct rpc_server_call *call);
 bool rpc_server_call_is_cancelled(
-    const struct rpc_server_call *call); /* by the peer, a deadline or a drain */
+    const struct rpc_server_call *call); /* by the peer, a deadline, a timeout or a drain */
 
 /* Initial metadata; before the first write, on streams only with has_late_headers. ERR_CLOSED when already
  * sent. */

@@ -2,9 +2,12 @@
  *
  * A unary call that is answered at once costs one batch. Only a call that stays open for a moment gets a
  * second one, RECV_CLOSE alone, which reports that the client has gone: fresh calls are looked at every
- * AGE_MS, and those that were there the last time are armed. Streams are armed from the start. */
+ * AGE_MS, and those that were there the last time are armed. Streams are armed from the start. Armed unary
+ * calls are under the server's timeout, which is the same for all, so that they expire in the order in which
+ * they were armed. */
 #include "rpc/rpc_server_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +17,13 @@
 #include <grpc/support/time.h>
 
 #include "base/xmem.h"
+#include "loop/loop.h"
 #include "loop/timer.h"
 
 enum {
     AGE_MS = 10,
     POOL_MAX = 512,
+    NS_PER_MS = 1000000,
 };
 
 static const char drain_text[] = "the server is shutting down";
@@ -66,8 +71,28 @@ static void on_close_tag(struct inbox_item *item)
     rpc_call_done(&call->base);
 }
 
+static void start_expiring(struct rpc_server *server, uint64_t delay_ms)
+{
+    server->is_expiring = true;
+    timer_start(server->expire_timer, delay_ms, 0);
+}
+
+static void limit_time(struct rpc_server_call *call)
+{
+    struct rpc_server *server = call->server;
+    if (server->unary_timeout_ms == 0 || call->method == NULL || call->method->kind != RPC_UNARY) {
+        return;
+    }
+    call->expires_ns = loop_mono_ns() + server->unary_timeout_ms * NS_PER_MS;
+    list_push_back(&server->slow, &call->age_node);
+    if (!server->is_expiring) {
+        start_expiring(server, server->unary_timeout_ms);
+    }
+}
+
 static void arm_close(struct rpc_server_call *call)
 {
+    limit_time(call);
     grpc_op op;
     memset(&op, 0, sizeof(op));
     op.op = GRPC_OP_RECV_CLOSE_ON_SERVER;
@@ -169,6 +194,36 @@ void rpc_server_call_begin(struct rpc_server_call *call)
     }
 }
 
+/* The user is told as by a cancel of the client: nothing it does matters any more. */
+static void cut(struct rpc_server_call *call, grpc_status_code status, const char *text)
+{
+    call->is_cut = true;
+    (void)rpc_server_call_finish(call, status, text, strlen(text), NULL); /* or it has just been answered */
+    tell_closed(call);
+}
+
+void rpc_server_call_on_expire(void *arg)
+{
+    struct rpc_server *server = arg;
+    uint64_t now = loop_mono_ns();
+    char text[80];
+    (void)snprintf(text, sizeof(text), "the request took longer than %llu ms",
+                   (unsigned long long)server->unary_timeout_ms);
+    server->is_expiring = false;
+    while (!list_is_empty(&server->slow)) {
+        struct rpc_server_call *call = list_entry(server->slow.next, struct rpc_server_call, age_node);
+        if (call->expires_ns > now) {
+            start_expiring(server, (call->expires_ns - now) / NS_PER_MS + 1);
+            return;
+        }
+        list_remove(&call->age_node);
+        if (!call->is_answered && !call->is_close_seen) {
+            server->stats.timed_out++;
+            cut(call, GRPC_STATUS_DEADLINE_EXCEEDED, text);
+        }
+    }
+}
+
 void rpc_server_call_refuse(struct rpc_server_call *call, grpc_status_code status, const char *message)
 {
     call->is_refused = true;
@@ -182,9 +237,7 @@ void rpc_server_call_drain(struct rpc_server_call *call)
     if (call->method->kind == RPC_UNARY || call->is_close_seen) {
         return;
     }
-    call->is_drained = true;
-    (void)rpc_server_call_finish(call, GRPC_STATUS_UNAVAILABLE, drain_text, sizeof(drain_text) - 1, NULL);
-    tell_closed(call);
+    cut(call, GRPC_STATUS_UNAVAILABLE, drain_text);
 }
 
 /* --- slots ------------------------------------------------------------------------------------- */
@@ -331,7 +384,7 @@ bool rpc_server_call_is_over(const struct rpc_server_call *call)
 bool rpc_server_call_is_cancelled(const struct rpc_server_call *call)
 {
     /* A send that fails tells before the close does. */
-    return call->is_drained || call->base.is_dead;
+    return call->is_cut || call->base.is_dead;
 }
 
 int rpc_server_call_set_headers(struct rpc_server_call *call, struct rpc_metadata *headers, struct err *err)

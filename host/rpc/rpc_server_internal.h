@@ -21,7 +21,8 @@ struct rpc_server_call {
     struct rpc_server *server;
     struct rpc_method *method; /* NULL: the catch-all */
     struct list node;          /* in server->live, or linked in the pool */
-    struct list age_node;      /* in server->fresh or server->waiting */
+    struct list age_node;      /* in server->fresh, ->waiting or ->slow */
+    uint64_t expires_ns;       /* in ->slow: when unary_timeout_ms is over */
     struct rpc_tag new_tag;
     struct rpc_tag close_tag;
     gpr_timespec deadline;
@@ -34,7 +35,7 @@ struct rpc_server_call {
     bool is_close_seen;
     bool is_held;        /* the user has not released it */
     bool is_refused;     /* never delivered to the user */
-    bool is_drained;     /* ended by rpc_server_drain */
+    bool is_cut;         /* ended by us: rpc_server_drain or unary_timeout_ms */
     bool is_closed_told; /* the closed event has been delivered */
     bool is_answered;
     grpc_status_code status;
@@ -56,8 +57,12 @@ struct rpc_server {
     struct list live;  /* delivered and not yet over */
     struct list fresh; /* unary calls whose end the core does not report yet; see rpc_server_call.c */
     struct list waiting;
+    struct list slow; /* unary calls under the timeout, the one that expires first in front */
     struct timer *age_timer;
     bool is_aging;
+    uint64_t unary_timeout_ms;
+    struct timer *expire_timer;
+    bool is_expiring; /* expire_timer runs */
     struct list pool;
     uint32_t pool_len;
     uint32_t requested; /* slots with the core */
@@ -88,5 +93,7 @@ void rpc_server_call_refuse(struct rpc_server_call *call, grpc_status_code statu
 void rpc_server_call_drain(struct rpc_server_call *call);
 /* Timer: asks the core to report the end of unary calls that take longer. */
 void rpc_server_call_on_age(void *server);
+/* Timer: ends the unary calls whose time is over. */
+void rpc_server_call_on_expire(void *server);
 /* A call has gone; checks whether a drain or close can finish. */
 void rpc_server_call_gone(struct rpc_server *server);

@@ -1,9 +1,15 @@
 -- Settings of the runtime role. Fields of an entry: see config/init.lua.
 
 local MAX_INTEGER = 9007199254740991
+local MAX_INT32 = 2147483647
+local MAX_SECS_INT32 = 2147483 -- as milliseconds in 32 bits
 
 local function positive(key, env, default, doc)
   return { key = key, env = env, type = "integer", min = 1, max = MAX_INTEGER, default = default, doc = doc }
+end
+
+local function bounded(key, env, default, min, max, doc)
+  return { key = key, env = env, type = "integer", min = min, max = max, default = default, doc = doc }
 end
 
 local function count(key, env, default, doc)
@@ -87,8 +93,16 @@ return {
   },
   count("runtime.shutdown_drain_secs", "MACP_SHUTDOWN_DRAIN_SECS", 10,
     "How long calls in flight may finish after a stop is asked for."),
-  positive("runtime.max_concurrent_streams", "MACP_MAX_CONCURRENT_STREAMS", 128,
+  bounded("runtime.max_concurrent_streams", "MACP_MAX_CONCURRENT_STREAMS", 128, 1, MAX_INT32,
     "HTTP/2 streams per connection."),
+  bounded("runtime.concurrency_limit_per_connection", "MACP_CONCURRENCY_LIMIT_PER_CONNECTION", 64, 1, MAX_INT32,
+    "Requests of one connection that are worked on at a time, open streams not counted; more wait for their turn."),
+  bounded("runtime.request_timeout_secs", "MACP_REQUEST_TIMEOUT_SECS", 30, 1, MAX_SECS_INT32,
+    "A request that is not answered by then ends with DEADLINE_EXCEEDED; streams are not limited, and a client's "
+      .. "smaller deadline wins."),
+  count("runtime.auth_failure_limit_per_minute", "MACP_AUTH_FAILURE_LIMIT_PER_MINUTE", 600,
+    "Refused credentials per address (of IPv6 per /64) and minute; beyond them only credentials that were accepted "
+      .. "before are looked at, the rest is refused with RATE_LIMITED. 0 does not limit."),
   count("runtime.max_clock_skew_ms", "MACP_MAX_CLOCK_SKEW_MS", 300000,
     "Distance from our clock up to which a SessionStart's timestamp is the base of its deadline; 0 trusts any."),
   {

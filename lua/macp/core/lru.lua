@@ -54,6 +54,12 @@ function Lru:set(key, value)
   self.size = self.size + 1
 end
 
+---What was used least recently: key, value; nil when there is nothing. Looking does not count as use.
+function Lru:oldest()
+  local entry = self.ends.newer
+  return entry.key, entry.value
+end
+
 function Lru:remove(key)
   local entry = self.entries[key]
   if entry == nil then return nil end

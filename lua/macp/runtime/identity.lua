@@ -3,6 +3,8 @@
 local log = require("host.log")
 local sys = require("host.sys")
 
+local peers = require("macp.runtime.peers")
+
 local sub = string.sub
 
 local BEARER = "Bearer "
@@ -16,10 +18,11 @@ Resolver.__index = Resolver
 local M = {}
 
 ---@param resolver table auth.dev or auth.static_bearer
----@param opts { failures: table } counter by reason
+---@param opts { failures: table, failure_limiter: table } counter by reason; limit of failures by network
 function M.new(resolver, opts)
   return setmetatable({
-    resolver = resolver, cache = {}, cached = 0, failures = opts.failures, logged_at = -LOG_EVERY_MS,
+    resolver = resolver, cache = {}, cached = 0, failures = opts.failures, failure_limiter = opts.failure_limiter,
+    logged_at = -LOG_EVERY_MS,
   }, Resolver)
 end
 
@@ -30,27 +33,43 @@ local function credential_of(call)
   return call:header("x-macp-token")
 end
 
-local function refuse(self, call, kind, reason)
+local function refuse(self, call, kind, reason, code)
   self.failures:inc(kind)
   local now = sys.mono_ms()
   if now - self.logged_at >= LOG_EVERY_MS then
     self.logged_at = now
     log.warn("auth.refused", { reason = reason, peer = call:peer() })
   end
-  return nil, reason
+  return nil, reason, code or "UNAUTHENTICATED"
 end
 
----The identity behind a call, or nil and why there is none. The same credential yields the same table.
----@return macp.auth.Identity|nil, string? reason
+-- Too many failures of one network: what is not known to be good is not looked at, so that nobody can guess tokens or
+-- make the runtime verify signatures for ever.
+local function refuse_failing(self, call)
+  return refuse(self, call, "limited", "too many refused credentials from this address", "RATE_LIMITED")
+end
+
+local function fail(self, call, network, kind, reason)
+  self.failure_limiter:take(network)
+  return refuse(self, call, kind, reason)
+end
+
+---The identity behind a call, or nil, why there is none and the code to answer with: UNAUTHENTICATED or RATE_LIMITED.
+---The same credential yields the same table.
+---@return macp.auth.Identity|nil, string? reason, string? code
 function Resolver:identify(call)
   local credential = credential_of(call)
-  if credential == nil then return refuse(self, call, "missing", "no credential") end
-  local identity = self.cache[credential]
+  local identity = credential and self.cache[credential]
   if identity then return identity end
-  if #credential > MAX_CREDENTIAL_BYTES then return refuse(self, call, "invalid", "the credential is too long") end
+  local network = peers.network_of(call:peer())
+  if self.failure_limiter:is_exhausted(network) then return refuse_failing(self, call) end
+  if credential == nil then return fail(self, call, network, "missing", "no credential") end
+  if #credential > MAX_CREDENTIAL_BYTES then
+    return fail(self, call, network, "invalid", "the credential is too long")
+  end
   local reason
   identity, reason = self.resolver:resolve(credential)
-  if identity == nil then return refuse(self, call, "invalid", reason) end
+  if identity == nil then return fail(self, call, network, "invalid", reason) end
   if self.cached >= CACHE_LIMIT then self.cache, self.cached = {}, 0 end
   self.cache[credential], self.cached = identity, self.cached + 1
   return identity

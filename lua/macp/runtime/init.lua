@@ -10,6 +10,7 @@ local acceptor = require("macp.runtime.acceptor")
 local checkpoints = require("macp.runtime.checkpoints")
 local clock = require("macp.runtime.clock")
 local errors = require("macp.core.errors")
+local gate = require("macp.runtime.gate")
 local identity = require("macp.runtime.identity")
 local kernel = require("macp.runtime.kernel")
 local limits = require("macp.runtime.limits")
@@ -69,7 +70,7 @@ end
 
 -- The parts that judge and record, wired to each other.
 local function build_core(role, cfg)
-  local now_ms = sys.now_ms
+  local now_ms, mono_ms = sys.now_ms, sys.mono_ms
   local hooks = {}
   role.log = log.new(role.journal, hooks)
   role.loader = recovery.new({
@@ -91,8 +92,10 @@ local function build_core(role, cfg)
     checkpoints = checkpoints.new({ log = role.log, interval = cfg.checkpoint_interval }),
     events = role.watches, now_ms = now_ms,
   })
-  local start_limiter = limits.new(cfg.session_start_limit_per_minute, sys.mono_ms)
-  local message_limiter = limits.new(cfg.message_limit_per_minute, sys.mono_ms)
+  local start_limiter = limits.new(cfg.session_start_limit_per_minute, mono_ms)
+  local message_limiter = limits.new(cfg.message_limit_per_minute, mono_ms)
+  local failure_limit = cfg.auth_failure_limit_per_minute
+  role.failure_limiter = limits.new(failure_limit > 0 and failure_limit or math.huge, mono_ms)
   role.acceptor = acceptor.new({
     kernel = role.kernel, starts = starts.new({ kernel = role.kernel, max_clock_skew_ms = cfg.max_clock_skew_ms }),
     sessions = role.sessions, watches = role.watches, start_limiter = start_limiter,
@@ -105,7 +108,7 @@ local function build_core(role, cfg)
   })
   role.clock = clock.new({
     sessions = role.sessions, kernel = role.kernel, journal = role.journal,
-    limiters = { start_limiter, message_limiter }, now_ms = now_ms,
+    limiters = { start_limiter, message_limiter, role.failure_limiter }, now_ms = now_ms,
     disk_retention_ms = cfg.session_disk_retention_secs * 1000,
   })
   function hooks.publish(session, frame) role.streams:publish(session, frame) end
@@ -139,7 +142,8 @@ local function listen(role, cfg)
   local server
   server, err = rpc.listen({
     address = cfg.bind_addr, tls = tls or nil, max_message_bytes = cfg.max_payload_bytes + storage.FRAME_SLACK_BYTES,
-    max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS, methods = service.methods(),
+    max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS,
+    unary_timeout_ms = cfg.request_timeout_secs * 1000, methods = service.methods(),
   })
   if server == nil then return failed("MACP_BIND_ADDR " .. cfg.bind_addr, err) end
   role.server = server
@@ -167,12 +171,15 @@ local function bring_up(role, cfg, services)
   services.metrics:on_render(function()
     if not role.closed then role.metrics:sample(role.sessions, role.journal) end
   end)
-  role.identities = identity.new(role.resolver, { failures = role.metrics.auth_failures })
+  role.identities = identity.new(role.resolver, {
+    failures = role.metrics.auth_failures, failure_limiter = role.failure_limiter,
+  })
   role.service = service.new({
     identities = role.identities,
     acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
-    health = role.health, now_ms = sys.now_ms, visible_only = cfg.list_sessions_scope == "visible",
+    health = role.health, gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
+    visible_only = cfg.list_sessions_scope == "visible",
     page = { default = cfg.list_sessions_default_page_size, max = cfg.list_sessions_max_page_size },
   })
   ok, err = recover(role, cfg)

@@ -1,18 +1,25 @@
--- Rate limits: so many accepted attempts per sender and minute, counted in 60 slots of one second.
+-- Rate limits: so many accepted attempts per key and minute, counted in 60 slots of one second. A key costs at most
+-- its slots, whatever its limit; of the keys only those used last are remembered.
+
+local lru = require("macp.core.lru")
 
 local floor, max = math.floor, math.max
 
 local SLOTS = 60
 local SLOT_MS = 1000
+local MAX_KEYS = 16384
 
 local Limiter = {}
 Limiter.__index = Limiter
 
-local M = {}
+local M = { MAX_KEYS = MAX_KEYS }
 
 ---@param limit integer attempts per minute and key
 ---@param mono_ms fun(): number monotonic clock
-function M.new(limit, mono_ms) return setmetatable({ limit = limit, mono_ms = mono_ms, keys = {} }, Limiter) end
+---@param max_keys integer|nil keys remembered; beyond it the one that was quiet longest starts anew
+function M.new(limit, mono_ms, max_keys)
+  return setmetatable({ limit = limit, mono_ms = mono_ms, keys = lru.new(max_keys or MAX_KEYS) }, Limiter)
+end
 
 -- Forgets the slots that have left the window.
 local function advance(bucket, slot)
@@ -28,16 +35,21 @@ local function advance(bucket, slot)
   bucket.slot = slot
 end
 
+-- The bucket of a key as of now, or nil.
+local function current(self, key, slot)
+  local bucket = self.keys:get(key)
+  if bucket and slot > bucket.slot then advance(bucket, slot) end
+  return bucket
+end
+
 ---Counts one attempt of the key. A refused attempt is not counted.
 ---@return boolean allowed
 function Limiter:take(key)
   local slot = floor(self.mono_ms() / SLOT_MS)
-  local bucket = self.keys[key]
+  local bucket = current(self, key, slot)
   if bucket == nil then
     bucket = { slot = slot, total = 0 }
-    self.keys[key] = bucket
-  elseif slot > bucket.slot then
-    advance(bucket, slot)
+    self.keys:set(key, bucket)
   end
   if bucket.total >= self.limit then return false end
   local at = slot % SLOTS
@@ -46,11 +58,20 @@ function Limiter:take(key)
   return true
 end
 
----Forgets keys that have been quiet for a whole window.
+---Whether the next attempt of the key would be refused. Counts nothing.
+---@return boolean
+function Limiter:is_exhausted(key)
+  local bucket = current(self, key, floor(self.mono_ms() / SLOT_MS))
+  return bucket ~= nil and bucket.total >= self.limit
+end
+
+---Forgets keys that have been quiet for a whole window. They are the oldest, so it stops at the first that was not.
 function Limiter:sweep()
   local slot = floor(self.mono_ms() / SLOT_MS)
-  for key, bucket in pairs(self.keys) do
-    if slot - bucket.slot >= SLOTS then self.keys[key] = nil end
+  while true do
+    local key, bucket = self.keys:oldest()
+    if key == nil or slot - bucket.slot < SLOTS then return end
+    self.keys:remove(key)
   end
 end
 

@@ -23,10 +23,12 @@ local M = {}
 
 local function fail(call, status, message) call:fail(STATUS[status], message) end
 
----The caller's identity; without one the call is answered UNAUTHENTICATED.
+local IDENTITY_STATUS = { UNAUTHENTICATED = "UNAUTHENTICATED", RATE_LIMITED = "RESOURCE_EXHAUSTED" }
+
+---The caller's identity; without one the call is answered.
 local function authenticated(self, call)
-  local identity, reason = self.identities:identify(call)
-  if identity == nil then fail(call, "UNAUTHENTICATED", codes.text("UNAUTHENTICATED", reason)) end
+  local identity, reason, code = self.identities:identify(call)
+  if identity == nil then fail(call, IDENTITY_STATUS[code], codes.text(code, reason)) end
   return identity
 end
 
@@ -71,8 +73,8 @@ end
 
 -- Send, from the envelope to a verdict. (yields)
 local function judge(self, call, envelope)
-  local identity, reason = self.identities:identify(call)
-  if identity == nil then return nil, "UNAUTHENTICATED", codes.text("UNAUTHENTICATED", reason) end
+  local identity, reason, refusal = self.identities:identify(call)
+  if identity == nil then return nil, refusal, codes.text(refusal, reason) end
   local acceptor = self.acceptor
   local ok, code, text = acceptor:check_shape(envelope)
   if not ok then return nil, code, text end
@@ -167,7 +169,7 @@ local HANDLERS = {
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
 ---@param parts table { identities, acceptor, kernel, sessions, log, streams, watches, modes, policies, health, metrics,
----  now_ms, page = { default, max }, visible_only }
+---  gate, now_ms, page = { default, max }, visible_only }
 function M.new(parts)
   local service = setmetatable({}, Service)
   for name, part in pairs(parts) do service[name] = part end
@@ -178,12 +180,13 @@ function M.new(parts)
     service.control_requests[name] = codec(name .. "Request")
     service.control_responses[name] = codec(name .. "Response")
   end
-  service.by_path = {}
+  service.by_path, service.is_unary = {}, {}
   for name, handler in pairs(HANDLERS) do
     service.offers[name] = true
     service.by_path[messages.rpc(name).path] = handler
   end
   for path, handler in pairs(discovery.HEALTH) do service.by_path[path] = handler end
+  for path, kind in pairs(M.methods()) do service.is_unary[path] = kind == "unary" end
   return service
 end
 
@@ -195,8 +198,17 @@ function M.methods()
   return methods
 end
 
----Serves one call. The only place of the role that catches errors. (yields)
+---Serves one call. A unary one takes one of the places of its connection meanwhile. (yields)
 function Service:handle(call)
+  if not self.is_unary[call.method] then return self:dispatch(call) end
+  local peer = call:peer()
+  if not self.gate:enter(peer) then return end
+  self:dispatch(call)
+  self.gate:leave(peer)
+end
+
+---Runs the handler of a call. The only place of the role that catches errors. (yields)
+function Service:dispatch(call)
   local scope = {}
   local ok, err = xpcall(self.by_path[call.method], debug.traceback, self, call, scope)
   if scope.on_close then scope.on_close() end

@@ -1,6 +1,7 @@
 -- host.rpc: the life of a server.
 
 local rpc = require("host.rpc")
+local sys = require("host.sys")
 local task = require("host.task")
 
 local eventually = require("spec.support.eventually")
@@ -101,6 +102,44 @@ describe("a server", function()
       assert.equal("done", (first:join()))
       assert.equal(1, server:stats().refused)
     end, { max_calls = 1 })
+  end)
+
+  it("ends a unary call that is not answered in time, and tells its handler", function()
+    local told
+    with_server({
+      ["/t.S/Unary"] = function(call)
+        if call:request() == "quick" then return call:reply("done") end
+        local _, err = task.sleep(5000)
+        told = { err.code, call:cancelled() }
+      end,
+      ["/t.S/Both"] = function(call)
+        local message = call:read()
+        task.sleep(150)
+        call:write(message)
+        call:finish(STATUS.OK)
+      end,
+    }, function(channel, server)
+      local stream = assert(channel:stream("/t.S/Both"))
+      assert(stream:write("kept"))
+      local began = sys.mono_ms()
+      local outcomes = {}
+      for i = 1, 3 do
+        outcomes[i] = task.spawn(function()
+          local _, err = channel:unary("/t.S/Unary", "")
+          return err
+        end)
+      end
+      assert.equal("done", channel:unary("/t.S/Unary", "quick"))
+      for i = 1, 3 do
+        local err = outcomes[i]:join()
+        assert.same({ STATUS.DEADLINE_EXCEEDED, "the request took longer than 80 ms" }, { err.status, err.message })
+      end
+      assert.is_true(sys.mono_ms() - began < 2000)
+      assert.same({ "CANCELLED", true }, told)
+      assert.equal("kept", stream:read())
+      assert.is_nil((stream:read()))
+      assert.equal(3, server:stats().timed_out)
+    end, { unary_timeout_ms = 80 })
   end)
 
   it("refuses headers beyond its limit", function()

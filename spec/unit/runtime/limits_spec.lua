@@ -49,13 +49,50 @@ describe("rate limit", function()
     assert.equal(3, take(4))
   end)
 
-  it("sweeps idle senders only", function()
+  it("W22: sweeps idle senders only", function()
     take(1, "ann")
     now = now + 59000
     take(1, "bob")
     now = now + 1000
     limiter:sweep()
-    assert.is_nil(limiter.keys.ann)
-    assert.is_table(limiter.keys.bob)
+    assert.is_nil(limiter.keys:get("ann"))
+    assert.is_table(limiter.keys:get("bob"))
+    assert.equal(1, limiter.keys.size)
+  end)
+
+  it("W22: takes the same memory for a sender whatever the limit and however much it sends", function()
+    limiter = limits.new(1000000, function() return now end)
+    local function cost()
+      local bucket, count = limiter.keys:get("ann"), 0
+      for _ in pairs(bucket) do count = count + 1 end
+      return count
+    end
+    for _ = 1, 300 do
+      take(100)
+      now = now + 1000
+    end
+    assert.equal(62, cost()) -- 60 slots, the present slot's number and the sum
+    assert.equal(5900, limiter.keys:get("ann").total - (limiter.keys:get("ann")[math.floor(now / 1000) % 60] or 0))
+  end)
+
+  it("W22: remembers so many senders and forgets who was quiet longest", function()
+    limiter = limits.new(1, function() return now end, 3)
+    for _, name in ipairs({ "ann", "bob", "cat", "dan" }) do assert.equal(1, take(2, name)) end
+    assert.equal(3, limiter.keys.size)
+    assert.equal(0, take(1, "bob"))
+    assert.equal(1, take(1, "ann"))
+    assert.equal(0, take(1, "bob"))
+    for i = 1, 1000 do take(1, "stranger " .. i) end
+    assert.equal(3, limiter.keys.size)
+  end)
+
+  it("tells whether the next attempt would be refused without counting it", function()
+    assert.is_false(limiter:is_exhausted("ann"))
+    assert.equal(0, limiter.keys.size)
+    take(3)
+    assert.is_true(limiter:is_exhausted("ann"))
+    now = now + 60000
+    assert.is_false(limiter:is_exhausted("ann"))
+    assert.equal(3, take(5))
   end)
 end)
