@@ -5,7 +5,7 @@ local policy_rules = require("macp.modes.policy_rules")
 
 local join = checker.join
 
-local KEYS = { "type", "default", "min", "max", "over", "one_of", "nonempty", "aliases", "absent_as", "requires",
+local KEYS = { "type", "default", "min", "max", "over", "one_of", "nonempty", "alias", "unset", "requires",
   "cases", "inert_without", "since", "caution", "doc" }
 local TYPES = { "boolean", "integer", "number", "string", "strings", "map" }
 local CASE_KEYS = { 1, 2, "min", "max", "over", "required" }
@@ -43,9 +43,9 @@ local function check_caution(c, spec, path)
   c:keys(value, at, { 1, "below", "except", "unless" })
   local unless = value.unless
   if not checker.is_kind(value[1], "string") or not checker.is_kind(value.below, "integer")
-    or not checker.is_kind(unless, "table") or not checker.is_kind(unless[1], "string") then
-    c:problem(at, "must be { text, below = version, except = value, unless = { rule path, value } }",
-      "policy.condition")
+    or unless ~= nil and not (checker.is_kind(unless, "table") and checker.is_kind(unless[1], "string")) then
+    c:problem(at, "must be { text, below = version, except = value, unless = { rule path, value } }; "
+      .. "except and unless are optional", "policy.condition")
     return nil
   end
   return value
@@ -58,11 +58,11 @@ local function check_default(c, rule, path)
 end
 
 -- Old names of values; each leads to a value that the rule takes.
-local function check_aliases(c, spec, rule, path)
-  local aliases = c:get(spec, path, "aliases", "table")
+local function check_alias(c, spec, rule, path)
+  local aliases = c:get(spec, path, "alias", "table")
   for name, value in pairs(aliases or {}) do
     local text = type(name) ~= "string" and "old names are strings" or policy_rules.fits(rule, value)
-    if text then c:problem(join(join(path, "aliases"), tostring(name)), text, "policy.aliases") end
+    if text then c:problem(join(join(path, "alias"), tostring(name)), text, "policy.alias") end
   end
   return aliases
 end
@@ -87,7 +87,7 @@ local function check_rule(c, name, spec, path)
     since = c:get(spec, path, "since", "integer"), caution = check_caution(c, spec, path), doc = c:get(spec, path,
       "doc", "string") }
   if not rule.type then return nil end
-  rule.aliases, rule.absent_as = check_aliases(c, spec, rule, path), spec.absent_as
+  rule.alias, rule.unset = check_alias(c, spec, rule, path), spec.unset
   check_default(c, rule, path)
   return rule
 end
@@ -110,7 +110,8 @@ local function check_references(c, rules)
     names[#names + 1], set[rule.path] = rule.path, true
   end
   for _, rule in ipairs(rules) do
-    local conditions = { rule.requires or false, rule.inert_without or false, rule.caution and rule.caution.unless }
+    local caution = rule.caution or {}
+    local conditions = { rule.requires or false, rule.inert_without or false, caution.unless or false }
     for _, case in ipairs(rule.cases or {}) do conditions[#conditions + 1] = case end
     for _, condition in pairs(conditions) do
       if type(condition) == "table" and not set[condition[1]] then

@@ -102,10 +102,10 @@ local function reduced(compiled, tree, prefix)
       kept = reduced(compiled, value, path)
     elseif rule and rule.default ~= nil and json.canonical(rule.default) == json.canonical(value) then
       kept = nil
-    elseif rule and (value == rule.absent_as or type(value) == "table" and next(value) == nil) then
+    elseif rule and (value == rule.unset or type(value) == "table" and next(value) == nil) then
       kept = nil
-    elseif rule and rule.aliases and rule.aliases[value] then
-      kept = rule.aliases[value]
+    elseif rule and rule.alias and rule.alias[value] then
+      kept = rule.alias[value]
     end
     if kept ~= nil then
       out = out or {}

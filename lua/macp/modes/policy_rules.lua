@@ -221,7 +221,8 @@ local function check_effect(check, rule, value, resolved)
     check:warn(rule.path, "belongs to schema version " .. rule.since)
   end
   local caution = rule.caution
-  if caution and check.version < caution.below and value ~= caution.except and not holds(caution.unless, resolved) then
+  if caution and check.version < caution.below and value ~= caution.except
+    and not (caution.unless and holds(caution.unless, resolved)) then
     check:warn(rule.path, caution[1])
   end
   local other = rule.inert_without
@@ -232,13 +233,13 @@ end
 
 local function check_rule(check, rule, tree, resolved)
   local value = lookup(tree, rule.path)
-  if value ~= nil and value == rule.absent_as and not check.strict then
+  if value ~= nil and value == rule.unset and not check.strict then
     check:warn(rule.path, shown(value) .. " is read as if the rule were absent; leave it out")
     value = nil
   end
-  if value ~= nil and rule.aliases and rule.aliases[value] then
-    check:warn(rule.path, string.format("%s is an old name of %s", shown(value), shown(rule.aliases[value])))
-    value = rule.aliases[value]
+  if value ~= nil and rule.alias and rule.alias[value] then
+    check:warn(rule.path, string.format("%s is an old name of %s", shown(value), shown(rule.alias[value])))
+    value = rule.alias[value]
   end
   local is_needed = rule.requires and holds(rule.requires, resolved)
   if value == nil then

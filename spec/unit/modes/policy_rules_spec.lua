@@ -8,8 +8,8 @@ local policy_rules = require("macp.modes.policy_rules")
 
 local RULES = policy.compile({
   { path = "bar.type", type = "string", default = "n_of_m", one_of = { "n_of_m", "percentage" },
-    aliases = { count = "n_of_m" } },
-  { path = "bar.value", type = "integer", over = 0, absent_as = 0,
+    alias = { count = "n_of_m" } },
+  { path = "bar.value", type = "integer", over = 0, unset = 0,
     cases = { { "bar.type", "percentage", max = 100 } } },
 })
 

@@ -312,7 +312,7 @@ describe("the mode registry", function()
   it("knows when two policies mean the same", function()
     write("spec/mode.lua", modes.source({ rest = "policy = { rules = { "
       .. "['spec.limit'] = { type = 'integer', default = 5 }, "
-      .. "['spec.kind'] = { type = 'string', one_of = { 'new' }, aliases = { old = 'new' } } } }," }))
+      .. "['spec.kind'] = { type = 'string', one_of = { 'new' }, alias = { old = 'new' } } } }," }))
     open()
     local function meaning(rules, mode) return reg:policy_meaning(mode or "ext.spec.v1", rules) end
     assert.equal("{}", meaning({ spec = { limit = 5, _why = "x" }, ["$schema"] = "y",

@@ -1,5 +1,5 @@
 -- Policy: rule schema -> compiled rules and resolved tree. Pure; used by the application and inside the isolate (one
--- resolved tree per session). A rule is { path, type, default, min, max, over, one_of, nonempty, aliases, absent_as,
+-- resolved tree per session). A rule is { path, type, default, min, max, over, one_of, nonempty, alias, unset,
 -- requires = {path, value}, cases = { {path, value, min =, over =, max =, required =} }, inert_without, since, caution }.
 -- What a rules object must satisfy to be registered is in macp.modes.policy_rules.
 
@@ -65,8 +65,8 @@ end
 
 -- What a rule means by a value it was given: old names are replaced, a value that stands for "absent" is dropped.
 local function meant(rule, value)
-  if value ~= nil and value == rule.absent_as then return nil end
-  if type(value) == "string" and rule.aliases and rule.aliases[value] then return rule.aliases[value] end
+  if value ~= nil and value == rule.unset then return nil end
+  if type(value) == "string" and rule.alias and rule.alias[value] then return rule.alias[value] end
   return value
 end
 

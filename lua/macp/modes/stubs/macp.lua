@@ -55,13 +55,13 @@
 ---@field over number|nil exclusive minimum
 ---@field one_of string[]|nil
 ---@field nonempty boolean|nil
----@field aliases table<string, string>|nil old names of values, tolerated with a warning
----@field absent_as any value that is read as if the rule were absent, tolerated with a warning
+---@field alias table<string, string>|nil old names of values, tolerated with a warning
+---@field unset any value that is read as if the rule were absent, tolerated with a warning
 ---@field requires { [1]: string, [2]: any }|nil
 ---@field cases table[]|nil { path, value, min =, over =, max =, required = }
 ---@field inert_without { [1]: string, [2]: any }|nil
 ---@field since integer|nil schema version
----@field caution table|nil { text, below = version, except = value, unless = { path, value } }
+---@field caution table|nil { text, below = version, except = value, unless = { path, value }|nil }
 ---@field doc string|nil
 
 ---@class macp.Mode
