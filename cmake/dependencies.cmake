@@ -13,6 +13,10 @@ find_path(GRPC_INCLUDE grpc/grpc.h REQUIRED)
 find_library(GRPC_LIBRARY grpc REQUIRED)
 find_library(GPR_LIBRARY gpr REQUIRED)
 
+# cjose: signed tokens. Its pkg-config file wants the headers of a JSON library that ours never include.
+find_path(CJOSE_INCLUDE cjose/cjose.h REQUIRED)
+find_library(CJOSE_LIBRARY cjose REQUIRED)
+
 # lua-cjson: a static archive without a usable pkg-config file.
 find_library(CJSON_LIBRARY NAMES liblua5.1-cjson.a REQUIRED)
 
@@ -40,7 +44,7 @@ target_include_directories(descriptor SYSTEM PUBLIC ${CMAKE_BINARY_DIR}/generate
 target_link_libraries(descriptor PUBLIC PkgConfig::PROTOBUF_C)
 
 add_library(macp_dependencies INTERFACE)
-target_include_directories(macp_dependencies SYSTEM INTERFACE ${GRPC_INCLUDE})
+target_include_directories(macp_dependencies SYSTEM INTERFACE ${GRPC_INCLUDE} ${CJOSE_INCLUDE})
 target_link_libraries(macp_dependencies INTERFACE
   llhttp descriptor PkgConfig::UV PkgConfig::LUAJIT PkgConfig::PQ PkgConfig::CURL PkgConfig::OPENSSL
-  PkgConfig::PROTOBUF_C ${GRPC_LIBRARY} ${GPR_LIBRARY} ${CJSON_LIBRARY} Threads::Threads m)
+  PkgConfig::PROTOBUF_C ${GRPC_LIBRARY} ${GPR_LIBRARY} ${CJOSE_LIBRARY} ${CJSON_LIBRARY} Threads::Threads m)

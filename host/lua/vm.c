@@ -50,7 +50,7 @@ static const luaL_Reg modules[] = {
     {"host.fetch", luaopen_host_fetch},     {"host.net", luaopen_host_net},
     {"host.pg", luaopen_host_pg},           {"host.rpc", luaopen_host_rpc},
     {"host.proto", luaopen_host_proto},     {"host.journal", luaopen_host_journal},
-    {"host.isolate", luaopen_host_isolate},
+    {"host.isolate", luaopen_host_isolate}, {"host.jws", luaopen_host_jws},
 };
 
 /* The text of a Lua source below root, or NULL. Blocking, which is fine: it serves start-up and development.
