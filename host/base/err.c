@@ -9,6 +9,7 @@
 static const char *const names[] = {
     "OK",       "INVALID",     "NOT_FOUND", "EXISTS", "TIMEOUT", "CANCELLED", "CLOSED",  "LIMIT", "IO",
     "PROTOCOL", "UNAVAILABLE", "DENIED",    "SCRIPT", "PG",      "RPC",       "CORRUPT", "BUSY",  "INTERNAL",
+    "FENCED",
 };
 
 const char *err_name(int code)

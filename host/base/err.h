@@ -20,6 +20,7 @@ enum err_code {
     ERR_CORRUPT = -15,     /* stored bytes do not verify */
     ERR_BUSY = -16,        /* somebody else holds it */
     ERR_INTERNAL = -17,
+    ERR_FENCED = -18, /* somebody else has taken over what we held */
 };
 
 struct err {

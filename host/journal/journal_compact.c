@@ -169,13 +169,13 @@ static bool copy_chunk(struct journal_file *file)
 static void copy_step(struct journal_file *file)
 {
     struct journal_cleaner *cleaner = file->cleaner;
-    if (cleaner->wait_lsn > file->decided_lsn) {
+    if (cleaner->wait_lsn > file->ledger.decided_lsn) {
         return; /* the flush kicks again */
     }
-    uint64_t before = file->next_lsn;
+    uint64_t before = file->ledger.next_lsn;
     bool used_up = copy_chunk(file);
-    if (file->next_lsn > before) {
-        cleaner->wait_lsn = file->next_lsn - 1;
+    if (file->ledger.next_lsn > before) {
+        cleaner->wait_lsn = file->ledger.next_lsn - 1;
         return;
     }
     if (!used_up) {

@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "base/xmem.h"
-#include "loop/inbox.h"
 #include "loop/loop.h"
 #include "loop/work.h"
 
@@ -33,7 +32,7 @@ static void free_file(struct journal_file *file)
     if (file->dir_fd >= 0) {
         (void)close(file->dir_fd); /* a directory */
     }
-    free(file->failures);
+    journal_ledger_deinit(&file->ledger);
     free(file->dir);
     free(file);
 }
@@ -44,7 +43,6 @@ static void on_finished(struct journal_job *job)
     struct journal_file *file = list_entry(job, struct journal_file, job);
     void (*done)(void *arg) = file->close_done;
     void *arg = file->close_arg;
-    inbox_unref(loop_inbox(file->loop));
     free_file(file);
     done(arg);
 }
@@ -58,14 +56,13 @@ static void finish(struct journal_file *file)
     file->job.prev_end = last == NULL ? 0 : last->end;
     file->job.done = on_finished;
     file->is_flying = true;
-    inbox_ref(loop_inbox(file->loop));
     journal_writer_submit(file->writer, &file->job);
 }
 
 void journal_file_settle(struct journal_file *file)
 {
     if (!file->is_closing || file->is_flying || file->flush_scheduled || file->busy > 0 ||
-        !list_is_empty(&file->groups)) {
+        file->ledger.busy > 0 || !list_is_empty(&file->groups)) {
         return;
     }
     if (!file->is_marked_closed && !file->must_rotate && file->segments.count > 0) {
@@ -96,7 +93,7 @@ static void close_file(struct journal *journal, void (*done)(void *arg), void *a
 
 static uint64_t get_durable(const struct journal *journal)
 {
-    return ((const struct journal_file *)journal)->decided_lsn;
+    return ((const struct journal_file *)journal)->ledger.decided_lsn;
 }
 
 static uint64_t get_failures(const struct journal *journal)
@@ -149,18 +146,33 @@ static void get_stats(const struct journal *journal, struct journal_stats *stats
 static void cancel_op(struct journal_op *op)
 {
     if (op->done != NULL) {
-        journal_group_cancel_wait(op);
+        journal_ledger_cancel(op);
     } else {
         op->is_cancelled = true; /* the pool is at it; its result is dropped */
     }
+}
+
+static int check_lsn(struct journal *journal, uint64_t lsn, struct err *err)
+{
+    return journal_ledger_check(&((struct journal_file *)journal)->ledger, lsn, err);
+}
+
+static struct journal_op *wait_lsn(struct journal *journal, uint64_t lsn, journal_done_fn fn, void *arg)
+{
+    return journal_ledger_wait(&((struct journal_file *)journal)->ledger, lsn, fn, arg);
+}
+
+static void on_ledger_idle(void *arg)
+{
+    journal_file_settle(arg);
 }
 
 static const struct journal_ops file_ops = {
     .append = journal_group_append,
     .replace = journal_group_replace,
     .remove = journal_group_remove,
-    .check = journal_group_check,
-    .wait = journal_group_wait,
+    .check = check_lsn,
+    .wait = wait_lsn,
     .read = journal_read,
     .scan_open = journal_scan_open,
     .scan_next = journal_scan_next,
@@ -234,6 +246,7 @@ int journal_file_open(struct loop *loop, const struct journal_opts *opts, journa
     file->lock_fd = -1;
     file->index = journal_index_new();
     list_init(&file->groups);
+    journal_ledger_init(&file->ledger, loop, on_ledger_idle, file);
     struct opening *opening = xcalloc(1, sizeof(*opening));
     *opening = (struct opening){.file = file, .fd = -1, .fn = fn, .arg = arg, .started_ns = loop_mono_ns()};
     work_queue(loop, run_open, on_open, opening);

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "journal/journal.h"
 #include "journal/journal_index.h"
+#include "journal/journal_ledger.h"
 #include "journal/journal_record.h"
 #include "journal/journal_segment.h"
 #include "journal/journal_writer.h"
@@ -27,27 +28,7 @@ struct journal_group {
     struct journal_slot *slots;
     size_t count;
     size_t cap;
-    uint64_t first_lsn;
-    uint64_t last_lsn;
-    struct list waiters; /* struct journal_op */
-};
-
-/* Lsns whose flush failed. */
-struct journal_failure {
-    uint64_t first_lsn;
-    uint64_t last_lsn;
-    struct err err;
-};
-
-/* A wait, read or scan step in progress. */
-struct journal_op {
-    struct list link; /* wait: in its group */
-    struct journal *journal;
-    journal_done_fn done;       /* wait */
-    journal_records_fn records; /* read, scan step */
-    void *arg;
-    uint64_t lsn; /* wait */
-    bool is_cancelled;
+    struct journal_span span;
 };
 
 struct journal_file {
@@ -67,10 +48,7 @@ struct journal_file {
     struct list groups;           /* behind it; the last one takes appends */
     bool flush_scheduled;
     bool must_rotate; /* the present segment is not to be written any more */
-    uint64_t next_lsn;
-    uint64_t decided_lsn;
-    struct journal_failure *failures;
-    size_t failure_count;
+    struct journal_ledger ledger;
     int busy;                  /* pool jobs that use this journal */
     struct journal_scan *scan; /* NULL when none runs */
     struct journal_cleaner *cleaner;
@@ -103,9 +81,6 @@ void journal_group_add_closed(struct journal_file *file);
  */
 bool journal_group_add_moved(struct journal_file *file, struct journal_key *key,
                              const struct journal_item *item, uint64_t place);
-int journal_group_check(struct journal *journal, uint64_t lsn, struct err *err);
-struct journal_op *journal_group_wait(struct journal *journal, uint64_t lsn, journal_done_fn fn, void *arg);
-void journal_group_cancel_wait(struct journal_op *op);
 void journal_group_flush(
     struct journal_file *file); /* starts a flush when there is something and none runs */
 void journal_group_drop_if_dead(struct journal_file *file, struct journal_key *key);

@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/xmem.h"
 #include "journal/journal_file.h"
-#include "loop/inbox.h"
 #include "loop/loop.h"
 
 static struct journal_group *open_group(struct journal_file *file, size_t size)
@@ -24,8 +23,7 @@ static struct journal_group *open_group(struct journal_file *file, size_t size)
         }
     }
     struct journal_group *group = xcalloc(1, sizeof(*group));
-    list_init(&group->waiters);
-    group->first_lsn = file->next_lsn;
+    journal_ledger_add(&file->ledger, &group->span);
     list_push_back(&file->groups, &group->link);
     return group;
 }
@@ -52,9 +50,8 @@ static uint64_t add(struct journal_file *file, struct journal_key *key, struct j
 {
     size_t size = journal_record_size(item->key_len, item->len);
     struct journal_group *group = open_group(file, size);
-    item->lsn = file->next_lsn++;
+    item->lsn = journal_ledger_next(&file->ledger, &group->span);
     item->first = group->buf.len == 0;
-    group->last_lsn = item->lsn;
     if (group->count == group->cap) {
         group->cap = group->cap == 0 ? 64 : group->cap * 2;
         group->slots = xrealloc(group->slots, group->cap * sizeof(*group->slots));
@@ -122,7 +119,7 @@ int journal_group_append(struct journal *journal, const char *name, size_t key_l
         return err_set(err, ERR_LIMIT, "the log of key \"%.*s\" is full", (int)key_len, name);
     }
     if (key->next_count == 0) {
-        key->next_epoch = file->next_lsn;
+        key->next_epoch = file->ledger.next_lsn;
     }
     struct journal_item item = {
         .kind = JOURNAL_DATA,
@@ -191,7 +188,7 @@ int journal_group_replace(struct journal *journal, const char *name, size_t key_
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
-    key->next_epoch = file->next_lsn;
+    key->next_epoch = file->ledger.next_lsn;
     for (size_t i = 0; i < count; i++) {
         struct journal_item item = {
             .kind = JOURNAL_STAGED,
@@ -323,26 +320,6 @@ static void settle_group(struct journal_file *file, struct journal_group *group,
     }
 }
 
-static void wake_waiters(struct journal_group *group, const struct err *err)
-{
-    for (struct list *node; (node = list_pop_front(&group->waiters)) != NULL;) {
-        struct journal_op *op = list_entry(node, struct journal_op, link);
-        op->done(op->arg, err);
-        free(op);
-    }
-}
-
-static void note_failure(struct journal_file *file, uint64_t first_lsn, uint64_t last_lsn,
-                         const struct err *err)
-{
-    if (file->failure_count > 0 && file->failures[file->failure_count - 1].last_lsn + 1 == first_lsn) {
-        file->failures[file->failure_count - 1].last_lsn = last_lsn;
-        return;
-    }
-    file->failures = xrealloc(file->failures, (file->failure_count + 1) * sizeof(*file->failures));
-    file->failures[file->failure_count++] = (struct journal_failure){first_lsn, last_lsn, *err};
-}
-
 /* Takes back what the records of a lost group promised: the keys are again as the disk has them. */
 static void forget_group(struct journal_file *file, struct journal_group *group)
 {
@@ -374,8 +351,7 @@ static void fail_groups(struct journal_file *file, struct journal_group *first, 
     list_each (node, &lost) {
         struct journal_group *group = list_entry(node, struct journal_group, link);
         forget_group(file, group);
-        note_failure(file, group->first_lsn, group->last_lsn, err);
-        file->decided_lsn = group->last_lsn;
+        journal_ledger_decide(&file->ledger, &group->span, err);
         records += group->count;
     }
     file->stats.pending_bytes = 0;
@@ -384,7 +360,7 @@ static void fail_groups(struct journal_file *file, struct journal_group *first, 
     log_line(LOG_ERROR, "journal.flush_failed", "%zu records are lost: %s", records, err->text);
     for (struct list *node; (node = list_pop_front(&lost)) != NULL;) {
         struct journal_group *group = list_entry(node, struct journal_group, link);
-        wake_waiters(group, err);
+        journal_ledger_wake(&group->span, err);
         free_group(group);
     }
 }
@@ -394,7 +370,6 @@ static void on_flushed(struct journal_job *job)
     struct journal_file *file = list_entry(job, struct journal_file, job);
     struct journal_group *group = file->flying;
     struct err err = job->err;
-    inbox_unref(loop_inbox(file->loop));
     file->flying = NULL;
     file->is_flying = false;
     if (job->has_rotated) {
@@ -418,12 +393,12 @@ static void on_flushed(struct journal_job *job)
         file->stats.last_sync_ms = job->sync_ms;
         file->stats.pending_bytes -= group->buf.len;
         settle_group(file, group, journal_segments_last(&file->segments)->seq, job->offset);
-        file->decided_lsn = group->last_lsn;
+        journal_ledger_decide(&file->ledger, &group->span, NULL);
         file->is_marked_closed = group->slots[group->count - 1].kind == JOURNAL_CLOSED;
     }
     journal_group_flush(file); /* the disk works again before anybody is told */
     if (group != NULL) {
-        wake_waiters(group, NULL);
+        journal_ledger_wake(&group->span, NULL);
         free_group(group);
     }
     journal_compact_kick(file);
@@ -451,76 +426,5 @@ void journal_group_flush(struct journal_file *file)
     job->done = on_flushed;
     file->flying = group;
     file->is_flying = true;
-    inbox_ref(loop_inbox(file->loop));
     journal_writer_submit(file->writer, job);
-}
-
-int journal_group_check(struct journal *journal, uint64_t lsn, struct err *err)
-{
-    struct journal_file *file = (struct journal_file *)journal;
-    if (lsn == 0 || lsn >= file->next_lsn) {
-        return err_set(err, ERR_INVALID, "lsn %llu was never given out", (unsigned long long)lsn);
-    }
-    for (size_t i = file->failure_count; i-- > 0 && lsn <= file->failures[i].last_lsn;) {
-        if (lsn >= file->failures[i].first_lsn) {
-            *err = file->failures[i].err;
-            return err->code;
-        }
-    }
-    return lsn <= file->decided_lsn ? 1 : 0;
-}
-
-static void on_decided(void *arg)
-{
-    struct journal_op *op = arg;
-    struct journal_file *file = (struct journal_file *)op->journal;
-    struct err err = {0};
-    if (op->is_cancelled) {
-        (void)err_set(&err, ERR_CANCELLED, "the wait was cancelled");
-    } else {
-        (void)journal_group_check(op->journal, op->lsn, &err);
-    }
-    op->done(op->arg, err.code == 0 ? NULL : &err);
-    free(op);
-    file->busy--;
-    journal_file_settle(file);
-}
-
-struct journal_op *journal_group_wait(struct journal *journal, uint64_t lsn, journal_done_fn fn, void *arg)
-{
-    struct journal_file *file = (struct journal_file *)journal;
-    struct journal_op *op = xcalloc(1, sizeof(*op));
-    op->journal = journal;
-    op->done = fn;
-    op->arg = arg;
-    op->lsn = lsn;
-    list_init(&op->link);
-    if (lsn > file->decided_lsn && lsn < file->next_lsn) {
-        struct journal_group *group = file->flying;
-        if (group == NULL || lsn > group->last_lsn) {
-            list_each (node, &file->groups) {
-                group = list_entry(node, struct journal_group, link);
-                if (lsn <= group->last_lsn) {
-                    break;
-                }
-            }
-        }
-        assert(group != NULL); /* every lsn that is not decided is in a group */
-        list_push_back(&group->waiters, &op->link);
-        return op;
-    }
-    file->busy++;
-    loop_defer(file->loop, on_decided, op);
-    return op;
-}
-
-void journal_group_cancel_wait(struct journal_op *op)
-{
-    struct journal_file *file = (struct journal_file *)op->journal;
-    op->is_cancelled = true;
-    if (!list_is_empty(&op->link)) {
-        list_remove(&op->link);
-        file->busy++;
-        loop_defer(file->loop, on_decided, op);
-    }
 }

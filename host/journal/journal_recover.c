@@ -546,8 +546,7 @@ int journal_recover(struct journal_file *file, int *fd, struct err *err)
         }
     }
     status = finish_keys(&rec, err);
-    file->next_lsn = rec.last_lsn + 1;
-    file->decided_lsn = rec.last_lsn;
+    journal_ledger_start(&file->ledger, rec.last_lsn);
 out:
     free(seqs);
     free(heads);

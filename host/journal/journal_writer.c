@@ -1,9 +1,7 @@
-/* The journal's writer thread; see journal_writer.h. */
+/* Writing segments; see journal_writer.h. */
 #include "journal/journal_writer.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,14 +15,9 @@
 #include "loop/loop.h"
 
 struct journal_writer {
-    struct loop *loop;
+    struct journal_thread *thread;
     struct journal_writer_opts opts;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    struct journal_job *job; /* under the mutex: waiting to be taken */
-    bool stop;               /* under the mutex */
-    int fd;                  /* the thread's own while it runs */
+    int fd; /* the thread's own while it runs */
 };
 
 /* Gives unused preallocated space back. That neither has to work nor to be durable: the header of the next
@@ -60,8 +53,10 @@ static void write_data(struct journal_writer *writer, struct journal_job *job)
     job->sync_ms = (double)(loop_mono_ns() - start) / 1e6;
 }
 
-static void run_job(struct journal_writer *writer, struct journal_job *job)
+static void run_job(struct journal_task *task)
 {
+    struct journal_job *job = list_entry(task, struct journal_job, task);
+    struct journal_writer *writer = job->writer;
     errno = 0;
     if (job->rotate || job->finish) {
         leave_segment(writer, job->prev_end);
@@ -85,63 +80,30 @@ static void run_job(struct journal_writer *writer, struct journal_job *job)
     }
 }
 
-static void *run_thread(void *arg)
+static void on_done(struct journal_task *task)
 {
-    struct journal_writer *writer = arg;
-    (void)pthread_mutex_lock(&writer->mutex);
-    for (;;) {
-        while (writer->job == NULL && !writer->stop) {
-            (void)pthread_cond_wait(&writer->wake, &writer->mutex);
-        }
-        struct journal_job *job = writer->job;
-        if (job == NULL) {
-            break;
-        }
-        writer->job = NULL;
-        (void)pthread_mutex_unlock(&writer->mutex);
-        run_job(writer, job);
-        inbox_post(loop_inbox(writer->loop), &job->item);
-        (void)pthread_mutex_lock(&writer->mutex);
-    }
-    (void)pthread_mutex_unlock(&writer->mutex);
-    return NULL;
-}
-
-static void on_posted(struct inbox_item *item)
-{
-    struct journal_job *job = list_entry(item, struct journal_job, item);
+    struct journal_job *job = list_entry(task, struct journal_job, task);
     job->done(job);
 }
 
 struct journal_writer *journal_writer_open(struct loop *loop, const struct journal_writer_opts *opts)
 {
     struct journal_writer *writer = xcalloc(1, sizeof(*writer));
-    writer->loop = loop;
+    writer->thread = journal_thread_open(loop);
     writer->opts = *opts;
     writer->fd = opts->fd;
-    (void)pthread_mutex_init(&writer->mutex, NULL); /* these cannot fail with default attributes */
-    (void)pthread_cond_init(&writer->wake, NULL);
-    sigset_t all;
-    sigset_t old;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
-    if (pthread_create(&writer->thread, NULL, run_thread, writer) != 0) {
-        abort(); /* no thread at all: as out of memory */
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     return writer;
 }
 
 void journal_writer_submit(struct journal_writer *writer, struct journal_job *job)
 {
-    job->item.fn = on_posted;
+    job->task.run = run_job;
+    job->task.done = on_done;
+    job->writer = writer;
     job->has_rotated = false;
     job->err = (struct err){0};
     job->sync_ms = 0;
-    (void)pthread_mutex_lock(&writer->mutex);
-    writer->job = job;
-    (void)pthread_cond_signal(&writer->wake);
-    (void)pthread_mutex_unlock(&writer->mutex);
+    journal_thread_submit(writer->thread, &job->task);
 }
 
 void journal_writer_close(struct journal_writer *writer)
@@ -149,15 +111,9 @@ void journal_writer_close(struct journal_writer *writer)
     if (writer == NULL) {
         return;
     }
-    (void)pthread_mutex_lock(&writer->mutex);
-    writer->stop = true;
-    (void)pthread_cond_signal(&writer->wake);
-    (void)pthread_mutex_unlock(&writer->mutex);
-    (void)pthread_join(writer->thread, NULL);
+    journal_thread_close(writer->thread);
     if (writer->fd >= 0) {
         (void)close(writer->fd); /* what matters has been synced */
     }
-    (void)pthread_cond_destroy(&writer->wake);
-    (void)pthread_mutex_destroy(&writer->mutex);
     free(writer);
 }

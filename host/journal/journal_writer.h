@@ -1,5 +1,4 @@
-/* The thread that writes and syncs: one job at a time, reported back on the loop. A thread of its own,
- * because the shared pool may be busy with slow work and every acknowledgement waits for this one. */
+/* Writes and syncs the segments of the file backend, on a thread of its own: one job at a time. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "loop/inbox.h"
+#include "journal/journal_thread.h"
 
 struct loop;
 struct journal_writer;
@@ -22,7 +21,8 @@ struct journal_writer_opts {
 
 /* Filled by the loop before submit; the results are filled when done runs. */
 struct journal_job {
-    struct inbox_item item;
+    struct journal_task task;
+    struct journal_writer *writer;
     bool rotate; /* first cut the present segment at prev_end and start segment seq */
     uint64_t seq;
     uint64_t prev_end; /* also with finish */

@@ -19,6 +19,7 @@
 #include "test.h"
 
 static struct loop *help_loop;
+static const char *help_backend = "file"; /* what help_open opens */
 
 static inline void help_start(void)
 {
@@ -59,7 +60,7 @@ static inline void help_on_open(void *arg, struct journal *journal, const struct
 static inline struct journal *help_try_open(const struct journal_opts *opts, struct err *err)
 {
     struct help_opened opened = {0};
-    CHECK(journal_open(help_loop, "file", opts, help_on_open, &opened, err) == 0);
+    CHECK(journal_open(help_loop, help_backend, opts, help_on_open, &opened, err) == 0);
     help_run_until(&opened.is_done);
     *err = opened.err;
     return opened.journal;
