@@ -84,6 +84,11 @@ end
 local function domain(rule)
   local out = {}
   if rule.one_of then out[#out + 1] = table.concat(rule.one_of, ", ") end
+  local old = {}
+  for name in pairs(rule.alias or {}) do old[#old + 1] = name end
+  table.sort(old)
+  for _, name in ipairs(old) do out[#out + 1] = name .. " means " .. rule.alias[name] end
+  if rule.unset ~= nil then out[#out + 1] = tostring(rule.unset) .. " means absent" end
   if rule.min then out[#out + 1] = string.format("at least %.14g", rule.min) end
   if rule.over then out[#out + 1] = string.format("above %.14g", rule.over) end
   if rule.max then out[#out + 1] = string.format("at most %.14g", rule.max) end

@@ -166,6 +166,9 @@ function Starts:judge(existing, identity, envelope)
   local kernel = self.kernel
   local payload, rev, reason = check_request(self, envelope)
   if payload == nil then return nil, rev, reason end
+  if rev:is_reserved_id(envelope.message_id) then
+    return refuse("INVALID_ENVELOPE", "the message id is reserved for timers of the mode")
+  end
   if existing then return repeated(kernel, existing, identity, envelope) end
   local policy, code
   policy, code, reason = kernel.policies:resolve(payload.policy_version, envelope.mode)

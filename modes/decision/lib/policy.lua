@@ -2,7 +2,6 @@
 -- Every failing check denies with its own reason; reasons begin with the rule they come from.
 local macp = require "macp"
 
-local SUPPORTED = 3
 local LEGACY_SUPERMAJORITY = 2 / 3
 
 local rules = {
@@ -152,9 +151,6 @@ local function judge_negative(result, text, rejects, d, c)
 end
 
 local function evaluate(s, d, c)
-  if c.schema_version < 1 or c.schema_version > SUPPORTED then
-    return d.deny("schema version %s is not supported (1 to %d are)", tostring(c.schema_version), SUPPORTED)
-  end
   local r, t = c.rules, s.tally
   if check_veto(t, d, r.objection_handling) then return end
   check_evaluations(t, d, r.evaluation)

@@ -16,6 +16,11 @@ describe("timers of a mode", function()
       }))
     end
     local start = client.start_envelope(id, { participants = { "ann" } }, { mode = MODE })
+    local squatter = client.start_envelope(id, { participants = { "ann" } },
+      { mode = MODE, message_id = "timer:advance:closed" })
+    local refused = rig:send("boss", squatter).error
+    assert.same({ "INVALID_ENVELOPE", "InvalidEnvelope: the message id is reserved for timers of the mode" },
+      { refused.code, refused.message })
     assert.is_true(rig:send("boss", start).ok)
     local codec = rig.role.modes:get(MODE):codec("Open")
     local ack = send("Open", "open", assert(codec:encode({ lot_id = "L1", seal_ms = 1000, reveal_ms = 1000 })))

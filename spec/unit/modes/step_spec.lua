@@ -159,6 +159,20 @@ describe("judging a message", function()
     assert.equal("resolved", (commit("ann", { action = "spec.ended", outcome_positive = false })))
   end)
 
+  it("denies commitments under a policy whose schema version it does not know", function()
+    for version, allowed in pairs({ [0] = false, [1] = true, [3] = true, [4] = false }) do
+      open(nil, { policy = { policy_id = "p", mode = "*", schema_version = version, rules = {} } })
+      local verdict, r = commit("ann")
+      assert.equal(allowed and "resolved" or nil, verdict)
+      if not allowed then
+        assert.same({ "POLICY_DENIED", "schema version " .. version .. " is not supported (1 to 3 are)" },
+          { r.code, r.message })
+      end
+      rev:close()
+    end
+    rev = nil
+  end)
+
   it("refuses starts by participants and by needs", function()
     local function reason(parts, start)
       local ok, r = open(parts, start)

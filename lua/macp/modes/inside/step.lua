@@ -3,6 +3,7 @@
 
 local native = native
 local commitment = require("macp.modes.inside.commitment")
+local policy = require("macp.modes.inside.policy")
 
 local SYNTHETIC, DRY = 1, 2
 local MAX_EMISSIONS = 16
@@ -143,9 +144,14 @@ local function details_of(reasons)
   return native.json_encode({ reasons = native.array(reasons), items = items }, true)
 end
 
----Policy evaluation for one polarity: denied (bool), reasons.
+---Policy evaluation for one polarity: denied (bool), reasons. A policy of a schema version that this program does not
+---know binds nothing it could enforce, so it denies.
 function M.evaluate(session, positive, action, sender)
-  local denials, notes = {}, {}
+  local denials, notes, version = {}, {}, session.fields.schema_version
+  if version < 1 or version > policy.MAX_VERSION then
+    return true, { string.format("schema version %s is not supported (1 to %d are)", tostring(version),
+      policy.MAX_VERSION) }
+  end
   if program.evaluate then
     phase, subject = "evaluate", "policy.evaluate"
     local function collect(list)
