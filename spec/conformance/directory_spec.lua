@@ -5,26 +5,12 @@ local sys = require("host.sys")
 
 local json = require("host.json")
 
+local fixtures = require("spec.support.conformance")
 local player = require("player")
 
 local DIR = sys.env("MACP_CONFORMANCE")
 
 if DIR == nil or DIR == "" then return end
-
--- A published fixture lists the coordinator as a participant, never lets it contribute, and yet expects the commitment
--- to be accepted. Convergence needs every participant, so the mode's refusal is the right answer to such a file.
-local function contradicts_itself(file)
-  local fixture = json.decode(file.text)
-  if fixture.mode ~= "ext.multi_round.v1" or fixture.expected_final_state ~= "Resolved" then return false end
-  local has_contributed = {}
-  for _, message in ipairs(fixture.messages) do
-    if message.message_type == "Contribute" then has_contributed[message.sender] = true end
-  end
-  for _, name in ipairs(fixture.participants) do
-    if not has_contributed[name] then return true end
-  end
-  return false
-end
 
 describe("conformance of a directory", function()
   it("holds for every fixture of a loaded mode", function()
@@ -34,7 +20,7 @@ describe("conformance of a directory", function()
       if rev then
         played = played + 1
         local problem = player.play(rev, file)
-        if problem and contradicts_itself(file) then
+        if problem and fixtures.contradicts_itself(json.decode(file.text)) then
           assert.truthy(problem:find("no positive outcome is ready", 1, true), file.name .. ": " .. problem)
         elseif problem then failures[#failures + 1] = file.name .. ": " .. problem end
       end

@@ -9,8 +9,8 @@ describe("conformance", function()
   setup(function() modes = player.modes() end)
   teardown(function() modes:close() end)
 
-  it("has a set of fixtures for the decision mode", function()
-    assert.is_true(#player.list("spec/conformance/fixtures") >= 19)
+  it("has a set of fixtures", function()
+    assert.is_true(#player.list("spec/conformance/fixtures") >= 30)
   end)
 
   it("holds for every fixture", function()

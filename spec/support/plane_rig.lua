@@ -19,7 +19,7 @@ Rig.__index = Rig
 local M = { TENANT = "default" }
 
 local TOKENS = [=[[{"token":"boss","sender":"boss"},{"token":"ann","sender":"ann"},{"token":"bob","sender":"bob"},
-  {"token":"plane","sender":"plane","is_observer":true}]]=]
+  {"token":"cy","sender":"cy"},{"token":"plane","sender":"plane","is_observer":true}]]=]
 
 -- Starts (another) plane on the rig's database and runtime. (yields)
 function Rig:start_plane(env)

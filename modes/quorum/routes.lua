@@ -1,0 +1,17 @@
+-- Read endpoints of quorums.
+return {
+  { "GET /ballots", summary = "Who approved, rejected or abstained, and who is silent", handler = function(req)
+    local view = req.view
+    return { request = view.request and view.request.id, status = view.status, ballots = view.ballots,
+      silent = view.silent }
+  end },
+
+  { "GET /recent", scope = "mode", summary = "Results of the latest requests", handler = function(req)
+    local page, out = req.ask("runs.list", { mode = "macp.mode.quorum.v1", status = "completed", limit = 20 }), {}
+    for i, run in ipairs(page.data) do
+      local view = req.ask("runs.view", { id = run.id })
+      out[i] = { run = run.id, status = view.status, tally = view.tally }
+    end
+    return out
+  end },
+}
