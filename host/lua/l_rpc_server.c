@@ -72,16 +72,10 @@ static size_t read_methods(lua_State *L, int idx, struct rpc_method_opts *out)
     return count;
 }
 
-/* The table stays on the stack: the strings are borrowed from it. */
-static const struct rpc_tls *read_tls(lua_State *L, struct rpc_tls *tls)
+/* { cert_pem =, key_pem =, client_ca_pem =, client_auth = } at idx; the strings are borrowed from it. */
+static const struct rpc_tls *read_tls_at(lua_State *L, int idx, struct rpc_tls *tls)
 {
     static const char *const names[] = {"none", "optional", "require"};
-    lua_getfield(L, 1, "tls");
-    if (lua_isnil(L, -1)) {
-        return NULL;
-    }
-    luaL_argcheck(L, lua_istable(L, -1), 1, "option 'tls': table expected");
-    int idx = lua_gettop(L);
     *tls = (struct rpc_tls){
         .cert_pem = arg_need_str(L, idx, "cert_pem", NULL),
         .key_pem = arg_need_str(L, idx, "key_pem", NULL),
@@ -96,6 +90,17 @@ static const struct rpc_tls *read_tls(lua_State *L, struct rpc_tls *tls)
     }
     luaL_error(L, "option 'client_auth': one of \"none\", \"optional\", \"require\" expected");
     return NULL;
+}
+
+/* The table stays on the stack. */
+static const struct rpc_tls *read_tls(lua_State *L, struct rpc_tls *tls)
+{
+    lua_getfield(L, 1, "tls");
+    if (lua_isnil(L, -1)) {
+        return NULL;
+    }
+    luaL_argcheck(L, lua_istable(L, -1), 1, "option 'tls': table expected");
+    return read_tls_at(L, lua_gettop(L), tls);
 }
 
 static struct l_rpc_server *new_server(lua_State *L, struct rpc_server *server,
@@ -160,6 +165,20 @@ int l_rpc_listen(lua_State *L)
 static int l_port(lua_State *L)
 {
     lua_pushinteger(L, rpc_server_port(check_open(L)->server));
+    return 1;
+}
+
+/* server:set_tls(tls) -> true | nil, err: certificate, key and client CA of connections made from now on */
+static int l_set_tls(lua_State *L)
+{
+    struct rpc_server *server = check_open(L)->server;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct rpc_tls tls;
+    struct err err;
+    if (rpc_server_set_tls(server, read_tls_at(L, 2, &tls), &err) != 0) {
+        return arg_return_err(L, &err);
+    }
+    lua_pushboolean(L, 1);
     return 1;
 }
 
@@ -341,7 +360,7 @@ static int l_gc(lua_State *L)
 void l_rpc_open_server(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"port", l_port},   {"serve", l_serve}, {"drain", l_drain},
+        {"port", l_port},   {"serve", l_serve}, {"set_tls", l_set_tls}, {"drain", l_drain},
         {"close", l_close}, {"stats", l_stats}, {NULL, NULL},
     };
     arg_class(L, META, methods, l_gc);

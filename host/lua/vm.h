@@ -34,6 +34,7 @@ int luaopen_host_bytes(lua_State *L);
 int luaopen_host_embed(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_jws(lua_State *L);
+int luaopen_host_x509(lua_State *L);
 int luaopen_host_http(lua_State *L);
 int luaopen_host_fetch(lua_State *L);
 int luaopen_host_net(lua_State *L);

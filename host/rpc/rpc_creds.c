@@ -30,41 +30,16 @@ static int check_pair(const struct rpc_tls *tls, struct err *err)
     return status;
 }
 
-static grpc_ssl_client_certificate_request_type request_type(enum rpc_client_auth auth)
+int rpc_creds_check_server(const struct rpc_tls *tls, struct err *err)
 {
-    switch (auth) {
-    case RPC_CLIENT_AUTH_OPTIONAL:
-        return GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY;
-    case RPC_CLIENT_AUTH_REQUIRE:
-        return GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
-    default:
-        return GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
+    int status = check_pair(tls, err);
+    if (status == 0 && tls->cert_pem == NULL) {
+        status = err_set(err, ERR_INVALID, "a TLS server needs a certificate and a private key");
     }
-}
-
-grpc_server_credentials *rpc_creds_server(const struct rpc_tls *tls, struct err *err)
-{
-    if (tls == NULL) {
-        return grpc_insecure_server_credentials_create();
+    if (status == 0 && tls->client_auth != RPC_CLIENT_AUTH_NONE && tls->ca_pem == NULL) {
+        status = err_set(err, ERR_INVALID, "verifying client certificates needs a client CA");
     }
-    if (check_pair(tls, err) != 0) {
-        return NULL;
-    }
-    if (tls->cert_pem == NULL) {
-        err_set(err, ERR_INVALID, "a TLS server needs a certificate and a private key");
-        return NULL;
-    }
-    if (tls->client_auth != RPC_CLIENT_AUTH_NONE && tls->ca_pem == NULL) {
-        err_set(err, ERR_INVALID, "verifying client certificates needs a client CA");
-        return NULL;
-    }
-    grpc_ssl_pem_key_cert_pair pair = {.private_key = tls->key_pem, .cert_chain = tls->cert_pem};
-    grpc_server_credentials *creds =
-        grpc_ssl_server_credentials_create_ex(tls->ca_pem, &pair, 1, request_type(tls->client_auth), NULL);
-    if (creds == NULL) {
-        err_set(err, ERR_INVALID, "the TLS material of the server is unusable");
-    }
-    return creds;
+    return status;
 }
 
 grpc_channel_credentials *rpc_creds_client(const struct rpc_tls *tls, struct err *err)

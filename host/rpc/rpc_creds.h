@@ -17,6 +17,7 @@ struct rpc_tls {
     const char *server_name;          /* client: the name to verify instead of the target's host */
 };
 
+/* Whether a server has all that it needs, in PEM text. For its credentials see rpc_certs.h. */
+int rpc_creds_check_server(const struct rpc_tls *tls, struct err *err);
 /* tls NULL: plaintext. NULL with err set when the material cannot work. */
-grpc_server_credentials *rpc_creds_server(const struct rpc_tls *tls, struct err *err);
 grpc_channel_credentials *rpc_creds_client(const struct rpc_tls *tls, struct err *err);

@@ -195,10 +195,14 @@ static int register_methods(struct rpc_server *server, const struct rpc_server_o
 
 static int bind_port(struct rpc_server *server, const struct rpc_server_opts *opts, struct err *err)
 {
-    grpc_server_credentials *creds = rpc_creds_server(opts->tls, err);
-    if (creds == NULL) {
-        return err->code;
+    if (opts->tls != NULL) {
+        server->certs = rpc_certs_new(opts->tls, err);
+        if (server->certs == NULL) {
+            return err->code;
+        }
     }
+    grpc_server_credentials *creds = server->certs != NULL ? rpc_certs_credentials(server->certs)
+                                                           : grpc_insecure_server_credentials_create();
     rpc_env_capture_begin();
     int port = grpc_server_add_http2_port(server->core, opts->address, creds);
     const char *reason = rpc_env_capture_end();
@@ -294,6 +298,7 @@ static void destroy(struct rpc_server *server)
         free(list_entry(node, struct rpc_server_call, node));
     }
     grpc_server_destroy(server->core);
+    rpc_certs_free(server->certs);
     rpc_env_release(server->env);
     timer_close(server->age_timer);
     timer_close(server->expire_timer);
@@ -346,6 +351,14 @@ void rpc_server_close(struct rpc_server *server, void (*done)(void *arg), void *
     grpc_server_shutdown_and_notify(server->core, rpc_env_queue(server->env), &server->shutdown_tag);
     rpc_env_leave(server->env);
     grpc_server_cancel_all_calls(server->core); /* those that were never delivered */
+}
+
+int rpc_server_set_tls(struct rpc_server *server, const struct rpc_tls *tls, struct err *err)
+{
+    if (server->certs == NULL) {
+        return err_set(err, ERR_INVALID, "the server listens in plain text");
+    }
+    return rpc_certs_set(server->certs, tls, err);
 }
 
 int rpc_server_port(const struct rpc_server *server)

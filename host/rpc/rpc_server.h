@@ -55,6 +55,9 @@ typedef void (*rpc_drained_fn)(void *arg, bool has_ended);
 int rpc_server_open(struct loop *loop, const struct rpc_server_opts *opts, struct rpc_server **out,
                     struct err *err);
 int rpc_server_port(const struct rpc_server *server); /* 0 for unix sockets */
+/* New certificate, key and client CA for connections made from now on; see rpc_certs_set. ERR_INVALID on a
+ * plaintext server. */
+int rpc_server_set_tls(struct rpc_server *server, const struct rpc_tls *tls, struct err *err);
 /* Starts to deliver calls; calls that came earlier have waited. Once. */
 void rpc_server_serve(struct rpc_server *server, rpc_call_fn fn, void *arg);
 /* Refuses new calls with UNAVAILABLE, ends live streams with UNAVAILABLE after what they have queued, and

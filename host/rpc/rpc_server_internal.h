@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "rpc/rpc_certs.h"
 #include "rpc/rpc_server.h"
 
 struct timer;
@@ -47,6 +48,7 @@ struct rpc_server_call {
 struct rpc_server {
     struct rpc_env *env;
     grpc_server *core;
+    struct rpc_certs *certs; /* NULL: plaintext */
     int port;
     struct rpc_method *methods;
     size_t method_count;

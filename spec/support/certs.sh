@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes test certificates into a folder: a CA with a server and a client certificate, and another CA that signed neither.
+# Writes test certificates into a folder: a CA with a server and a client certificate, and another CA with a server
+# certificate of the same names.
 # Usage: certs.sh DIR
 set -eu
 cd "$1"
@@ -10,15 +11,16 @@ new_ca() { # name
     -keyout "$1.key" -out "$1.pem" 2>/dev/null
 }
 
-new_cert() { # name, subject alternative names
+new_cert() { # name, subject alternative names, CA
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$1" \
     -keyout "$1.key" -out "$1.csr" 2>/dev/null
   printf 'subjectAltName=%s\n' "$2" > "$1.ext"
-  openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile "$1.ext" \
+  openssl x509 -req -in "$1.csr" -CA "$3.pem" -CAkey "$3.key" -CAcreateserial -days 2 -extfile "$1.ext" \
     -out "$1.pem" 2>/dev/null
 }
 
 new_ca ca
 new_ca other-ca
-new_cert server "DNS:localhost,DNS:server.test"
-new_cert client "DNS:agent.test,URI:spiffe://test/agent"
+new_cert server "DNS:localhost,DNS:server.test" ca
+new_cert other-server "DNS:localhost,DNS:server.test" other-ca
+new_cert client "DNS:agent.test,URI:spiffe://test/agent" ca

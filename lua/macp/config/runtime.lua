@@ -31,7 +31,8 @@ return {
   },
   {
     key = "runtime.tls_cert_path", env = "MACP_TLS_CERT_PATH", type = "string",
-    doc = "PEM certificate chain of the gRPC interface; TLS is on when the key is set as well.",
+    doc = "PEM certificate chain of the gRPC interface; TLS is on when the key is set as well. Changed files are used "
+      .. "for new connections within a second, or at HUP; a pair that cannot work changes nothing.",
   },
   {
     key = "runtime.tls_key_path", env = "MACP_TLS_KEY_PATH", type = "string",

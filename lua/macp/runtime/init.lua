@@ -18,6 +18,7 @@ local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
 local policy_registry = require("macp.runtime.policy_registry")
+local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
@@ -25,6 +26,7 @@ local settings = require("macp.runtime.settings")
 local starts = require("macp.runtime.starts")
 local storage = require("macp.runtime.storage")
 local streams = require("macp.runtime.streams")
+local tls = require("macp.runtime.tls")
 local watches = require("macp.runtime.watches")
 
 local KEEPALIVE_MS = 30000
@@ -37,6 +39,13 @@ local M = {}
 
 local function failed(what, err)
   return nil, errors.new("INTERNAL_ERROR", string.format("%s: %s", what, err.message or tostring(err)))
+end
+
+-- A refusal of the configuration: its message is the list of problems.
+local function invalid(problems)
+  local list = {}
+  for i, problem in ipairs(problems) do list[i] = { message = problem } end
+  return errors.validation(list)
 end
 
 -- Journal and archive. (yields)
@@ -62,7 +71,7 @@ local function open_modes(role, cfg, services)
   if cfg.policies_dir ~= nil then
     local count
     count, problems = role.policies:load_dir(cfg.policies_dir, role.modes)
-    if count == nil then return nil, errors.new("VALIDATION_ERROR", table.concat(problems, "\n")) end
+    if count == nil then return nil, invalid(problems) end
     if count == 0 then host_log.warn("policies.none", { dir = cfg.policies_dir }) end
   end
   return true
@@ -137,16 +146,15 @@ end
 
 -- (yields)
 local function listen(role, cfg)
-  local tls, err = settings.tls(cfg)
-  if tls == nil then return nil, err end
-  local server
-  server, err = rpc.listen({
-    address = cfg.bind_addr, tls = tls or nil, max_message_bytes = cfg.max_payload_bytes + storage.FRAME_SLACK_BYTES,
+  local server, err = rpc.listen({
+    address = cfg.bind_addr, tls = role.tls or nil,
+    max_message_bytes = cfg.max_payload_bytes + storage.FRAME_SLACK_BYTES,
     max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS,
     unary_timeout_ms = cfg.request_timeout_secs * 1000, methods = service.methods(),
   })
   if server == nil then return failed("MACP_BIND_ADDR " .. cfg.bind_addr, err) end
   role.server = server
+  if role.tls then role.certificates = tls.follow(cfg, server, role.tls) end
   server:serve(function(call) role.service:handle(call) end)
   return true
 end
@@ -202,16 +210,16 @@ end
 ---@return table|nil role, table? err
 function M.start(config, services)
   local cfg = config.runtime
-  local ok, err = settings.check(cfg)
-  if not ok then return nil, err end
+  local found, problems = preflight.run(cfg)
+  if found == nil then return nil, invalid(problems) end
+  for _, warning in ipairs(found.warnings) do host_log.warn("config.warning", { message = warning }) end
+  settings.announce(cfg, found.tls ~= false)
   local role = setmetatable({
-    config = cfg,
+    config = cfg, resolver = found.resolver, tls = found.tls,
     drain_ms = cfg.shutdown_drain_secs * 1000,
     health = { serving = true, ended = false, changed = task.cond() },
   }, Role)
-  role.resolver, err = settings.resolver(cfg)
-  if role.resolver == nil then return nil, err end
-  ok, err = bring_up(role, cfg, services)
+  local ok, err = bring_up(role, cfg, services)
   if not ok then
     role:close()
     return nil, err
@@ -242,6 +250,7 @@ function Role:close()
   self:drain()
   if self.server then self.server:close() end
   if self.metrics_server then self.metrics_server:close() end
+  if self.certificates then self.certificates:stop() end
   if self.cleaner then self.cleaner:stop() end
   if self.clock then self.clock:stop() end
   if self.log then self.log:close() end
@@ -252,9 +261,10 @@ function Role:close()
   host_log.info("runtime.stopped", {})
 end
 
----Reads mode folders and static tokens again; with bad ones the old stay. (yields)
+---Reads mode folders, certificates and static tokens again; with bad ones the old stay. (yields)
 function Role:reload()
   self.modes:rescan()
+  if self.certificates then self.certificates:reload() end
   local resolver, err = settings.resolver(self.config)
   if resolver == nil then
     host_log.error("auth.reload_failed", { message = err.message })

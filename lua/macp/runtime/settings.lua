@@ -49,47 +49,21 @@ function M.resolver(cfg)
   return dev.new(cfg.dev_observers)
 end
 
-local function read_pem(path, variable)
-  local pem, err = fs.read(path, MAX_TOKENS_BYTES)
-  if pem == nil then return refuse(variable .. ": " .. err.message) end
-  return pem
-end
-
----TLS options for host.rpc; false for plaintext. (yields)
----@return table|false|nil tls, table? err
-function M.tls(cfg)
-  local has_cert, has_key = cfg.tls_cert_path ~= nil, cfg.tls_key_path ~= nil
-  if not (has_cert and has_key) then
-    if not cfg.allow_insecure then
-      return refuse("no TLS configured: set MACP_TLS_CERT_PATH and MACP_TLS_KEY_PATH, or MACP_ALLOW_INSECURE=1")
-    end
-    host_log[level_of_openness(cfg)]("tls.off", {
-      reason = has_cert ~= has_key and "only one of certificate and key is set" or nil,
-    })
-    return false
-  end
-  local tls = { client_auth = cfg.tls_client_auth }
-  local err
-  tls.cert_pem, err = read_pem(cfg.tls_cert_path, "MACP_TLS_CERT_PATH")
-  if tls.cert_pem == nil then return nil, err end
-  tls.key_pem, err = read_pem(cfg.tls_key_path, "MACP_TLS_KEY_PATH")
-  if tls.key_pem == nil then return nil, err end
-  if cfg.tls_client_auth ~= "none" and cfg.tls_client_ca_path == nil then
-    return refuse("MACP_TLS_CLIENT_AUTH: set MACP_TLS_CLIENT_CA_PATH as well")
-  end
-  if cfg.tls_client_ca_path ~= nil then
-    tls.client_ca_pem, err = read_pem(cfg.tls_client_ca_path, "MACP_TLS_CLIENT_CA_PATH")
-    if tls.client_ca_pem == nil then return nil, err end
-  end
-  return tls
-end
-
 ---Problems between settings that each are fine on their own.
-function M.check(cfg)
+---@return string[]
+function M.problems(cfg)
+  local problems = {}
   if cfg.list_sessions_default_page_size > cfg.list_sessions_max_page_size then
-    return refuse("MACP_LIST_SESSIONS_DEFAULT_PAGE_SIZE: must not be above MACP_LIST_SESSIONS_MAX_PAGE_SIZE")
+    problems[1] = "MACP_LIST_SESSIONS_DEFAULT_PAGE_SIZE: must not be above MACP_LIST_SESSIONS_MAX_PAGE_SIZE"
   end
-  return true
+  return problems
+end
+
+---Tells that the interface is open, when it is.
+---@param has_tls boolean
+function M.announce(cfg, has_tls)
+  if has_tls then return end
+  host_log[level_of_openness(cfg)]("tls.off", { reason = "the gRPC interface is in plain text" })
 end
 
 return M

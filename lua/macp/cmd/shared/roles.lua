@@ -12,6 +12,7 @@ local metrics = require("macp.telemetry.metrics")
 local process_metrics = require("macp.telemetry.process")
 
 local DRAIN_MS = 10000
+local BAD_CONFIG = 2 -- exit code
 local SIGNALLED = 128 -- exit code of the second signal: 128 + its number
 local NUMBERS = { INT = 2, TERM = 15 }
 
@@ -138,6 +139,24 @@ function M.check(cfg, names)
   return false
 end
 
+-- The problems of a start that was refused for its configuration, one per line; nil when something else went wrong.
+local function config_problems(err)
+  local cause = err.cause or err
+  if cause.code ~= "VALIDATION_ERROR" then return nil end
+  return type(cause.message) == "table" and cause.message or { cause.message }
+end
+
+-- A start that failed: the exit code, or nil, err.
+local function explain_failure(err)
+  local problems = config_problems(err)
+  if problems == nil then return nil, err end
+  local style = console.error_style()
+  console.warn(style.red("macp: ") .. "not started, the configuration has problems:")
+  for _, problem in ipairs(problems) do console.warn("  " .. problem) end
+  console.warn("Run `macp config` for all settings, their values and sources.")
+  return BAD_CONFIG
+end
+
 -- TERM and INT end the wait of `stop`; a second one ends the process at once.
 local function watch_signals(stop, running)
   local function on_end(name)
@@ -164,17 +183,17 @@ end
 ---@param opts { mode_dirs: string[]|nil, on_ready: fun(roles: macp.Roles, stop: fun())|nil,
 ---  on_stop: function|nil }|nil on_ready runs in a task of its own and may call stop(); on_stop runs after the roles
 ---  are closed
----@return integer|nil exit code
+---@return integer|nil exit code; 2 when the configuration was refused, told on standard error
 ---@return table|nil err
 function M.serve(names, cfg, opts)
   opts = opts or {}
-  if not M.check(cfg, names) then return 2 end
+  if not M.check(cfg, names) then return BAD_CONFIG end
   local began = sys.mono_ms()
   local stop, running = { requested = false, changed = task.cond() }, {}
   watch_signals(stop, running)
   local services = M.services(cfg, opts)
   local roles, err = M.start(names, cfg, services)
-  if roles == nil then return nil, err end
+  if roles == nil then return explain_failure(err) end
   running.roles = roles
   local keeper = housekeeping.start(services.collect)
   M.announce(roles, sys.mono_ms() - began)
