@@ -190,6 +190,7 @@ function M.modes()
     end
     return nil, { code = "NOT_FOUND", message = "not archived" }
   end
+  function modes:is_strict(id) return self:get(id).strict end
   function modes:pin() self.pins = self.pins + 1 end
   function modes:unpin() self.pins = self.pins - 1 end
   function modes.list() return { revisions[1].descriptor, revisions[2].descriptor } end

@@ -135,7 +135,8 @@ end
 
 -- Who edits a mode wants to see that the save has arrived; a mistake is an error in the log.
 local function tell_changes(modes)
-  modes:on_change(function(rev)
+  modes:on_change(function(rev, how)
+    if how ~= "loaded" then return end
     console.print(string.format("mode   %s %s is served as saved (%s)", rev.id, rev.version, rev.hash:sub(1, 15)))
   end)
 end

@@ -4,11 +4,13 @@
 local checker = require("macp.modes.checker")
 local contract_messages = require("macp.modes.contract_messages")
 local contract_policy = require("macp.modes.contract_policy")
+local contract_template = require("macp.modes.contract_template")
 local semver = require("macp.core.semver")
 
 local join = checker.join
 
-local TOP = { "id", "version", "title", "summary", "api", "package", "participants", "determinism", "state", "messages",
+local TOP = { "template", "id", "version", "title", "summary", "api", "package", "participants", "determinism", "state",
+  "messages",
   "timers", "outcomes", "policy", "result", "strict_actions", "invariants", "schema_uris" }
 local CLASSES = { "structural-only", "semantic-deterministic", "context-frozen", "non-deterministic" }
 local STANDARD_MODELS = { "declared", "quorum", "orchestrated", "peer", "delegated" }
@@ -54,24 +56,32 @@ local function check_id(c, id)
   return false
 end
 
-local function check_identity(c, mode, model)
+local function check_names(c, mode, model)
   model.id = c:text(mode, "", "id", true)
   model.version = c:text(mode, "", "version", true)
   model.title = c:text(mode, "", "title", true)
   model.summary = c:text(mode, "", "summary", true)
-  model.package = c:text(mode, "", "package") or model.id
-  model.api = c:get(mode, "", "api", "integer") or 1
   model.determinism = c:choice(mode, "", "determinism", CLASSES, true)
-  model.strict_actions = c:get(mode, "", "strict_actions", "boolean") or false
-  model.result = c:get(mode, "", "result", "function") and true or false
   if model.version and not semver.parse(model.version) then
     c:problem("version", "must be a semantic version such as '1.0.0'", "identity.version")
   end
+  model.standard = model.id ~= nil and check_id(c, model.id)
+end
+
+local function check_identity(c, mode, model)
+  if mode.template ~= nil then
+    contract_template.check(c, mode, model)
+  else
+    check_names(c, mode, model)
+  end
+  model.package = c:text(mode, "", "package", model.template ~= nil) or model.id
+  model.api = c:get(mode, "", "api", "integer") or 1
+  model.strict_actions = c:get(mode, "", "strict_actions", "boolean") or false
+  model.result = c:get(mode, "", "result", "function") and true or false
   if model.api ~= 1 then c:problem("api", "this program knows version 1 of the mode API", "identity.api") end
   if model.package and not model.package:find("^[%a_][%w_]*[%w_%.]*$") then
     c:problem("package", "must be a proto package name", "identity.package")
   end
-  model.standard = model.id ~= nil and check_id(c, model.id)
 end
 
 local function check_bound(c, tbl, key, min)
@@ -259,6 +269,7 @@ end
 
 ---The ModeDescriptor of a valid model.
 function M.descriptor(model)
+  if model.template then return model.template end
   local types = { "SessionStart" }
   for _, message in ipairs(model.messages) do types[#types + 1] = message.type end
   types[#types + 1] = "Commitment"

@@ -6,8 +6,8 @@ local fields = require("macp.modes.fields")
 local join = checker.join
 
 local KEYS = { "from", "payload", "encoding", "needs", "apply", "doc" }
-local ROLES = { "participant", "initiator", "committer", "runtime" }
-local ENCODINGS = { "proto", "json", "json|proto" }
+local ROLES = { "participant", "initiator", "committer", "runtime", "anyone" }
+local ENCODINGS = { "proto", "json", "json|proto", "raw" }
 local CODES = { "INVALID_ENVELOPE", "FORBIDDEN", "POLICY_DENIED" }
 local SPECIAL = { SessionStart = { "needs", "apply", "doc" }, Commitment = { "from", "needs", "apply", "doc" } }
 local RESERVED = { SessionCancel = true, SessionSuspend = true, SessionResume = true, TtlExpired = true,
@@ -116,6 +116,16 @@ local function check_special(c, name, message, model)
   end
 end
 
+-- A raw payload is not looked into: its bytes are the value of the one declared field.
+local function check_raw(c, entry, path)
+  if entry.encoding ~= "raw" then return end
+  local field = entry.fields[1]
+  local is_one = #entry.fields == 1 and field.type == "bytes" and not field.repeated and not field.map
+  if not is_one then
+    c:problem(join(path, "encoding"), "'raw' needs a payload of one bytes field", "messages.encoding")
+  end
+end
+
 local function check_message(c, name, message, model)
   local path = join("messages", name)
   if not checker.is_kind(message, "table") then
@@ -125,16 +135,18 @@ local function check_message(c, name, message, model)
   if RESERVED[name] then
     return c:problem(path, "'" .. name .. "' is a message of the protocol itself", "messages.reserved")
   end
-  if not name:find("^%a[%w]*$") then
+  if not model.template and not name:find("^%a[%w]*$") then
     c:problem(path, "a message type is a word such as 'Proposal'", "messages.name")
   end
   c:keys(message, path, KEYS)
-  model.messages[#model.messages + 1] = {
+  local entry = {
     type = name, from = check_from(c, message, path, true), fields = check_payload(c, message, path, model),
     encoding = c:choice(message, path, "encoding", ENCODINGS) or "proto",
     needs = check_needs(c, message, path), doc = c:text(message, path, "doc"), line = c:line(path),
     apply = c:get(message, path, "apply", "function") and true or false,
   }
+  check_raw(c, entry, path)
+  model.messages[#model.messages + 1] = entry
 end
 
 ---Fills model.messages (source order), model.session_start and model.commitment.
@@ -150,7 +162,9 @@ function M.check(c, mode, model)
       c:problem(join("messages", name), "messages are named: Name = { ... }", "type")
     end
   end
-  if #model.messages == 0 then c:problem("messages", "at least one message is needed", "messages.empty") end
+  if #model.messages == 0 and not model.template then
+    c:problem("messages", "at least one message is needed", "messages.empty")
+  end
   if #model.messages > MAX_MESSAGES then
     c:problem("messages", "more than " .. MAX_MESSAGES .. " messages", "messages.count")
   end

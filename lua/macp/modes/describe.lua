@@ -6,7 +6,7 @@ local proto_text = require("macp.modes.proto_text")
 
 local M = {}
 
-local ROLE_ORDER = { "participant", "initiator", "committer", "runtime" }
+local ROLE_ORDER = { "participant", "initiator", "committer", "runtime", "anyone" }
 
 ---Roles of a `from` in a fixed order.
 function M.roles(from)
@@ -55,12 +55,24 @@ local function host_fields(fields)
   return out
 end
 
+-- The codec of a message whose payload is opaque: the bytes are the value of its one field.
+local function raw_codec(name)
+  return {
+    encode = function(_, value) return value[name] or "" end,
+    decode = function(_, bytes) return { [name] = bytes } end,
+  }
+end
+
 ---A codec for payloads of one message type: encode(table) -> bytes, decode(bytes) -> table.
 ---@return table|nil nil when the mode has no such message
 function M.codec(rev, message_type)
   rev.codecs = rev.codecs or {}
   if rev.codecs[message_type] then return rev.codecs[message_type] end
   for _, message in ipairs(rev.model.messages) do
+    if message.type == message_type and message.encoding == "raw" then
+      rev.codecs[message_type] = raw_codec(message.fields[1].name)
+      return rev.codecs[message_type]
+    end
     if message.type == message_type then
       local name = rev.model.package .. "." .. message_type .. "Payload"
       local pool = proto_host.fields(name, host_fields(message.fields))

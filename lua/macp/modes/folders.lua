@@ -7,6 +7,7 @@ local log = require("host.log")
 
 local revision = require("macp.modes.revision")
 local source = require("macp.modes.source")
+local template = require("macp.modes.template")
 
 local M = {}
 
@@ -87,13 +88,14 @@ function M.uncover(registry, rev, point)
   point(registry, below.rev)
 end
 
----A folder was removed: new sessions get what it covered, or nothing.
+---A folder was removed: new sessions get what it covered, or nothing. (yields when it was the template)
 function M.gone(registry, folder, withdraw, point)
   registry.folders[folder.key] = nil
   local rev = folder.rev
   if rev == nil then return end
   withdraw(registry, rev)
   M.uncover(registry, rev, point)
+  if rev.model.template then registry.registered:template_changed() end
   log.warn("mode.withdrawn", { mode = rev.id, version = rev.version, folder = folder.path })
 end
 
@@ -119,10 +121,11 @@ local function folder_status(registry, folder)
   out.loaded_at_ms, out.faulty = folder.loaded_at_ms, rev.faulty
   local entry = registry.current[rev.id]
   out.serving = entry ~= nil and entry.versions[rev.version] == rev
+  if rev.model.template then out.template, out.serving = true, template.folder(registry) == folder end
   return out
 end
 
----Status of all folders and of the revisions that only old sessions use.
+---Status of all folders, of the revisions that only old sessions use, and of what came over the wire.
 function M.status(registry)
   local modes, retired = json.array({}), json.array({})
   local keys = {}
@@ -133,7 +136,7 @@ function M.status(registry)
     retired[#retired + 1] = { id = rev.id, version = rev.version, revision = rev.hash, pins = rev.pins }
   end
   table.sort(retired, function(a, b) return a.revision < b.revision end)
-  return { modes = modes, retired = retired }
+  return { modes = modes, retired = retired, registered = registry.registered:status() }
 end
 
 return M

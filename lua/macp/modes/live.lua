@@ -25,7 +25,6 @@ local M = { Rev = Rev }
 ---@field hash string "sha256:..." of the rules
 ---@field presentation string hash of the presentation files
 ---@field descriptor table ModeDescriptor
----@field strict boolean SessionStart must be complete
 ---@field quiet boolean|nil failures are not logged (proving)
 ---@field faulty table|nil { count =, last = } author errors since it was built
 
@@ -33,7 +32,7 @@ local M = { Rev = Rev }
 function M.new(fields)
   local rev = setmetatable({}, Rev)
   for name, value in pairs(fields) do rev[name] = value end
-  rev.id, rev.version, rev.strict = rev.model.id, rev.model.version, true
+  rev.id, rev.version = rev.model.id, rev.model.version
   rev.pins, rev.weights, rev.max_used = 0, {}, {}
   rev.policy = policy.compile(rev.model.policy.rules)
   rev.prefixes = {}

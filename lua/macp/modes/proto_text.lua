@@ -34,9 +34,13 @@ function M.render(model)
   for _, message in ipairs(model.messages) do
     out[#out + 1] = ""
     if message.doc then out[#out + 1] = "// " .. message.doc end
-    out[#out + 1] = "message " .. message.type .. "Payload {"
-    for _, field in ipairs(message.fields) do out[#out + 1] = field_line(field) end
-    out[#out + 1] = "}"
+    if message.encoding == "raw" then
+      out[#out + 1] = "// " .. message.type .. ": the payload is opaque bytes"
+    else
+      out[#out + 1] = "message " .. message.type .. "Payload {"
+      for _, field in ipairs(message.fields) do out[#out + 1] = field_line(field) end
+      out[#out + 1] = "}"
+    end
   end
   return table.concat(out, "\n") .. "\n"
 end

@@ -8,16 +8,17 @@ local task = require("host.task")
 
 local archives = require("macp.modes.archive")
 local candidates = require("macp.modes.candidate")
+local catalog = require("macp.modes.catalog")
 local folders = require("macp.modes.folders")
 local memory = require("macp.modes.memory")
 local policy_check = require("macp.modes.policy_check")
+local registered = require("macp.modes.registered")
 local revision = require("macp.modes.revision")
 local semver = require("macp.core.semver")
 local source = require("macp.modes.source")
+local template = require("macp.modes.template")
 local watcher = require("macp.modes.watcher")
 
-local STANDARD_ORDER = { "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.handoff.v1",
-  "macp.mode.quorum.v1" }
 local RELEASE_AFTER_MS = 30000 -- somebody may hold a revision it has not pinned yet
 
 local Registry = {}
@@ -32,6 +33,7 @@ function M.new(opts)
     opts = opts or {}, archive = opts and opts.archive or archives.memory(), folders = {}, current = {}, retired = {},
     loading = {}, listeners = {}, by_hash = {},
   }, Registry)
+  self.registered = registered.new(self)
   self.depth = self.opts.depth or "fixtures"
   self.release_after_ms = self.opts.release_after_ms or RELEASE_AFTER_MS
   if self.opts.metrics then
@@ -50,8 +52,10 @@ local function newer(a, b)
   return semver.compare(semver.parse(a.version), semver.parse(b.version)) > 0
 end
 
--- One assignment per id and version; the latest version answers when none is named.
+-- One assignment per id and version; the latest version answers when none is named. A template is no mode by itself.
 local function point(self, rev)
+  self.by_hash[rev.hash] = rev
+  if rev.model.template then return end
   local entry = self.current[rev.id] or { versions = {} }
   entry.versions[rev.version] = rev
   local latest
@@ -60,7 +64,6 @@ local function point(self, rev)
   end
   entry.latest = latest
   self.current[rev.id] = entry
-  self.by_hash[rev.hash] = rev
 end
 
 local function forget(self, rev)
@@ -77,7 +80,8 @@ local function sweep(self)
   end
 end
 
-local function retire(self, rev)
+---Marks a revision that no new session gets: it is freed some time after its last session has ended.
+function Registry:retire(rev)
   if rev then self.retired[rev] = sys.mono_ms() end
 end
 
@@ -92,11 +96,12 @@ local function withdraw(self, rev)
     end
     if entry.latest == nil then self.current[rev.id] = nil end
   end
-  retire(self, rev)
+  self:retire(rev)
 end
 
-local function announce(self, rev)
-  for _, listener in ipairs(self.listeners) do listener(rev) end
+---Tells the listeners of on_change.
+function Registry:announce(rev, how)
+  for _, listener in ipairs(self.listeners) do listener(rev, how) end
 end
 
 ---Makes a proven revision the one that new sessions get. (yields while archiving)
@@ -111,13 +116,14 @@ function Registry:serve(folder, rev, files)
       withdraw(self, old)
       folders.uncover(self, old, point)
     else
-      retire(self, old)
+      self:retire(old)
     end
     folder.previous = { revision = old.hash, version = old.version }
   end
   folder.rev, folder.files, folder.loaded_at_ms, folder.candidate = rev, files, sys.now_ms(), nil
   sweep(self)
-  announce(self, rev)
+  if rev.model.template then self.registered:template_changed() else self.registered:tell_conflicts() end
+  self:announce(rev, "loaded")
   return true
 end
 
@@ -132,7 +138,7 @@ local function present(self, folder, files)
     end
   end
   folder.files, folder.loaded_at_ms, folder.candidate = files, sys.now_ms(), nil
-  announce(self, folder.rev)
+  self:announce(folder.rev, "loaded")
   return true
 end
 
@@ -230,7 +236,10 @@ function Registry:scan(dir)
     end
   end
   for _, folder in pairs(folders.all(self)) do
-    if folder.dir == dir and not seen[folder.path] then folders.gone(self, folder, withdraw, point) end
+    if folder.dir == dir and not seen[folder.path] then
+      folders.gone(self, folder, withdraw, point)
+      if folder.rev then self:announce(folder.rev, "withdrawn") end
+    end
   end
   return true
 end
@@ -240,19 +249,23 @@ function Registry:rescan()
   for _, dir in ipairs(folders.directories(self)) do self:scan(dir) end
 end
 
----The current revision of a mode, or of one of its versions.
+---The current revision of a mode (of a folder, registered or promoted), or of one of its versions.
 ---@return macp.modes.Revision|nil
 function Registry:get(mode_id, version)
-  local entry = self.current[mode_id]
+  local entry = self.registered:entry(mode_id)
   if entry == nil then return nil end
   if version == nil or version == "" then return entry.latest end
   return entry.versions[version]
 end
 
 -- Builds an archived revision with the presentation that its folder has now.
-local function revive(self, hash)
+local function revive(self, hash, descriptor)
   local files, err = self.archive:get(hash)
-  if files == nil then return nil, err end
+  if files == nil then
+    local made = descriptor and template.remake(self, hash, descriptor)
+    if made then return made end
+    return nil, err
+  end
   local rev, problems = revision.build(files, build_options(self, "archive/" .. hash:sub(8, 19) .. "/"))
   if rev == nil then
     return nil, { code = "INVALID", message = "the archived revision " .. hash .. " does not load: "
@@ -269,7 +282,9 @@ local function revive(self, hash)
 end
 
 ---The revision with this hash, from memory or the archive. (yields) Pin it before yielding again.
-function Registry:pinned(hash)
+---@param hash string
+---@param descriptor table|nil recorded with a session of a registered mode: makes the revision when no archive has it
+function Registry:pinned(hash, descriptor)
   local rev = self.by_hash[hash]
   if rev then return rev end
   local waiting = self.loading[hash]
@@ -279,11 +294,11 @@ function Registry:pinned(hash)
   end
   waiting = { cond = task.cond() }
   self.loading[hash] = waiting
-  waiting.rev, waiting.err = revive(self, hash)
+  waiting.rev, waiting.err = revive(self, hash, descriptor)
   self.loading[hash] = nil
   if waiting.rev then
     self.by_hash[hash] = waiting.rev
-    retire(self, waiting.rev)
+    self:retire(waiting.rev)
   end
   waiting.cond:broadcast()
   return waiting.rev, waiting.err
@@ -301,20 +316,13 @@ function Registry:unpin(rev)
 end
 
 ---Descriptors: standard modes in their fixed order, then the rest by id.
-function Registry:list()
-  local out, rest, is_standard = {}, {}, {}
-  for _, id in ipairs(STANDARD_ORDER) do
-    is_standard[id] = true
-    local rev = self:get(id)
-    if rev then out[#out + 1] = rev.descriptor end
-  end
-  for id in pairs(self.current) do
-    if not is_standard[id] then rest[#rest + 1] = id end
-  end
-  table.sort(rest)
-  for _, id in ipairs(rest) do out[#out + 1] = self:get(id).descriptor end
-  return out
-end
+function Registry:list() return catalog.list(self) end
+
+---The same with what a list needs to know besides: { id, standard, descriptor } each.
+function Registry:entries() return catalog.entries(self) end
+
+---Whether a SessionStart of this mode must be complete.
+function Registry:is_strict(mode_id) return self.registered:is_strict(mode_id) end
 
 ---Points a mode back to an archived revision, validated and proven again. (yields)
 ---@return macp.modes.Revision|nil; nil, err with problems
@@ -344,7 +352,8 @@ function Registry:rollback(mode_id, hash)
   return rev
 end
 
----Calls fn(rev) whenever a revision starts to serve or its presentation changes.
+---Calls fn(rev, how) whenever the offer changes: "loaded" (also when only the presentation changes), "withdrawn",
+---"registered", "unregistered" or "promoted".
 function Registry:on_change(fn)
   self.listeners[#self.listeners + 1] = fn
 end
@@ -366,17 +375,16 @@ end
 
 policy_check.install(Registry)
 
----Stops watching and frees every isolate.
+---Stops watching and frees every isolate. (yields while a registration is being stored)
 function Registry:close()
+  self.registered:close()
   if self.watcher then
     self.watcher:stop()
     self.sweeper:stop()
   end
   self.watcher, self.sweeper = nil, nil
-  for _, entry in pairs(self.current) do
-    for _, rev in pairs(entry.versions) do rev:close() end
-  end
   for rev in pairs(self.retired) do rev:close() end
+  for _, rev in pairs(self.by_hash) do rev:close() end
   for _, folder in pairs(self.folders) do
     if folder.rev then folder.rev:close() end
   end

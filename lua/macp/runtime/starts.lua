@@ -78,7 +78,7 @@ local function check_request(starts, envelope)
   local payload, err = starts.payload_codec:decode(envelope.payload)
   if payload == nil then return refuse("INVALID_ENVELOPE", err.message, "InvalidPayload") end
   local ok, code, reason = true, nil, nil
-  if current.strict then ok, code, reason = check_strict(payload) end
+  if modes:is_strict(envelope.mode) then ok, code, reason = check_strict(payload) end
   if not ok then return nil, code, reason end
   local rev
   rev, code, reason = choose_revision(modes, envelope, payload)

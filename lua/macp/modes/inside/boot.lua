@@ -79,7 +79,8 @@ local function build_type(entry, source, package)
   local from = entry.from
   return {
     type = entry.type, fields = entry.fields, from = from, from_rule = path .. ".from",
-    runtime_only = from.runtime and not (from.participant or from.initiator or from.committer),
+    runtime_only = from.runtime and not (from.participant or from.initiator or from.committer or from.anyone),
+    is_raw = entry.encoding == "raw",
     decode = compiled.decode, encode = compiled.encode, normalise = compiled.normalise, check = compiled.check,
     payload_rule = path .. ".payload", needs = build_needs(source, entry.needs, path),
     apply = source.apply, apply_subject = path .. ".apply",

@@ -299,12 +299,25 @@ local function codec_fields(fields)
   return out
 end
 
+-- "raw": nobody looks into the bytes; they are the value of the one declared field.
+local function raw_codec(fields)
+  local name = fields[1].name
+  local function encode(value)
+    for key in next, value do
+      if key ~= name then return nil, "unknown field '" .. tostring(key) .. "'" end
+    end
+    return value[name] or ""
+  end
+  return function(bytes) return { [name] = bytes } end, encode
+end
+
 ---Compiles one message.
 ---@param name string full message name
 ---@param fields table[] result of the field-list parser
----@param encoding string "proto|json|json\|proto"
+---@param encoding string "proto|json|json\|proto|raw"
 function M.compile(name, fields, encoding)
-  local codec = native.codec(name, codec_fields(fields))
+  local is_raw = encoding == "raw"
+  local codec = not is_raw and native.codec(name, codec_fields(fields)) or nil
   local normalise, check, words, lists = {}, {}, {}, {}
   for index, field in ipairs(fields) do
     local quoted = string.format("%q", field.name)
@@ -315,7 +328,12 @@ function M.compile(name, fields, encoding)
     end
     emit_check(check, field, quoted, index)
   end
-  local decode = make_decode(codec, fields)
+  local decode, encode
+  if is_raw then
+    decode, encode = raw_codec(fields)
+  else
+    decode, encode = make_decode(codec, fields), make_encode(codec, fields, encoding)
+  end
   if encoding == "json" then
     decode = function(bytes)
       if bytes == "" then bytes = "{}" end
@@ -326,7 +344,7 @@ function M.compile(name, fields, encoding)
     decode = make_dual_decode(codec, fields, decode)
   end
   return {
-    decode = decode, encode = make_encode(codec, fields, encoding), fields = fields,
+    decode = decode, encode = encode, fields = fields,
     normalise = #normalise > 0 and compile(normalise, "=normalise " .. name, words, lists) or nil,
     check = #check > 0 and compile(check, "=check " .. name, words, lists) or nil,
   }

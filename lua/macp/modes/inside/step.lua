@@ -64,7 +64,7 @@ local function check_sender(session, spec, sender, synthetic)
   if synthetic then return from.runtime end
   return (from.participant and session.is_member[sender])
     or (from.initiator and sender == session.initiator)
-    or (from.committer and session:may_commit(sender)) or false
+    or (from.committer and session:may_commit(sender)) or from.anyone or false
 end
 
 local function sender_reason(session, spec)

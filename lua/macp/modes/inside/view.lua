@@ -9,6 +9,7 @@ local step = require("macp.modes.inside.step")
 
 local MAX_ASKS = 64
 local MAX_SUMMARY = 200
+local RAW_NAME = "payloadBase64" -- bytes that nobody can read are shown under this name everywhere
 -- Contribution votes of the standard modes.
 local STANDARD_VOTES = { Accept = "allow", Approve = "allow", TaskAccept = "allow", HandoffAccept = "allow",
   Reject = "deny", TaskReject = "deny", HandoffDecline = "deny" }
@@ -90,7 +91,8 @@ local function compile_shown(spec)
   local hidden, out = view.hidden_fields[spec.type] or {}, {}
   for _, field in ipairs(spec.fields) do
     if not hidden[field.name] then
-      out[#out + 1] = { name = field.name, json = payloads.camel(field.name), is_bytes = field.type == "bytes",
+      local name = spec.is_raw and RAW_NAME or payloads.camel(field.name)
+      out[#out + 1] = { name = field.name, json = name, is_bytes = field.type == "bytes",
         many = field.repeated or field.map, is_list = field.repeated }
     end
   end

@@ -24,13 +24,13 @@
 ---@field time string|nil ISO time of the observed message; presentation files only
 ---@field extra table|nil what reduce has folded; presentation files only
 
----@alias macp.Role "participant"|"initiator"|"committer"|"runtime"
+---@alias macp.Role "participant"|"initiator"|"committer"|"runtime"|"anyone"
 ---@alias macp.Need { [1]: string, [2]: fun(s: table, p: table, by: string, c: macp.Context): boolean, string?, [3]: string? }
 
 ---@class macp.Message
 ---@field from macp.Role|macp.Role[]
 ---@field payload string|nil proto3 field list
----@field encoding "proto"|"json"|"json|proto"|nil
+---@field encoding "proto"|"json"|"json|proto"|"raw"|nil
 ---@field needs macp.Need[]|nil decide, change nothing
 ---@field apply fun(s: table, p: table, by: string, c: macp.Context)|nil records, refuses nothing
 ---@field doc string|nil
@@ -65,6 +65,7 @@
 ---@field doc string|nil
 
 ---@class macp.Mode
+---@field template table|nil descriptor of a registered mode; stands for id, version, title, summary and determinism
 ---@field id string
 ---@field version string
 ---@field title string
