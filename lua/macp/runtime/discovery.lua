@@ -8,11 +8,6 @@ local manifest = require("macp.protocol.manifest")
 local messages = require("macp.protocol.messages")
 
 local STATUS = rpc.status
-local STANDARD_PREFIX = "macp.mode."
-local STANDARD_ORDER = {
-  "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.handoff.v1",
-  "macp.mode.quorum.v1",
-}
 local SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
 local M = {}
@@ -32,15 +27,10 @@ end
 
 local function reply(call, name, value) call:reply(assert(codec(name):encode(value))) end
 
-local function is_standard(descriptor) return descriptor.mode:sub(1, #STANDARD_PREFIX) == STANDARD_PREFIX end
-
----Ids of all registered modes, ascending by byte, each once.
+---Ids of all modes, ascending by byte, each once.
 function M.mode_ids(modes)
-  local ids, seen = {}, {}
-  for _, descriptor in ipairs(modes:list()) do
-    if not seen[descriptor.mode] then ids[#ids + 1] = descriptor.mode end
-    seen[descriptor.mode] = true
-  end
+  local ids = {}
+  for i, entry in ipairs(modes:entries()) do ids[i] = entry.id end
   table.sort(ids)
   return ids
 end
@@ -69,31 +59,21 @@ function M.get_manifest(service, call)
   reply(call, "macp.v1.GetManifestResponse", { manifest = manifest.agent_manifest(M.mode_ids(service.modes)) })
 end
 
--- Standard modes in the protocol's order, others by id.
-local function sort_modes(list)
-  local rank = {}
-  for i, id in ipairs(STANDARD_ORDER) do rank[id] = i end
-  table.sort(list, function(a, b)
-    local left, right = rank[a.mode] or math.huge, rank[b.mode] or math.huge
-    if left ~= right then return left < right end
-    if a.mode ~= b.mode then return a.mode < b.mode end
-    return a.mode_version < b.mode_version
-  end)
+-- Descriptors of one kind, in the order of the registry: standard modes in the protocol's order, the others by id.
+local function select_modes(service, want_standard)
+  local list = {}
+  for _, entry in ipairs(service.modes:entries()) do
+    if entry.standard == want_standard then list[#list + 1] = entry.descriptor end
+  end
   return list
 end
 
-local function select_modes(service, want_standard)
-  local list = {}
-  for _, descriptor in ipairs(service.modes:list()) do
-    if is_standard(descriptor) == want_standard then list[#list + 1] = descriptor end
-  end
-  return sort_modes(list)
-end
-
+---ListModes: what is on the standards track.
 function M.list_modes(service, call)
   reply(call, "macp.v1.ListModesResponse", { modes = select_modes(service, true) })
 end
 
+---ListExtModes: everything else.
 function M.list_ext_modes(service, call)
   reply(call, "macp.v1.ListExtModesResponse", { modes = select_modes(service, false) })
 end

@@ -20,6 +20,7 @@ local metrics_listener = require("macp.runtime.metrics_listener")
 local policy_registry = require("macp.runtime.policy_registry")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
+local registered_file = require("macp.modes.registered_file")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
@@ -67,6 +68,10 @@ local function open_modes(role, cfg, services)
     local first = problems[1]
     return failed("load the modes", { message = string.format("%s:%s: %s", first.path, first.line, first.text) })
   end
+  -- What came over the wire is kept beside the sessions that depend on it.
+  local store = cfg.memory_only and registered_file.memory() or registered_file.file(cfg.data_dir .. "/modes.json")
+  local opened, err = role.modes.registered:open(store)
+  if not opened then return failed("load the registered modes", err) end
   role.policies = policy_registry.new()
   if cfg.policies_dir ~= nil then
     local count

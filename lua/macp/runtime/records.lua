@@ -75,6 +75,7 @@ function M.bindings(rev, policy, expires_at, max_suspend_ms)
     },
     expires_at_ms = expires_at,
     max_suspend_ms = max_suspend_ms,
+    descriptor = rev.model and rev.model.template,
   }
 end
 

@@ -168,8 +168,8 @@ local function quarantine(loader, session, reason, err)
 end
 
 -- Loads the recorded revision and prepares the mode's side. (yields)
-local function open_mode(loader, session, payload)
-  local rev, err = loader.modes:pinned(session.revision)
+local function open_mode(loader, session, payload, descriptor)
+  local rev, err = loader.modes:pinned(session.revision, descriptor)
   if rev == nil then
     return nil, select(2, quarantine(loader, session, "the recorded revision of the mode is missing", err))
   end
@@ -212,7 +212,7 @@ function Loader:load(id, opts)
       if session == nil then return nil, payload end
       if history_only then return true end
       local reason
-      replay, reason = open_mode(self, session, payload)
+      replay, reason = open_mode(self, session, payload, record.bindings.descriptor)
       if replay == nil and reason then return nil, reason end
       return true
     end

@@ -12,6 +12,7 @@ local control = require("macp.runtime.control")
 local discovery = require("macp.runtime.discovery")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
+local mode_rpcs = require("macp.runtime.mode_rpcs")
 local reads = require("macp.runtime.reads")
 
 local STATUS = rpc.status
@@ -160,6 +161,11 @@ local HANDLERS = {
     local identity = authenticated(self, call)
     if identity then reads.list_sessions(self, call, identity) end
   end,
+  RegisterExtMode = mode_rpcs.register,
+  UnregisterExtMode = mode_rpcs.unregister,
+  PromoteMode = mode_rpcs.promote,
+  ListRoots = mode_rpcs.list_roots,
+  WatchRoots = function(self, call, scope) self.watches:serve_roots(call, nil, scope) end,
   Initialize = discovery.initialize,
   GetManifest = discovery.get_manifest,
   ListModes = discovery.list_modes,

@@ -27,6 +27,7 @@ function M.new(opts)
     visible_only = opts.visible_only,
     event_codec = messages.codec("macp.v1.WatchSessionsResponse", { enums = "number" }),
     change_codec = messages.codec("macp.v1.WatchModeRegistryResponse"),
+    roots_codec = messages.codec("macp.v1.WatchRootsResponse"),
     session_watchers = {},
     signal_watchers = {},
     change = task.cond(),
@@ -196,6 +197,13 @@ function Watches:serve_modes(call, _, scope)
       if not watcher.finished and not call:write(assert(self.change_codec:encode(hint))) then return end
     end
   end
+end
+
+---Serves WatchRoots: one hint, then nothing: the runtime has no provider of roots. (yields)
+function Watches:serve_roots(call, _, scope)
+  local watcher = register(self, nil, "roots", call, scope)
+  local hint = { change = { observed_at_unix_ms = self.now_ms() } }
+  if not watcher.finished and call:write(assert(self.roots_codec:encode(hint))) then call:wait_closed() end
 end
 
 ---Ends every watch, for shutdown.
