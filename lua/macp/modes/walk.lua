@@ -1,9 +1,11 @@
--- Walk: a seeded random walk over a mode. Payloads come from the field lists, senders and waits are drawn; it looks
--- for errors of the scripts, broken invariants, states that do not survive storage, and modes that never get ready.
+-- Walk: a seeded random walk over a mode. Payloads come from the field lists and from what was accepted before (a task
+-- is named again by the messages that follow), senders and waits are drawn; it looks for errors of the scripts, broken
+-- invariants, states that do not survive storage, and modes that never get ready.
 
 local DEFAULT_SESSIONS, DEFAULT_STEPS = 24, 60
 local MAX_EMISSIONS = 16
 local SYNTHETIC = 1
+local MAX_WORD = 100
 
 local M = {}
 
@@ -40,6 +42,13 @@ local function random_number(self, field)
   return low + self.random(math.max(1, math.floor(high - low))) - 1
 end
 
+-- Words of accepted messages by the name of their field: other messages mean the same by it.
+local function remember(self, payload)
+  for name, value in pairs(payload) do
+    if type(value) == "string" and #value <= MAX_WORD then self.said[name] = value end
+  end
+end
+
 local function random_one(self, field, state)
   local kind = field.type
   if kind == "bool" then return self.random(2) == 1 end
@@ -55,6 +64,8 @@ local function random_one(self, field, state)
     self.serial = self.serial + 1
     return "id" .. self.serial
   end
+  local said = self.said[field.name]
+  if said and self.random(4) > 1 then return said end
   return pick(self, WORDS)
 end
 
@@ -151,13 +162,14 @@ function Walk:session(index, senders)
     if rejection.error then self:problem(rejection, "SessionStart") end
     return
   end
-  self.started = self.started + 1
+  self.started, self.said = self.started + 1, {}
   for _ = 1, self.steps do
     t = t + self.random(4) * self.random(4000)
     if not self:fire(key, t) then break end
     local message = self.random(15) == 1 and { type = "Commitment" } or pick(self, rev.model.messages)
     local _, state = rev.iso:call("state", nil, key)
-    local ok, bytes = rev.iso:call("encode_payload", nil, message.type, self:payload(message, state))
+    local payload = self:payload(message, state)
+    local ok, bytes = rev.iso:call("encode_payload", nil, message.type, payload)
     if ok and bytes then
       local verdict, refused = rev:submit(key, message.type, pick(self, senders), bytes, t, 0)
       if verdict == nil and refused.error then
@@ -166,6 +178,7 @@ function Walk:session(index, senders)
       end
       if verdict then
         self.accepted[message.type] = true
+        remember(self, payload)
         self:check_after(key, message.type)
       end
       if verdict == "resolved" then break end

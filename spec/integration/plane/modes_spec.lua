@@ -84,4 +84,36 @@ describe("the projection", function()
     assert.is_false(state.decision.current.outcomePositive)
     assert.equal("unreachable", state.mode.view.status)
   end)
+
+  it("of a task shows the assignment, progress and the report", function()
+    local state = play("task", { "ann", "bob" }, {
+      { "boss", "TaskRequest", { task_id = "t1", title = "index", input = "\0" } },
+      { "bob", "TaskReject", { task_id = "t1", reason = "busy" } },
+      { "ann", "TaskAccept", { task_id = "t1" } },
+      { "ann", "TaskUpdate", { task_id = "t1", status = "running", progress = 0.5, message = "half way" } },
+      { "ann", "TaskComplete", { task_id = "t1", output = "\1\2", summary = "built" } },
+    }, "task.completed", true)
+    assert.same({ { "boss", "TaskRequest", false }, { "bob", "TaskReject", "deny" }, { "ann", "TaskAccept", "allow" },
+      { "ann", "running", false }, { "ann", "TaskComplete", false } }, said(state))
+    assert.same({ { "ann", 50, "half way" }, { "ann", 100, "completed" } }, (function()
+      local out = {}
+      for i, entry in ipairs(state.progress.entries) do
+        out[i] = { entry.participantId, entry.percentage, entry.message }
+      end
+      return out
+    end)())
+    assert.same({ "task.completed", true }, { state.decision.current.action, state.decision.current.outcomePositive })
+    assert.same({ by = "ann", outcome = "completed", summary = "built", output_bytes = 2 }, state.mode.view.report)
+    assert.equal("completed", state.mode.view.status)
+  end)
+
+  it("of a task that failed says so", function()
+    local state = play("task", { "ann" }, {
+      { "boss", "TaskRequest", { task_id = "t1" } }, { "ann", "TaskAccept", { task_id = "t1" } },
+      { "ann", "TaskFail", { task_id = "t1", error_code = "E1", reason = "no disk" } },
+    }, "task.failed", false)
+    assert.same({ "failed", false }, { state.policy.quorumStatus, state.policy.outcomePositive })
+    assert.equal("no disk", state.progress.entries[1].message)
+    assert.same({ "failed", "E1" }, { state.mode.view.status, state.mode.view.report.error_code })
+  end)
 end)

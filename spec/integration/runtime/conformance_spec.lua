@@ -1,4 +1,4 @@
--- The conformance fixtures over the wire: gRPC, journal, restart and all; MACP_CONFORMANCE names a directory of more.
+-- The conformance fixtures over the wire: gRPC, journal, restart and all. MACP_CONFORMANCE names a directory of more.
 
 local client = require("spec.support.runtime_client")
 local fixtures = require("spec.support.conformance")
@@ -9,7 +9,7 @@ local json = require("host.json")
 local sys = require("host.sys")
 
 local FIXTURES = "spec/conformance/fixtures"
-local MODES = { "macp.mode.decision.v1", "macp.mode.quorum.v1", "ext.multi_round.v1" }
+local MODES = { "macp.mode.decision.v1", "macp.mode.quorum.v1", "macp.mode.task.v1", "ext.multi_round.v1" }
 local STATES = { Open = 1, Resolved = 2, Expired = 3, Suspended = 4, Cancelled = 5 }
 
 -- "decision.Proposal", "macp.modes.decision.v1.ProposalPayload", "Commitment": one message.
@@ -46,7 +46,9 @@ local function load_all(dir, served)
   for _, entry in ipairs(assert(fs.list(dir))) do
     if entry.name:find("%.json$") and entry.name ~= "schema.json" then
       local doc = assert(json.decode(assert(fs.read(dir .. "/" .. entry.name))))
-      if served[doc.mode] and not fixtures.contradicts_itself(doc) then out[#out + 1] = { name = entry.name, doc = doc, id = crypto.uuid4() } end
+      if served[doc.mode] and not fixtures.contradicts_itself(doc) then
+        out[#out + 1] = { name = entry.name, doc = doc, id = crypto.uuid4() }
+      end
     end
   end
   return out

@@ -101,6 +101,18 @@ describe("modes check", function()
       .. "{ 'ann', 'Put', { key = 'k' }, reject = 'SESSION_NOT_OPEN' }", "final = 'Cancelled',"))
   end)
 
+  it("walks on with what was accepted: a message that names an earlier one finds it", function()
+    local outcome = check.files({ ["mode.lua"] = modes.source({ state = "{ }", messages = [[
+      Ask = { from = "participant", payload = "string name = 1 [required];",
+        needs = { { "once", function(s) return not s.name end } }, apply = function(s, p) s.name = p.name end },
+      Answer = { from = "participant", payload = "string name = 1;",
+        needs = { { "it names the question", function(s, p) return p.name == s.name end } },
+        apply = function(s, p) s.answers = (s.answers or 0) + 1 end },]],
+      outcomes = [[outcomes = { { action = "spec.completed", positive = true,
+        when = function(s) return (s.answers or 0) > 9 end } },]] }) }, "m/", { seed = 3 })
+    for _, note in ipairs(outcome.notes) do assert.is_nil(note.text:find("no outcome became ready", 1, true)) end
+  end)
+
   it("walks into errors that fixtures miss", function()
     local outcome = check.files({ ["mode.lua"] = modes.source({ messages = [[
       Put = { from = "participant", payload = "int64 n = 1 [max = 20];",
