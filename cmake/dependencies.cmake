@@ -27,6 +27,17 @@ add_library(llhttp STATIC ${LLHTTP_SRC}/api.c ${LLHTTP_SRC}/http.c ${LLHTTP_SRC}
 target_compile_definitions(llhttp PRIVATE LLHTTP_STRICT_MODE=1) # refuse bare LF, raw bytes in targets, stray spaces
 target_include_directories(llhttp SYSTEM PUBLIC ${LLHTTP_INC})
 
+# RocksDB is optional, and loaded when a store of it is opened: only its header and its name are needed here.
+find_path(ROCKSDB_INCLUDE rocksdb/c.h)
+find_library(ROCKSDB_LIBRARY rocksdb)
+set(ROCKSDB_NAME "")
+if(ROCKSDB_INCLUDE AND ROCKSDB_LIBRARY)
+  get_filename_component(ROCKSDB_FILE ${ROCKSDB_LIBRARY} REALPATH)
+  get_filename_component(ROCKSDB_FILE ${ROCKSDB_FILE} NAME)
+  string(REGEX MATCH "^librocksdb\\.so\\.[0-9]+\\.[0-9]+" ROCKSDB_NAME ${ROCKSDB_FILE})
+endif()
+message(STATUS "RocksDB: ${ROCKSDB_NAME}")
+
 find_program(PROTOC protoc REQUIRED)
 find_program(PROTOC_C protoc-c REQUIRED)
 
@@ -48,3 +59,8 @@ target_include_directories(macp_dependencies SYSTEM INTERFACE ${GRPC_INCLUDE} ${
 target_link_libraries(macp_dependencies INTERFACE
   llhttp descriptor PkgConfig::UV PkgConfig::LUAJIT PkgConfig::PQ PkgConfig::CURL PkgConfig::OPENSSL
   PkgConfig::PROTOBUF_C ${GRPC_LIBRARY} ${GPR_LIBRARY} ${CJOSE_LIBRARY} ${CJSON_LIBRARY} Threads::Threads m)
+if(ROCKSDB_NAME)
+  target_compile_definitions(macp_dependencies INTERFACE MACP_ROCKSDB="${ROCKSDB_NAME}")
+  target_include_directories(macp_dependencies SYSTEM INTERFACE ${ROCKSDB_INCLUDE})
+  target_link_libraries(macp_dependencies INTERFACE ${CMAKE_DL_LIBS})
+endif()

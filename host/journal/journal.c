@@ -5,19 +5,39 @@
 
 #include "journal/journal_file.h"
 #include "journal/journal_memory.h"
+#include "journal/journal_rocksdb.h"
+
+#ifdef MACP_ROCKSDB
+#define MACP_HAS_ROCKSDB true
+#else
+#define MACP_HAS_ROCKSDB false
+#endif
 
 enum { MIB = 1 << 20 };
 
 struct backend {
     const char *name;
+    bool is_built;
     int (*open)(struct loop *loop, const struct journal_opts *opts, journal_open_fn fn, void *arg,
                 struct err *err);
 };
 
 static const struct backend backends[] = {
-    {"file", journal_file_open},
-    {"memory", journal_memory_open},
+    {"file", true, journal_file_open},
+    {"memory", true, journal_memory_open},
+    {"rocksdb", MACP_HAS_ROCKSDB, journal_rocksdb_open},
 };
+
+const char *journal_backend(size_t *cursor)
+{
+    while (*cursor < sizeof(backends) / sizeof(backends[0])) {
+        const struct backend *backend = &backends[(*cursor)++];
+        if (backend->is_built) {
+            return backend->name;
+        }
+    }
+    return NULL;
+}
 
 static void set_default(size_t *value, size_t def)
 {
@@ -57,5 +77,5 @@ int journal_open(struct loop *loop, const char *backend, const struct journal_op
             return backends[i].open(loop, &full, fn, arg, err);
         }
     }
-    return err_set(err, ERR_INVALID, "journal: unknown backend \"%s\" (file, memory)", backend);
+    return err_set(err, ERR_INVALID, "journal: unknown backend \"%s\" (file, memory, rocksdb)", backend);
 }

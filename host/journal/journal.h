@@ -20,8 +20,8 @@ struct journal_scan;
 enum { JOURNAL_KEY_MAX = 255, JOURNAL_RECORD_MAX = 256 << 20 };
 
 struct journal_opts {
-    const char *dir;          /* file backend: the directory; it is created. Borrowed */
-    size_t segment_bytes;     /* 0: 32 MiB; a segment file is closed when the next group does not fit */
+    const char *dir;          /* file, rocksdb: the directory; it is created. Borrowed */
+    size_t segment_bytes;     /* file. 0: 32 MiB; a segment file is closed when the next group does not fit */
     size_t max_record_bytes;  /* 0: 16 MiB; larger records are refused with ERR_LIMIT */
     size_t max_group_bytes;   /* 0: 4 MiB; bytes of one flush */
     size_t max_pending_bytes; /* 0: 64 MiB; appends beyond it are refused with ERR_LIMIT */
@@ -105,7 +105,11 @@ struct journal {
     const struct journal_ops *ops;
 };
 
-/* Opens the backend "file" or "memory". ERR_BUSY: another process has the directory open; ERR_CORRUPT names
- * file and offset. fn runs once unless the call itself fails (unknown backend, bad options). */
+/* Names of the backends that this program was built with: *cursor starts at 0; NULL at the end. */
+const char *journal_backend(size_t *cursor);
+
+/* Opens the backend "file", "memory" or "rocksdb". ERR_BUSY: another process has the directory open;
+ * ERR_CORRUPT names file and offset. fn runs once unless the call itself fails (unknown backend, bad
+ * options). */
 int journal_open(struct loop *loop, const char *backend, const struct journal_opts *opts, journal_open_fn fn,
                  void *arg, struct err *err);

@@ -400,7 +400,7 @@ static bool read_repair(lua_State *L)
     return strcmp(repair, "quarantine") == 0;
 }
 
-/* journal.open{ backend = "file"|"memory", dir =, ... } -> journal | nil, err        (yields) */
+/* journal.open{ backend = "file"|"memory"|"rocksdb", dir =, ... } -> journal | nil, err        (yields) */
 static int l_open(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -429,8 +429,22 @@ static const luaL_Reg journal_methods[] = {
     {"status", l_status},   {"failures", l_failures}, {"close", l_close},     {NULL, NULL},
 };
 
+/* journal.backends() -> array of the names that open knows in this build */
+static int l_backends(lua_State *L)
+{
+    lua_newtable(L);
+    size_t cursor = 0;
+    const char *name;
+    for (int i = 1; (name = journal_backend(&cursor)) != NULL; i++) {
+        lua_pushstring(L, name);
+        lua_rawseti(L, -2, i);
+    }
+    return 1;
+}
+
 static const luaL_Reg native[] = {
     {"open", l_open},
+    {"backends", l_backends},
     {"open_scan", l_journal_open_scan},
     {NULL, NULL},
 };

@@ -25,5 +25,5 @@ return function(native)
     return result, failure
   end
 
-  return { open = native.open }
+  return { open = native.open, backends = native.backends }
 end

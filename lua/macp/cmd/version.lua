@@ -1,5 +1,6 @@
 -- `macp version`: what this binary is.
 
+local journal = require("host.journal")
 local json = require("host.json")
 local sys = require("host.sys")
 
@@ -15,11 +16,13 @@ local M = {
 }
 
 function M.run(opts)
-  local facts = { version = sys.version, build = sys.build, lua = jit.version, platform = jit.os .. "/" .. jit.arch }
+  local facts = { version = sys.version, build = sys.build, lua = jit.version, platform = jit.os .. "/" .. jit.arch,
+    stores = journal.backends() }
   if opts.json then
     console.print(json.encode(facts, { sorted = true, pretty = true }))
   else
     console.print(string.format("macp %s (%s, %s, %s)", facts.version, facts.build, facts.lua, facts.platform))
+    console.print("stores: " .. table.concat(facts.stores, ", "))
   end
   return 0
 end

@@ -60,8 +60,12 @@ return {
     doc = "Directory of the journal and of the archive of mode revisions; it is created.",
   },
   {
-    key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum", choices = { "file" },
-    default = "file", doc = "How the journal is stored.",
+    key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum", choices = { "file", "rocksdb" },
+    default = "file", doc = "How the journal is stored; `macp version` names the stores of this build.",
+  },
+  {
+    key = "runtime.rocksdb_path", env = "MACP_ROCKSDB_PATH", type = "string",
+    doc = "Directory of the RocksDB store; without it <MACP_DATA_DIR>/rocksdb.",
   },
   {
     key = "runtime.memory_only", env = "MACP_MEMORY_ONLY", type = "one", default = false,

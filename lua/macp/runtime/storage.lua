@@ -21,6 +21,10 @@ local M = { FRAME_SLACK_BYTES = FRAME_SLACK_BYTES }
 -- Options of host.journal by backend, and where it keeps its data, for people.
 local BACKENDS = {
   file = function(cfg) return { backend = "file", dir = cfg.data_dir .. "/journal" }, cfg.data_dir end,
+  rocksdb = function(cfg)
+    local dir = cfg.rocksdb_path or cfg.data_dir .. "/rocksdb"
+    return { backend = "rocksdb", dir = dir }, dir
+  end,
 }
 
 local function failed(what, err)

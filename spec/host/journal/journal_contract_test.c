@@ -3,7 +3,7 @@
 
 static char dir[80];
 
-static void wipe_file(void)
+static void wipe_dir(void)
 {
     help_wipe(dir);
 }
@@ -13,8 +13,50 @@ static void fail_file(bool is_broken)
 {
     fault_arm("journal.write", is_broken ? "fail" : NULL, 0);
 }
+
+static void fail_rocksdb_write(bool is_broken)
+{
+    fault_arm("rocksdb.write", is_broken ? "fail" : NULL, 0);
+}
+
+/* The group is in the database, and nobody may ever see it. */
+static void fail_rocksdb_sync(bool is_broken)
+{
+    fault_arm("rocksdb.sync", is_broken ? "fail" : NULL, 0);
+}
+
+/* The same, and it stays there until a later write. */
+static void fail_rocksdb_reopen(bool is_broken)
+{
+    fail_rocksdb_sync(is_broken);
+    fault_arm("rocksdb.reopen", is_broken ? "fail" : NULL, 0);
+}
+
+static void fail_rocksdb_take_back(bool is_broken)
+{
+    fail_rocksdb_sync(is_broken);
+    fault_arm("rocksdb.take_back", is_broken ? "fail" : NULL, 0);
+}
 #else
 #define fail_file NULL
+#define fail_rocksdb_write NULL
+#define fail_rocksdb_sync NULL
+#define fail_rocksdb_reopen NULL
+#define fail_rocksdb_take_back NULL
+#endif
+
+#ifdef MACP_ROCKSDB
+static void run_rocksdb(void (*fail_writes)(bool is_broken))
+{
+    contract_run(&(struct contract_backend){
+        .name = "rocksdb",
+        .opts = {.dir = dir},
+        .wipe = wipe_dir,
+        .is_durable = true,
+        .is_exclusive = true,
+        .fail_writes = fail_writes,
+    });
+}
 #endif
 
 int main(void)
@@ -25,11 +67,19 @@ int main(void)
     contract_run(&(struct contract_backend){
         .name = "file",
         .opts = {.dir = dir, .segment_bytes = 65536},
-        .wipe = wipe_file,
+        .wipe = wipe_dir,
         .is_durable = true,
         .is_exclusive = true,
         .fail_writes = fail_file,
     });
+#ifdef MACP_ROCKSDB
+    run_rocksdb(fail_rocksdb_write);
+    run_rocksdb(fail_rocksdb_sync);
+    run_rocksdb(fail_rocksdb_reopen);
+    run_rocksdb(fail_rocksdb_take_back);
+#else
+    printf("# rocksdb: skipped, this build has no RocksDB\n");
+#endif
     help_end();
     return 0;
 }

@@ -45,4 +45,28 @@ describe("the store", function()
     local _, err = storage.open(settings({ MACP_DATA_DIR = dir .. "/file/data" }))
     assert.matches("^MACP_DATA_DIR " .. dir:gsub("%p", "%%%0") .. "/file/data: ", err.message)
   end)
+
+  it("is a RocksDB beside the archive, or where MACP_ROCKSDB_PATH says", function()
+    local places = {
+      [dir .. "/data/rocksdb"] = { MACP_DATA_DIR = dir .. "/data" },
+      [dir .. "/other/place"] = { MACP_DATA_DIR = dir .. "/data", MACP_ROCKSDB_PATH = dir .. "/other/place" },
+    }
+    for where, env in pairs(places) do
+      env.MACP_STORAGE_BACKEND = "rocksdb"
+      local store, err = storage.open(settings(env))
+      if store == nil then
+        assert.equal("open the journal in " .. where .. ": journal: this program was built without RocksDB "
+          .. "(librocksdb-dev was not there)", err.message)
+        pending("RocksDB is not in this build")
+        return
+      end
+      assert.equal(where, store.where)
+      assert(store.journal:wait((store.journal:append("a", "1"))))
+      store.journal:close()
+      assert.truthy(fs.stat(where .. "/CURRENT"))
+      store = assert(storage.open(settings(env)))
+      assert.equal(1, store.journal:count("a"))
+      store.journal:close()
+    end
+  end)
 end)
