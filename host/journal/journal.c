@@ -6,11 +6,19 @@
 #include "journal/journal_file.h"
 #include "journal/journal_memory.h"
 #include "journal/journal_rocksdb.h"
+#ifdef MACP_WITH_REDIS
+#include "journal/journal_redis.h"
+#endif
 
 #ifdef MACP_ROCKSDB
 #define MACP_HAS_ROCKSDB true
 #else
 #define MACP_HAS_ROCKSDB false
+#endif
+#ifdef MACP_WITH_REDIS
+#define MACP_HAS_REDIS true
+#else
+#define MACP_HAS_REDIS false
 #endif
 
 enum { MIB = 1 << 20 };
@@ -22,10 +30,22 @@ struct backend {
                 struct err *err);
 };
 
+#ifndef MACP_WITH_REDIS
+static int journal_redis_open(struct loop *loop, const struct journal_opts *opts, journal_open_fn fn,
+                              void *arg, struct err *err)
+{
+    return err_set(
+        err, ERR_INVALID,
+        "journal: this program was built without Redis: install hiredis (Debian: libhiredis-dev) and "
+        "build again");
+}
+#endif
+
 static const struct backend backends[] = {
     {"file", true, journal_file_open},
     {"memory", true, journal_memory_open},
     {"rocksdb", MACP_HAS_ROCKSDB, journal_rocksdb_open},
+    {"redis", MACP_HAS_REDIS, journal_redis_open},
 };
 
 const char *journal_backend(size_t *cursor)
@@ -77,5 +97,6 @@ int journal_open(struct loop *loop, const char *backend, const struct journal_op
             return backends[i].open(loop, &full, fn, arg, err);
         }
     }
-    return err_set(err, ERR_INVALID, "journal: unknown backend \"%s\" (file, memory, rocksdb)", backend);
+    return err_set(err, ERR_INVALID, "journal: unknown backend \"%s\" (file, memory, rocksdb, redis)",
+                   backend);
 }

@@ -25,8 +25,11 @@ struct journal_opts {
     size_t max_record_bytes;  /* 0: 16 MiB; larger records are refused with ERR_LIMIT */
     size_t max_group_bytes;   /* 0: 4 MiB; bytes of one flush */
     size_t max_pending_bytes; /* 0: 64 MiB; appends beyond it are refused with ERR_LIMIT */
-    bool no_sync;             /* leave the flush to the operating system: survives kill, not power loss */
-    bool quarantine;          /* serve what verifies when records are damaged, instead of refusing to open */
+    const char *url;          /* redis backend: where the server is. Borrowed */
+    const char *name;  /* redis backend: NULL: "journal"; tells journals of one server apart. Borrowed */
+    uint32_t lease_ms; /* redis backend: 0: 10 s; how long a crashed holder keeps others out */
+    bool no_sync;      /* leave the flush to the operating system: survives kill, not power loss */
+    bool quarantine;   /* serve what verifies when records are damaged, instead of refusing to open */
 };
 
 /* One record handed out; the pointers are valid during the callback. */

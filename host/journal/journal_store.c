@@ -67,6 +67,9 @@ static void close_store(struct journal *journal, void (*done)(void *arg), void *
     store->close_done = done;
     store->close_arg = arg;
     store->busy++;
+    if (store->driver->closing != NULL) {
+        store->driver->closing(store->self);
+    }
     loop_defer(store->loop, on_close_due, store);
 }
 
@@ -163,6 +166,8 @@ void journal_store_load(struct journal_store *store, const char *name, size_t ke
                         uint32_t count, bool is_damaged)
 {
     struct journal_key *key = journal_index_add(store->index, name, key_len);
+    store->stats.live -= key->count; /* told before */
+    store->stats.damaged -= key->is_damaged ? 1 : 0;
     key->epoch = epoch;
     key->count = count;
     key->next_epoch = epoch;

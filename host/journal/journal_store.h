@@ -84,6 +84,9 @@ struct journal_driver {
     int (*read)(void *self, struct journal_range *ranges, size_t count, size_t max_bytes, struct buf *out,
                 struct err *err);
     void (*stats)(void *self, struct journal_stats *stats); /* segments, bytes, truncated; NULL is fine */
+    /* Loop thread: close was asked for; a write that waits for something to come back is to give up soon.
+     * NULL is fine. */
+    void (*closing)(void *self);
     void (*close)(void *self);
 };
 
@@ -91,7 +94,7 @@ struct journal_driver {
 int journal_store_open(struct loop *loop, const struct journal_opts *opts,
                        const struct journal_driver *driver, void *self, journal_open_fn fn, void *arg);
 
-/* For driver->open: the key has `count` records in log `epoch`. is_damaged: some of them are lost; the key
- * can only be removed. */
+/* For driver->open, telling a key twice is fine: the key has `count` records in log `epoch`. is_damaged: some
+ * of them are lost; the key can only be removed. */
 void journal_store_load(struct journal_store *store, const char *key, size_t key_len, uint64_t epoch,
                         uint32_t count, bool is_damaged);

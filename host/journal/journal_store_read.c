@@ -8,7 +8,7 @@
 #include "loop/loop.h"
 #include "loop/work.h"
 
-enum { MAX_RECORDS = 65536, BATCH = 256, BATCH_BYTES = 1 << 20 };
+enum { MAX_RECORDS = 65536, BATCH = 256, BATCH_BYTES = 1 << 20, MAX_TRIES = 1000 };
 
 struct read_op {
     struct journal_op op; /* first: cancel gets its address */
@@ -19,6 +19,7 @@ struct read_op {
     size_t max_bytes;
     struct buf out;
     struct err err;
+    int tries;
 };
 
 struct journal_scan {
@@ -26,6 +27,7 @@ struct journal_scan {
     struct journal_store *store;
     struct err err;
     size_t cursor;
+    int tries;
     bool is_last_round; /* the walk began at 0 and has found nothing yet */
     size_t range_count;
     struct buf out;
@@ -38,6 +40,13 @@ static int missing(const struct journal_range *range, struct err *err)
 {
     return err_set(err, ERR_CORRUPT, "record %u of key \"%.*s\" is missing", range->first + range->found,
                    (int)range->key_len, range->key);
+}
+
+/* While a flush is in flight the database may be ahead of the index: what is missing may have been replaced
+ * or removed by it. So often it is looked for again. */
+static bool may_be_ahead(const struct journal_store *store, int *tries)
+{
+    return store->flying != NULL && (*tries)++ < MAX_TRIES;
 }
 
 /* Is what the range was planned from still the key's log? */
@@ -86,7 +95,7 @@ static void on_read(void *arg)
     struct read_op *read = arg;
     struct journal_store *store = read->store;
     if (read->err.code == 0 && read->range.is_missing && !read->op.is_cancelled) {
-        if (is_current(store, &read->range)) {
+        if (is_current(store, &read->range) && !may_be_ahead(store, &read->tries)) {
             (void)missing(&read->range, &read->err);
         } else if (plan(read)) {
             work_queue(store->loop, run_read, on_read, read);
@@ -185,7 +194,10 @@ static void note_scanned(struct journal_scan *scan, const struct journal_range *
     if (!range->is_missing) {
         key->scanned = range->first - 1 + range->found;
     } else if (key->epoch == range->epoch && key->count > 0) {
-        (void)missing(range, &scan->err);
+        if (!may_be_ahead(scan->store, &scan->tries)) {
+            (void)missing(range, &scan->err);
+        }
+        key->scanned = range->first - 1 + range->found;
     } else {
         key->scanned = key->scan_end;
     }

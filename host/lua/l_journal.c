@@ -400,7 +400,8 @@ static bool read_repair(lua_State *L)
     return strcmp(repair, "quarantine") == 0;
 }
 
-/* journal.open{ backend = "file"|"memory"|"rocksdb", dir =, ... } -> journal | nil, err        (yields) */
+/* journal.open{ backend = "file"|"memory"|"rocksdb"|"redis", dir =, url =, ... } -> journal | nil, err
+ * (yields) */
 static int l_open(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -410,6 +411,9 @@ static int l_open(lua_State *L)
         .max_record_bytes = (size_t)arg_opt_int(L, 1, "max_record_bytes", 0, 0, JOURNAL_RECORD_MAX),
         .max_group_bytes = (size_t)arg_opt_int(L, 1, "max_group_bytes", 0, 0, INT64_C(1) << 28),
         .max_pending_bytes = (size_t)arg_opt_int(L, 1, "max_pending_bytes", 0, 0, INT64_C(1) << 34),
+        .url = arg_opt_str(L, 1, "url", NULL, NULL),
+        .name = arg_opt_str(L, 1, "name", NULL, NULL),
+        .lease_ms = (uint32_t)arg_opt_int(L, 1, "lease_ms", 0, 0, 600000),
         .no_sync = !arg_opt_bool(L, 1, "sync", true),
         .quarantine = read_repair(L),
     };

@@ -1,0 +1,19 @@
+/* Where a Redis server is and who we are there, from one URL. Needs no Redis library. Thread-safe. */
+#pragma once
+
+#include "base/err.h"
+
+struct journal_redis_url {
+    char *host;     /* NULL with a unix socket */
+    int port;       /* with host */
+    char *path;     /* of the unix socket, or NULL */
+    char *user;     /* NULL: the server's default user */
+    char *password; /* NULL: no authentication */
+    int db;
+    char shown[160]; /* the URL for people: without user and password, shortened when long */
+};
+
+/* Reads redis://[[user]:password@]host[:port][/db] or unix://[[user]:password@]/path/of.socket[?db=N]; user,
+ * password and path may hold %XX. ERR_INVALID says what is wrong and never repeats a password. */
+int journal_redis_url_parse(struct journal_redis_url *url, const char *text, struct err *err);
+void journal_redis_url_deinit(struct journal_redis_url *url); /* wipes the password; safe on zeros */

@@ -1,0 +1,115 @@
+/* Redis URLs: what is understood, what is refused with which words, and that no password is ever told. */
+#include "test.h"
+
+#ifdef MACP_WITH_REDIS
+#include "journal/journal_redis_url.h"
+
+static struct journal_redis_url parse(const char *text)
+{
+    struct journal_redis_url url;
+    struct err err = {0};
+    if (journal_redis_url_parse(&url, text, &err) != 0) {
+        fprintf(stderr, "%s: %s\n", text, err.text);
+        exit(1);
+    }
+    return url;
+}
+
+static void refuse(const char *text, const char *words)
+{
+    struct journal_redis_url url;
+    struct err err = {0};
+    CHECK_INT(journal_redis_url_parse(&url, text, &err), ERR_INVALID);
+    if (strstr(err.text, words) == NULL || strstr(err.text, "s3cret") != NULL) {
+        fprintf(stderr, "%s: %s\n", text, err.text);
+        exit(1);
+    }
+    CHECK(url.password == NULL && url.host == NULL);
+}
+
+TEST(an_address_has_defaults)
+{
+    struct journal_redis_url url = parse("redis://cache.example");
+    CHECK_STR(url.host, "cache.example");
+    CHECK_INT(url.port, 6379);
+    CHECK_INT(url.db, 0);
+    CHECK(url.user == NULL && url.password == NULL && url.path == NULL);
+    CHECK_STR(url.shown, "redis://cache.example:6379/0");
+    journal_redis_url_deinit(&url);
+    url = parse("redis://[::1]:7000/12");
+    CHECK_STR(url.host, "::1");
+    CHECK_INT(url.port, 7000);
+    CHECK_INT(url.db, 12);
+    CHECK_STR(url.shown, "redis://[::1]:7000/12");
+    journal_redis_url_deinit(&url);
+}
+
+TEST(user_and_password_are_decoded_and_not_shown)
+{
+    struct journal_redis_url url = parse("redis://ann:s3cret%40%2f:x@host:1/2");
+    CHECK_STR(url.user, "ann");
+    CHECK_STR(url.password, "s3cret@/:x");
+    CHECK_STR(url.host, "host");
+    CHECK_STR(url.shown, "redis://host:1/2");
+    journal_redis_url_deinit(&url);
+    url = parse("redis://:s3cret@host/");
+    CHECK(url.user == NULL);
+    CHECK_STR(url.password, "s3cret");
+    journal_redis_url_deinit(&url);
+}
+
+TEST(a_unix_socket_has_a_path_and_may_name_a_database)
+{
+    struct journal_redis_url url = parse("unix:///run/redis%20two/s.sock?db=3");
+    CHECK_STR(url.path, "/run/redis two/s.sock");
+    CHECK_INT(url.db, 3);
+    CHECK(url.host == NULL);
+    CHECK_STR(url.shown, "unix:///run/redis two/s.sock?db=3");
+    journal_redis_url_deinit(&url);
+    url = parse("unix://ann:s3cret@/s");
+    CHECK_STR(url.path, "/s");
+    CHECK_STR(url.password, "s3cret");
+    journal_redis_url_deinit(&url);
+}
+
+TEST(everything_else_is_refused_with_what_was_expected)
+{
+    refuse("rediss://ann:s3cret@host", "rediss:// (TLS) is not offered");
+    refuse("http://host", "unknown scheme: redis://[user:password@]host[:port][/db] or unix:///path[?db=N]");
+    refuse("", "unknown scheme");
+    refuse("redis://", "names no host");
+    refuse("redis://:s3cret@", "names no host");
+    refuse("redis://ann@host", "needs user:password or :password");
+    refuse("redis://ann:@host", "needs user:password or :password");
+    refuse("redis://ann:s3cret%4@host", "user or password of the Redis URL: %XX");
+    refuse("redis://ann:s3cret%00@host", "user or password of the Redis URL: %XX");
+    refuse("redis://host:0", "port of the Redis URL: a number from 1 to 65535");
+    refuse("redis://host:65536", "port of the Redis URL: a number from 1 to 65535");
+    refuse("redis://host:", "port of the Redis URL");
+    refuse("redis://host:1x", "port of the Redis URL");
+    refuse("redis://[::1", "`]` is missing");
+    refuse("redis://[::1]x", "port of the Redis URL");
+    refuse("redis://host/one", "database `one` of the Redis URL: a number from 0 to 65535");
+    refuse("redis://host/1/2", "database `1/2`");
+    refuse("redis://host?db=1", "unknown part `?db=1`");
+    refuse("unix://relative/path", "an absolute path expected");
+    refuse("unix://", "an absolute path expected");
+    refuse("unix:///s?database=1", "unknown part `?database=1`");
+    refuse("unix:///s%zz", "path of the Redis URL: %XX");
+}
+
+int main(void)
+{
+    RUN(an_address_has_defaults);
+    RUN(user_and_password_are_decoded_and_not_shown);
+    RUN(a_unix_socket_has_a_path_and_may_name_a_database);
+    RUN(everything_else_is_refused_with_what_was_expected);
+    return 0;
+}
+#else
+int main(void)
+{
+    puts("built without Redis: nothing to test");
+    return 0;
+}
+#endif
