@@ -12,6 +12,7 @@ function M.check(c, mode, model)
   local given = c:get(mode, "", "template", "table")
   model.standard = false
   if given == nil then return end
+  model.template = given
   for _, key in ipairs(IDENTITY) do
     if mode[key] ~= nil then
       c:problem(key, "a template takes this from its descriptor", "template.identity")

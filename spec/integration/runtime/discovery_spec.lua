@@ -57,6 +57,49 @@ describe("discovery", function()
     assert.equal(5, err.status)
   end)
 
+  it("speaks protobuf envelopes under its own name, without metadata and endpoints", function()
+    local manifest = assert(rig:call(nil, "GetManifest", {})).manifest
+    local content_types = { "application/macp-envelope+proto" }
+    assert.same({ content_types, content_types }, { manifest.input_content_types, manifest.output_content_types })
+    assert.same({ {}, {} }, { manifest.metadata, manifest.transport_endpoints })
+    local response = assert(rig:call(nil, "Initialize", { supported_protocol_versions = { "1.0" } }))
+    assert.equal(response.runtime_info.name, manifest.agent_id)
+    assert.same(response.supported_modes, manifest.supported_modes)
+    local _, err = rig:call(nil, "GetManifest", { agent_id = "agent://other" })
+    assert.equal("no manifest of this agent", err.message)
+  end)
+
+  it("refuses versions in words, and a request that does not decode", function()
+    local _, err = rig:call(nil, "Initialize", {})
+    assert.equal("supported_protocol_versions is empty", err.message)
+    for _, method in ipairs({ "Initialize", "GetManifest" }) do
+      _, err = rig:call(nil, method, "\255\255")
+      assert.equal(13, err.status)
+      assert.truthy(err.message:find("the request does not decode", 1, true))
+    end
+  end)
+
+  it("describes the modes of the protocol and the built-in extension", function()
+    local modes = {}
+    for _, method in ipairs({ "ListModes", "ListExtModes" }) do
+      for _, mode in ipairs(assert(rig:call(nil, method)).modes) do modes[mode.mode] = mode end
+    end
+    local uri = "buf.build/multiagentcoordinationprotocol/macp"
+    local rounds = modes["ext.multi_round.v1"]
+    assert.truthy(#rounds.description > 0)
+    rounds.description = nil
+    assert.same({
+      mode = "ext.multi_round.v1", mode_version = "1.0.0", title = "Multi-Round Mode", participant_model = "peer",
+      determinism_class = "semantic-deterministic", message_types = { "SessionStart", "Contribute", "Commitment" },
+      terminal_message_types = { "Commitment" }, schema_uris = { protobuf = uri, proto = uri },
+    }, rounds)
+    local decision = modes["macp.mode.decision.v1"]
+    assert.same({ "Decision Mode", "1.0.0", "declared" },
+      { decision.title, decision.mode_version, decision.participant_model })
+    assert.same({ "SessionStart", "Proposal", "Evaluation", "Objection", "Vote", "Commitment" },
+      decision.message_types)
+  end)
+
   it("is healthy for the services it has", function()
     assert.equal("SERVING", health(rig, ""))
     assert.equal("SERVING", health(rig, "macp.v1.MACPRuntimeService"))
@@ -72,11 +115,18 @@ describe("discovery", function()
     watch:cancel()
   end)
 
-  it("answers UNIMPLEMENTED to what it does not serve", function()
-    local _, err = rig:call("boss", "RegisterPolicy", {})
-    assert.equal(12, err.status)
-    _, err = rig.channel:unary("/macp.v1.MACPRuntimeService/Nothing", "")
-    assert.equal(12, err.status)
+  it("answers UNIMPLEMENTED to what it does not serve, and names it", function()
+    local served = require("macp.runtime.service").methods()
+    for _, method in ipairs(messages.methods()) do
+      local path = messages.rpc(method).path
+      if not served[path] then
+        local _, err = rig.channel:unary(path, "")
+        assert.same({ 12, "unknown method " .. path }, { err.status, err.message })
+      end
+    end
+    local path = "/macp.v1.MACPRuntimeService/Nothing"
+    local _, err = rig.channel:unary(path, "")
+    assert.same({ 12, "unknown method " .. path }, { err.status, err.message })
   end)
 end)
 

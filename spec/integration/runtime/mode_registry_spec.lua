@@ -201,6 +201,33 @@ describe("the mode registry over the wire", function()
     assert.equal("MODE_NOT_SUPPORTED", start(rig, "ext.rename.v1").error.code)
   end)
 
+  it("lists promoted modes after those of the protocol, by id", function()
+    for _, mode in ipairs({ "org.zz.v1", "aa.first.v1" }) do
+      assert.is_true(assert(register(rig, { mode = mode })).ok)
+      assert.is_true(assert(rig:call("boss", "PromoteMode", { mode = mode })).ok)
+    end
+    local standard, promoted = {}, {}
+    for _, id in ipairs(ids(rig, "ListModes")) do
+      if id:find("^macp%.mode%.") then
+        assert.same({}, promoted)
+        standard[#standard + 1] = id:match("^macp%.mode%.(%w+)")
+      else
+        promoted[#promoted + 1] = id
+      end
+    end
+    local order = {}
+    for i, name in ipairs({ "decision", "proposal", "task", "handoff", "quorum" }) do order[name] = i end
+    for i = 2, #standard do assert.is_true(order[standard[i - 1]] < order[standard[i]]) end
+    local sorted = { unpack(promoted) }
+    table.sort(sorted)
+    assert.same(sorted, promoted)
+    assert.equal("aa.first.v1", promoted[1])
+    local extensions = ids(rig, "ListExtModes")
+    sorted = { unpack(extensions) }
+    table.sort(sorted)
+    assert.same(sorted, extensions)
+  end)
+
   for _, case in ipairs({
     { "an unknown mode", "ext.none.v1", "", "mode 'ext.none.v1' is not registered" },
     { "a standard mode", "macp.mode.decision.v1", "",

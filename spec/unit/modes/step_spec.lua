@@ -207,6 +207,27 @@ describe("judging a message", function()
     assert.equal("resolved", (commit("ann")))
   end)
 
+  it("measures what a mode keeps, not what it was sent", function()
+    rev = modes.build(modes.source({ state = "{ last = '' }", messages = [[
+      Put = { from = "participant", payload = "string key = 1;", apply = function(s, p) s.last = p.key end },]] }),
+      { limits = { state_bytes = 4096 } })
+    rev:start("s", modes.start())
+    for i = 1, 100 do assert.equal("accepted", (put("ann", { key = ("k"):rep(500 + i) }))) end
+    local _, r = put("ann", { key = ("k"):rep(4096) })
+    assert.equal("session state limit", r.message)
+  end)
+
+  it("does not weigh a state of very many values", function()
+    rev = modes.build(modes.source({ state = "{ items = {}, list = {} }", messages = [[
+      Put = { from = "participant", payload = "string key = 1;", apply = function(s, p)
+        for i = 1, 30000 do s.list[i] = i end
+      end },]] }), { limits = { state_bytes = 100 } })
+    rev:start("s", modes.start())
+    assert.equal("accepted", (put("ann", { key = ("k"):rep(90) })))
+    local _, r = put("ann", { key = ("k"):rep(90) })
+    assert.equal("session state limit", r.message)
+  end)
+
   it("never changes the state by a refusal", function()
     open()
     put("ann", { key = "k", n = 1 })

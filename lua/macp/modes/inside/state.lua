@@ -2,6 +2,9 @@
 
 local native = native
 
+local VALUE_BYTES = 9      -- the longest head of a CBOR value
+local MAX_WEIGHED = 20000  -- values; a state of more is judged by what was sent
+
 local M = {}
 
 ---Deterministic CBOR of a state; raises with the state path when it is not plain data.
@@ -28,6 +31,29 @@ function M.count(value)
   local n = 1
   for _, item in next, value do n = n + M.count(item) end
   return n
+end
+
+local function weigh(value, left)
+  if type(value) == "string" then return #value + VALUE_BYTES, left - 1 end
+  if type(value) ~= "table" then return VALUE_BYTES, left - 1 end
+  local sum = VALUE_BYTES
+  left = left - 1
+  for key, item in next, value do
+    if left <= 0 then return nil, 0 end
+    local weight
+    weight, left = weigh(item, left)
+    if weight == nil then return nil, 0 end
+    sum = sum + weight + (type(key) == "string" and #key or 0)
+  end
+  return sum, left
+end
+
+---About how many bytes a state takes when it is encoded; nil when it has too many values to look at all of them.
+---@param state table
+---@return integer|nil
+function M.weight(state)
+  local sum = weigh(state, MAX_WEIGHED)
+  return sum
 end
 
 -- A small generator of its own: the same seed gives the same order everywhere.

@@ -3,10 +3,12 @@
 
 local native = native
 local commitment = require("macp.modes.inside.commitment")
+local state = require("macp.modes.inside.state")
 local policy = require("macp.modes.inside.policy")
 
 local SYNTHETIC, DRY = 1, 2
 local MAX_EMISSIONS = 16
+local WEIGH_AGAIN = 8
 local INVALID, FORBIDDEN, DENIED = "INVALID_ENVELOPE", "FORBIDDEN", "POLICY_DENIED"
 
 local M = { sessions = {} }
@@ -206,6 +208,21 @@ local function result_of(session)
   return text
 end
 
+-- The payloads accepted so far bound what a state can hold. A mode may keep less: its state is weighed when the bound is
+-- reached, and again only after a good part of it has come in since.
+local function is_full(session, size)
+  local limit = program.max_state_bytes
+  if session.bytes + size <= limit then return false end
+  if session.bytes - (session.weighed or 0) < limit / WEIGH_AGAIN then return true end
+  local weight = state.weight(session.s)
+  if weight == nil or weight >= session.bytes then
+    session.weighed = session.bytes
+    return true
+  end
+  session.bytes, session.weighed = weight, weight
+  return weight + size > limit
+end
+
 ---Judges and applies one message; with flags 2 it only judges.
 ---@return string|nil "accepted" | "resolved" | nil
 ---   accepted: next due; resolved: nil, resolution bytes, result JSON, policy details JSON
@@ -223,7 +240,7 @@ function M.submit(key, name, sender, payload, t, flags)
   if not check_sender(session, spec, sender, synthetic) then
     return reject(FORBIDDEN, sender_reason(session, spec), spec.from_rule)
   end
-  if session.bytes + #payload > program.max_state_bytes and not spec.is_commitment then
+  if not spec.is_commitment and is_full(session, #payload) then
     return reject(INVALID, "session state limit", "kernel.state_limit")
   end
   phase, subject = "payload", spec.payload_rule
