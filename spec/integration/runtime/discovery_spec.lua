@@ -161,7 +161,8 @@ describe("start of the role", function()
   local function refused(env)
     local rig, err = client.start({ env = env })
     if rig then rig:destroy() end
-    return err and err.message
+    local message = err and err.message -- problems of the configuration are a list
+    return type(message) == "table" and table.concat(message, "\n") or message
   end
 
   it("needs identities or the word for insecurity", function()
