@@ -253,7 +253,8 @@ static void check_can_write(lua_State *L, const struct l_rpc_call *state)
     }
 }
 
-/* call:write(bytes) -> true | nil, err      (yields while the queue is full) */
+/* call:write(bytes[, window]) -> true | nil, err      (yields while the queue is full, or holds more than
+ * window bytes with this message) */
 static int l_write(lua_State *L)
 {
     struct l_rpc_call *state = check_call(L);

@@ -1,6 +1,7 @@
 /* Reading and writing the messages of a call from Lua; see l_rpc.h. */
 #include "lua/l_rpc.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "base/xmem.h"
@@ -14,6 +15,7 @@ struct writer {
     struct l_rpc_pipe *pipe;
     struct task_wait *wait;
     grpc_slice slice;
+    size_t window;
 };
 
 static const struct err closed_err = {.code = ERR_CLOSED, .text = "the call is over"};
@@ -153,7 +155,7 @@ void l_rpc_pipe_writable(struct l_rpc_pipe *pipe)
         struct writer *writer = list_entry(node, struct writer, node);
         int status = ERR_CLOSED;
         if (pipe->call != NULL) {
-            status = rpc_call_write(pipe->call, writer->slice);
+            status = rpc_call_write_within(pipe->call, writer->slice, writer->window);
         }
         if (status == ERR_LIMIT) {
             list_push_front(&pipe->writers, node);
@@ -182,10 +184,11 @@ static void cancel_write(void *op)
 int l_rpc_pipe_write(lua_State *L, struct l_rpc_pipe *pipe)
 {
     grpc_slice slice = l_rpc_check_slice(L, 2);
+    size_t window = lua_isnoneornil(L, 3) ? SIZE_MAX : (size_t)arg_check_int(L, 3, 0, INT32_MAX);
     int status = ERR_CLOSED;
     if (pipe->call != NULL) {
         /* Nobody overtakes a task that waits already. */
-        status = list_is_empty(&pipe->writers) ? rpc_call_write(pipe->call, slice) : ERR_LIMIT;
+        status = list_is_empty(&pipe->writers) ? rpc_call_write_within(pipe->call, slice, window) : ERR_LIMIT;
     }
     if (status == 0) {
         lua_pushboolean(L, 1);
@@ -198,7 +201,7 @@ int l_rpc_pipe_write(lua_State *L, struct l_rpc_pipe *pipe)
     }
     struct task_wait *wait = task_wait_begin(L, cancel_write);
     struct writer *writer = xmalloc(sizeof(*writer));
-    *writer = (struct writer){.pipe = pipe, .wait = wait, .slice = slice};
+    *writer = (struct writer){.pipe = pipe, .wait = wait, .slice = slice, .window = window};
     list_push_back(&pipe->writers, &writer->node);
     task_wait_set_op(wait, writer);
     return task_wait_yield(L, wait);

@@ -232,6 +232,16 @@ int rpc_call_write(struct rpc_call *call, grpc_slice slice)
     return rpc_call_write_last(call, slice);
 }
 
+int rpc_call_write_within(struct rpc_call *call, grpc_slice slice, size_t window)
+{
+    bool is_over = call->out.len > 0 && call->out.bytes + GRPC_SLICE_LENGTH(slice) > window;
+    if (is_over && !call->is_dead && !call->is_end_queued) {
+        call->was_full = true;
+        return ERR_LIMIT;
+    }
+    return rpc_call_write(call, slice);
+}
+
 void rpc_call_end(struct rpc_call *call)
 {
     if (!call->is_end_queued) {

@@ -100,6 +100,8 @@ void rpc_call_done(struct rpc_call *call);
 
 /* Queues one message. 0, ERR_LIMIT (queue full: writable will come) or ERR_CLOSED. Takes slice only on 0. */
 int rpc_call_write(struct rpc_call *call, grpc_slice slice);
+/* As rpc_call_write, and refused as well when something is queued and more than window bytes would be. */
+int rpc_call_write_within(struct rpc_call *call, grpc_slice slice, size_t window);
 /* As rpc_call_write, with room for it made if need be: for the last message of a call. */
 int rpc_call_write_last(struct rpc_call *call, grpc_slice slice);
 /* The sending side ends after what is queued. */

@@ -75,10 +75,11 @@ function Metrics:accepted(session)
   series:inc(1)
 end
 
----A Send was refused. The label never carries an unchecked name.
-function Metrics:rejected(envelope)
+---A Send was refused. The label is a registered mode, and only when the caller is known.
+---@param is_anonymous boolean the credential was refused
+function Metrics:rejected(envelope, is_anonymous)
   if envelope.session_id == "" then return end
-  local mode = self.is_mode(envelope.mode) and envelope.mode or "_unknown"
+  local mode = not is_anonymous and self.is_mode(envelope.mode) and envelope.mode or "_unknown"
   self.messages_rejected:inc(mode, 1)
   if envelope.message_type == "Commitment" then self.commitments_rejected:inc(mode, 1) end
 end

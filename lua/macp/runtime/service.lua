@@ -61,8 +61,8 @@ local function negative(message_id, session_id, now, code, text, details)
   }
 end
 
-local function reply_negative(self, call, envelope, code, text, details)
-  self.metrics:rejected(envelope)
+local function reply_negative(self, call, envelope, code, text, details, is_anonymous)
+  self.metrics:rejected(envelope, is_anonymous)
   if code == "POLICY_DENIED" then
     host_log.warn("message.denied", { session_id = envelope.session_id, mode = envelope.mode, reasons = details })
   elseif host_log.enabled("debug") then
@@ -72,10 +72,10 @@ local function reply_negative(self, call, envelope, code, text, details)
   call:reply(assert(self.send_response:encode(answer)))
 end
 
--- Send, from the envelope to a verdict. (yields)
+-- Send, from the envelope to a verdict; or nil, code, text, details and whether the caller is unknown. (yields)
 local function judge(self, call, envelope)
   local identity, reason, refusal = self.identities:identify(call)
-  if identity == nil then return nil, refusal, codes.text(refusal, reason) end
+  if identity == nil then return nil, refusal, codes.text(refusal, reason), nil, true end
   local acceptor = self.acceptor
   local ok, code, text = acceptor:check_shape(envelope)
   if not ok then return nil, code, text end
@@ -90,8 +90,8 @@ local function send(self, call)
   if request == nil then return end
   local envelope = request.envelope
   if envelope == nil then return fail(call, "INVALID_ARGUMENT", "envelope is absent") end
-  local verdict, code, text, details = judge(self, call, envelope)
-  if verdict == nil then return reply_negative(self, call, envelope, code, text, details) end
+  local verdict, code, text, details, is_anonymous = judge(self, call, envelope)
+  if verdict == nil then return reply_negative(self, call, envelope, code, text, details, is_anonymous) end
   local state, accepted_at, duplicate = verdict.state, verdict.accepted_at, verdict.duplicate
   local ok, err = self.log:wait(verdict.lsn)
   if ok then

@@ -15,7 +15,8 @@ local records = require("macp.runtime.records")
 local session_record = require("macp.runtime.session")
 
 local STATUS = rpc.status
-local CHUNK_RECORDS, CHUNK_BYTES = 128, 1024 * 1024
+-- What a replay holds for a stream that is not read: a chunk of records, and as much again in the call's queue.
+local CHUNK_RECORDS, CHUNK_BYTES = 128, 65536
 local MAX_IN_FLIGHT = 64
 
 local Streams = {}
@@ -121,7 +122,7 @@ local function replay_chunk(self, stream, session, ordinal)
     if ordinal > session.published then break end
     local frame = records.frame_of(bytes)
     if frame then
-      if not stream.call:write(frame) then return nil end
+      if not stream.call:write(frame, CHUNK_BYTES) then return nil end
       ordinal = ordinal + 1
     end
   end

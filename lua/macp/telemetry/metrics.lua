@@ -2,7 +2,7 @@
 -- Hot paths resolve a series once, `local accepted = family:labels("send")`, and call `accepted:inc()` per event.
 
 local DEFAULT_MAX_SERIES = 1000
-local OVERFLOW = "other"
+local OVERFLOW = "_overflow"
 local DEFAULT_BUCKETS = { 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10 }
 
 local M = {}
@@ -55,7 +55,7 @@ local function new_series(family, values)
   return series
 end
 
--- Walks (and grows) the tree of label values; beyond the limit everything lands in one series named `other`.
+-- Walks (and grows) the tree of label values; beyond the limit everything lands in one series named `_overflow`.
 local function find_series(family, values)
   local node, count = family.root, #family.label_names
   for i = 1, count - 1 do

@@ -130,33 +130,6 @@ describe("discovery", function()
   end)
 end)
 
-describe("metrics", function()
-  it("are counted, and served on an address of their own", function()
-    local fetch = require("host.fetch")
-    local rig = assert(client.start({ env = { MACP_METRICS_ADDR = "127.0.0.1:0" } }))
-    local id = "metrics-session-metrics-x"
-    rig:send("boss", client.start_envelope(id))
-    rig:send("eve", client.envelope({ session_id = id }))
-    rig:send(nil, client.envelope({ session_id = id, mode = "ext.never\nregistered" }))
-    rig:call("boss", "CancelSession", { session_id = id })
-    local url = "http://127.0.0.1:" .. rig.role.metrics_server:port()
-    local reply = assert(fetch.request({ url = url .. "/metrics" }))
-    assert.equal(200, reply.status)
-    for _, line in ipairs({
-      'macp_sessions_started_total{mode="macp.mode.decision.v1"} 1',
-      'macp_sessions_cancelled_total{mode="macp.mode.decision.v1"} 1',
-      'macp_messages_rejected_total{mode="macp.mode.decision.v1"} 1',
-      'macp_messages_rejected_total{mode="_unknown"} 1',
-      'macp_runtime_auth_failures_total{reason="missing"} 1',
-      "macp_runtime_sessions_open 0",
-    }) do
-      assert.truthy(reply.body:find(line, 1, true), line)
-    end
-    assert.equal(404, assert(fetch.request({ url = url .. "/other" })).status)
-    rig:destroy()
-  end)
-end)
-
 describe("start of the role", function()
   local function refused(env)
     local rig, err = client.start({ env = env })

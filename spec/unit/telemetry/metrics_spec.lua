@@ -45,7 +45,7 @@ describe("metrics", function()
     for i = 1, 100 do family:inc("mode" .. i, "type") end
     family:inc("mode1", "type")
     local text = registry:render()
-    assert.truthy(text:find('m_total{mode="other",type="other"} 97', 1, true))
+    assert.truthy(text:find('m_total{mode="_overflow",type="_overflow"} 97', 1, true))
     assert.truthy(text:find('m_total{mode="mode1",type="type"} 2', 1, true))
     local _, lines = text:gsub("\nm_total{", "")
     assert.equal(4, lines)

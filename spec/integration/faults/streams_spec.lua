@@ -1,0 +1,77 @@
+-- A client that opens many streams and reads none, against the real program.
+
+local crypto = require("host.crypto")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local client = require("spec.support.runtime_client")
+local messages = require("macp.protocol.messages")
+local system = require("spec.support.system")
+
+local STREAMS, MESSAGES, LIVE_MESSAGES, TEXT_BYTES = 1000, 300, 80, 20000
+
+local function proposal(name)
+  return client.payload("macp.modes.decision.v1.ProposalPayload",
+    { proposal_id = name, option = "A", rationale = ("x"):rep(TEXT_BYTES) })
+end
+
+local function send(rig, id, name)
+  local began = sys.mono_ms()
+  local ack = rig:send("ann", client.envelope({ session_id = id, message_id = name, payload = proposal(name) }))
+  assert(ack.ok, ack.error and ack.error.message)
+  return sys.mono_ms() - began
+end
+
+describe("a client with a thousand streams that it does not read", function()
+  local world, rig, hoarder, streams, id
+
+  before_each(function()
+    world = system.start({ database = false, role = "runtime", env = { MACP_LOG_LEVEL = "error" } })
+    rig, id, streams = world:client(), crypto.uuid4(), {}
+    assert(rig:send("boss", client.start_envelope(id, { ttl_ms = 3600000 })).ok)
+    hoarder = client.connect(world.address)
+  end)
+  after_each(function()
+    for _, stream in ipairs(streams) do stream:cancel() end
+    hoarder.channel:close()
+    world:stop()
+    world:close()
+  end)
+
+  local function hoard()
+    local subscribe = client.payload("macp.v1.StreamSessionRequest", { subscribe_session_id = id })
+    for i = 1, STREAMS do
+      streams[i] = assert(hoarder.channel:stream(messages.rpc("StreamSession").path, {
+        metadata = { authorization = "Bearer bob" }, prefetch_messages = 1,
+      }))
+      streams[i]:write(subscribe)
+    end
+  end
+
+  local function expect_served(before, label)
+    local slowest = 0
+    for i = 1, 20 do slowest = math.max(slowest, send(rig, id, label .. i)) end
+    assert.is_true(system.is_slow or slowest < 5000, slowest .. " ms for a message")
+    local grown = world:rss_mib() - before
+    assert.is_true(system.is_slow or grown < 400, grown .. " MiB more")
+  end
+
+  it("W38: costs bounded memory and delays nobody while they replay", function()
+    for i = 1, MESSAGES do send(rig, id, "m" .. i) end
+    local before = world:rss_mib()
+    hoard()
+    task.sleep(1500)
+    expect_served(before, "during ")
+    local reader = rig:stream("boss")
+    reader:subscribe(id, 1)
+    assert.equal("m1", reader:ids(1)[1])
+    reader:cancel()
+  end)
+
+  it("W38: costs bounded memory and delays nobody while they follow", function()
+    hoard()
+    local before = world:rss_mib()
+    for i = 1, LIVE_MESSAGES do send(rig, id, "m" .. i) end
+    expect_served(before, "after ")
+  end)
+end)
