@@ -133,7 +133,9 @@ int fsio_mkdir_p(const char *path, mode_t mode, struct err *err)
         }
         bool is_last = *p == '\0';
         *p = '\0';
-        if (mkdir(copy, mode) != 0 && errno != EEXIST) {
+        if (mkdir(copy, mode) == 0) {
+            status = sync_parent(copy, err);
+        } else if (errno != EEXIST) {
             status = err_set_errno(err, errno, "create directory %s", copy);
         }
         if (is_last) {

@@ -166,7 +166,7 @@ function Revision.is_reserved_id(_, id) return id:sub(1, 6) == "timer:" end
 
 function Revision.check_policy(_, rules)
   if rules.bad then return nil, { "bad: unknown rule" } end
-  return true
+  return true, {}
 end
 
 ---A registry with one strict mode, "macp.mode.talk.v1", and one extension, "ext.loose.v1".
@@ -195,6 +195,8 @@ function M.modes()
   function modes:unpin() self.pins = self.pins - 1 end
   function modes.list() return { revisions[1].descriptor, revisions[2].descriptor } end
   function modes.check_policy(_, _, rules) return revisions[1]:check_policy(rules) end
+  function modes.check_policy_for(_, rev, policy) return rev:check_policy(policy.rules) end
+  function modes.policy_meaning(_, _, rules) return host_json.encode(host_json.object(rules), { sorted = true }) end
   return modes
 end
 
@@ -212,7 +214,7 @@ function M.core(opts)
   }, Core)
   local function now_ms() return core.now end
   local counters = setmetatable({}, { __index = function() return function() end end })
-  core.policies = require("macp.runtime.policy_registry").new()
+  core.policies = require("macp.runtime.policies").new({ modes = core.modes, now_ms = now_ms })
   core.log = require("macp.runtime.log").new(core.journal, {
     publish = function(session, frame)
       session.published = session.published + 1

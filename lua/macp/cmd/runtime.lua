@@ -11,6 +11,8 @@ local M = {
   MACP_AUTH_TOKENS_FILE=tokens.json MACP_TLS_CERT_PATH=cert.pem MACP_TLS_KEY_PATH=key.pem macp runtime
                                                 with identities and TLS
   macp runtime --modes ./modes                  add or override coordination modes; changes are served at once
+  MACP_POLICIES_DIR=policies MACP_POLICIES_DRY_RUN=1 macp runtime
+                                                only tells what is wrong with the policy files; ends with 0 or 1
   macp config runtime                           every setting of it
 
 Tokens: {"tokens":[{"token":"k7-planner","sender":"agent://planner"},

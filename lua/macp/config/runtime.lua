@@ -90,7 +90,15 @@ return {
   },
   {
     key = "runtime.policies_dir", env = "MACP_POLICIES_DIR", type = "string",
-    doc = "Directory of policies, one JSON file each, loaded at start.",
+    doc = "Directory of policies, one JSON file each, followed while running; with it nobody registers any.",
+  },
+  {
+    key = "runtime.policies_dry_run", env = "MACP_POLICIES_DRY_RUN", type = "one", default = false,
+    doc = "1 checks the files of MACP_POLICIES_DIR, tells what is wrong with each, and ends with 0 or 1.",
+  },
+  {
+    key = "runtime.strict_policies", env = "MACP_STRICT_POLICIES", type = "one", default = false,
+    doc = "1 refuses what policy builders emit needlessly: rules of other modes with their default, a threshold of 0.",
   },
   {
     key = "runtime.metrics_addr", env = "MACP_METRICS_ADDR", type = "address",

@@ -40,4 +40,14 @@ function M.is_text(text)
   return true
 end
 
+---The beginning of a text, at most so many bytes and no half character, with "..." when something is missing.
+---@param text string valid UTF-8
+---@param bytes integer
+---@return string
+function M.shorten(text, bytes)
+  if #text <= bytes then return text end
+  while bytes > 0 and text:find("^[\128-\191]", bytes + 1) do bytes = bytes - 1 end
+  return text:sub(1, bytes) .. "..."
+end
+
 return M

@@ -5,6 +5,7 @@
 local json = require("macp.core.json")
 local policy = require("macp.modes.inside.policy")
 local suggest = require("macp.core.suggest")
+local utf8 = require("macp.core.utf8")
 
 local lookup = policy.lookup
 
@@ -12,21 +13,19 @@ local lookup = policy.lookup
 local FOREIGN = { ["commitment.require_vote_quorum"] = true, ["commitment.allow_decline_over_approval"] = true }
 local MAX_PROBLEMS = 32
 local SHOWN_BYTES = 48
+local MAX_PATH_BYTES = 128
 
 local TYPE_TEXT = { boolean = "true or false", integer = "a whole number", number = "a number", string = "a string",
   strings = "an array of strings", map = "an object of numbers" }
 
 local M = {}
 
-local function at(path) return path == "" and "rules" or "rules." .. path end
+local function quoted(text) return json.encode(utf8.shorten(text, SHOWN_BYTES)) end
 
-local function quoted(text)
-  if #text > SHOWN_BYTES then
-    local last = SHOWN_BYTES
-    while text:find("^[\128-\191]", last + 1) do last = last - 1 end -- not inside a character
-    text = text:sub(1, last) .. "..."
-  end
-  return json.encode(text)
+-- Where something is; names come from the author of the policy and may be anything.
+local function at(path)
+  if path == "" then return "rules" end
+  return "rules." .. ((#path > MAX_PATH_BYTES or path:find("%c")) and quoted(path) or path)
 end
 
 -- A value as its author wrote it, shortened.

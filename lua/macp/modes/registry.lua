@@ -9,6 +9,7 @@ local task = require("host.task")
 local archives = require("macp.modes.archive")
 local candidates = require("macp.modes.candidate")
 local catalog = require("macp.modes.catalog")
+local dir_watcher = require("macp.core.dir_watcher")
 local folders = require("macp.modes.folders")
 local memory = require("macp.modes.memory")
 local policy_check = require("macp.modes.policy_check")
@@ -17,7 +18,6 @@ local revision = require("macp.modes.revision")
 local semver = require("macp.core.semver")
 local source = require("macp.modes.source")
 local template = require("macp.modes.template")
-local watcher = require("macp.modes.watcher")
 
 local RELEASE_AFTER_MS = 30000 -- somebody may hold a revision it has not pinned yet
 
@@ -361,7 +361,7 @@ end
 ---Watches the directories and releases unused revisions until close(). (yields)
 function Registry:watch()
   if self.watcher then return end
-  self.watcher = watcher.start(self, folders.directories(self))
+  self.watcher = dir_watcher.start(folders.directories(self), "mode", function(dir) self:scan(dir) end)
   self.sweeper = task.every(RELEASE_AFTER_MS, function() sweep(self) end)
 end
 

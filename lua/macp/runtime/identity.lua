@@ -75,6 +75,9 @@ function Resolver:identify(call)
   return identity
 end
 
+---Whether no credentials are configured at all: any value is an identity then.
+function Resolver:is_open() return self.resolver.name == "dev" end
+
 ---Puts another resolver in place; what the old one answered is forgotten.
 function Resolver:replace(resolver) self.resolver, self.cache, self.cached = resolver, {}, 0 end
 

@@ -17,7 +17,7 @@ local limits = require("macp.runtime.limits")
 local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
-local policy_registry = require("macp.runtime.policy_registry")
+local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
 local registered_file = require("macp.modes.registered_file")
@@ -72,13 +72,8 @@ local function open_modes(role, cfg, services)
   local store = cfg.memory_only and registered_file.memory() or registered_file.file(cfg.data_dir .. "/modes.json")
   local opened, err = role.modes.registered:open(store)
   if not opened then return failed("load the registered modes", err) end
-  role.policies = policy_registry.new()
-  if cfg.policies_dir ~= nil then
-    local count
-    count, problems = role.policies:load_dir(cfg.policies_dir, role.modes)
-    if count == nil then return nil, invalid(problems) end
-    if count == 0 then host_log.warn("policies.none", { dir = cfg.policies_dir }) end
-  end
+  role.policies, err = policies.open(cfg, role.modes, sys.now_ms)
+  if role.policies == nil then return nil, err end
   return true
 end
 
@@ -99,7 +94,7 @@ local function build_core(role, cfg)
   })
   role.watches = watches.new({
     sessions = role.sessions, log = role.log, metrics = role.metrics, now_ms = now_ms,
-    visible_only = cfg.list_sessions_scope == "visible",
+    visible_only = cfg.list_sessions_scope == "visible", policies = role.policies,
   })
   role.kernel = kernel.new({
     sessions = role.sessions, log = role.log, modes = role.modes, policies = role.policies, metrics = role.metrics,
@@ -170,8 +165,12 @@ local function start_tasks(role, cfg)
     task.spawn(function() role.clock:run() end),
   }
   role.cleaner = task.every(cfg.cleanup_interval_secs * 1000, function() role.clock:clean_up() end)
-  role.modes:on_change(function() role.watches:modes_changed() end)
+  role.modes:on_change(function(rev)
+    role.policies:mode_changed(rev)
+    role.watches:modes_changed()
+  end)
   role.modes:watch()
+  role.policies:watch()
 end
 
 -- Everything between a checked configuration and an open port. (yields)
@@ -260,15 +259,17 @@ function Role:close()
   if self.clock then self.clock:stop() end
   if self.log then self.log:close() end
   for _, running in ipairs(self.tasks or {}) do running:join() end
+  if self.policies then self.policies:close() end
   if self.modes then self.modes:close() end
   self.closed = true
   if self.journal then self.journal:close() end
   host_log.info("runtime.stopped", {})
 end
 
----Reads mode folders, certificates and static tokens again; with bad ones the old stay. (yields)
+---Reads mode folders, policy files, certificates and static tokens again; with bad ones the old stay. (yields)
 function Role:reload()
   self.modes:rescan()
+  self.policies:rescan()
   if self.certificates then self.certificates:reload() end
   local resolver, err = settings.resolver(self.config)
   if resolver == nil then

@@ -13,6 +13,7 @@ local discovery = require("macp.runtime.discovery")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 local mode_rpcs = require("macp.runtime.mode_rpcs")
+local policy_calls = require("macp.runtime.policies.calls")
 local reads = require("macp.runtime.reads")
 
 local STATUS = rpc.status
@@ -135,6 +136,14 @@ local function control_session(self, call, name, transition)
   })))
 end
 
+-- A handler that gets the caller's identity; without one the call is answered.
+local function authenticated_call(fn)
+  return function(self, call)
+    local identity = authenticated(self, call)
+    if identity then fn(self, call, identity) end
+  end
+end
+
 local HANDLERS = {
   Send = send,
   CancelSession = function(self, call) control_session(self, call, "CancelSession", control.cancel) end,
@@ -153,13 +162,16 @@ local HANDLERS = {
     if identity then self.watches:serve_signals(call, identity, scope) end
   end,
   WatchModeRegistry = function(self, call, scope) self.watches:serve_modes(call, nil, scope) end,
-  GetSession = function(self, call)
-    local identity = authenticated(self, call)
-    if identity then reads.get_session(self, call, identity) end
-  end,
-  ListSessions = function(self, call)
-    local identity = authenticated(self, call)
-    if identity then reads.list_sessions(self, call, identity) end
+  GetSession = authenticated_call(reads.get_session),
+  ListSessions = authenticated_call(reads.list_sessions),
+  RegisterPolicy = authenticated_call(policy_calls.register),
+  UnregisterPolicy = authenticated_call(policy_calls.unregister),
+  GetPolicy = authenticated_call(policy_calls.get),
+  ListPolicies = authenticated_call(policy_calls.list),
+  -- A runtime without any credentials configured shows its policies to anybody, as it does everything else.
+  WatchPolicies = function(self, call, scope)
+    local is_open = self.identities:is_open()
+    if is_open or authenticated(self, call) then self.watches:serve_policies(call, nil, scope) end
   end,
   RegisterExtMode = mode_rpcs.register,
   UnregisterExtMode = mode_rpcs.unregister,
@@ -191,6 +203,7 @@ function M.new(parts)
     service.offers[name] = true
     service.by_path[messages.rpc(name).path] = handler
   end
+  if service.policies.read_only then service.offers.RegisterPolicy = false end
   for path, handler in pairs(discovery.HEALTH) do service.by_path[path] = handler end
   for path, kind in pairs(M.methods()) do service.is_unary[path] = kind == "unary" end
   return service

@@ -17,7 +17,8 @@ Watches.__index = Watches
 
 local M = {}
 
----@param opts { sessions: table, log: table, metrics: table, now_ms: fun(): integer, visible_only: boolean }
+---@param opts { sessions: table, log: table, metrics: table, now_ms: fun(): integer, visible_only: boolean,
+---  policies: table|nil }
 function M.new(opts)
   return setmetatable({
     sessions = opts.sessions,
@@ -25,6 +26,7 @@ function M.new(opts)
     metrics = opts.metrics,
     now_ms = opts.now_ms,
     visible_only = opts.visible_only,
+    policies = opts.policies,
     event_codec = messages.codec("macp.v1.WatchSessionsResponse", { enums = "number" }),
     change_codec = messages.codec("macp.v1.WatchModeRegistryResponse"),
     roots_codec = messages.codec("macp.v1.WatchRootsResponse"),
@@ -206,10 +208,27 @@ function Watches:serve_roots(call, _, scope)
   if not watcher.finished and call:write(assert(self.roots_codec:encode(hint))) then call:wait_closed() end
 end
 
+---Serves WatchPolicies: all policies now, then all of them after each change. Who reads slowly skips lists that a later
+---one replaces; nobody is ended for it. (yields)
+function Watches:serve_policies(call, _, scope)
+  local watcher, policies = register(self, nil, "policies", call, scope), self.policies
+  local seen
+  while not watcher.finished and not call:cancelled() do
+    if seen == policies.version then
+      if not policies.changed:wait() then return end
+    else
+      local list
+      list, seen = policies:snapshot()
+      if not call:write(list) then return end
+    end
+  end
+end
+
 ---Ends every watch, for shutdown.
 function Watches:close()
   for watcher in pairs(self.calls) do finish(watcher, STATUS.UNAVAILABLE, "the runtime is shutting down") end
   self.change:broadcast()
+  if self.policies then self.policies.changed:broadcast() end
 end
 
 return M

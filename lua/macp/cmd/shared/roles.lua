@@ -9,6 +9,7 @@ local console = require("macp.core.console")
 local errors = require("macp.core.errors")
 local housekeeping = require("macp.core.housekeeping")
 local metrics = require("macp.telemetry.metrics")
+local policy_files = require("macp.cmd.shared.policy_files")
 local process_metrics = require("macp.telemetry.process")
 
 local DRAIN_MS = 10000
@@ -177,6 +178,13 @@ local function watch_signals(stop, running)
   end)
 end
 
+local function has_runtime(names)
+  for _, name in ipairs(names) do
+    if name == "runtime" then return true end
+  end
+  return false
+end
+
 ---The whole life of a serving process: check, start, wait for a signal, drain, close. (yields)
 ---@param names string[]
 ---@param cfg table
@@ -187,6 +195,10 @@ end
 ---@return table|nil err
 function M.serve(names, cfg, opts)
   opts = opts or {}
+  if has_runtime(names) then
+    local code, problem = policy_files.dry_run(cfg, opts.mode_dirs)
+    if code ~= false then return code, problem end
+  end
   if not M.check(cfg, names) then return BAD_CONFIG end
   local began = sys.mono_ms()
   local stop, running = { requested = false, changed = task.cond() }, {}
