@@ -89,6 +89,26 @@ describe("judging a message", function()
       hidden = true, authority = "initiator_only" }, modes.state(rev).seen)
   end)
 
+  it("restores participants and rules that a script wrote into, each by itself", function()
+    for _, write in ipairs({ "c.participants[1] = 'eve'", "c.rules.commitment.authority = 'any_participant'" }) do
+      open({ messages = [[
+        Put = { from = "participant", payload = "string key = 1;", apply = function(s, p, by, c)
+          if p.key == "write" then ]] .. write .. [[ end
+          s.first, s.authority = c.participants[1], c.rules.commitment.authority
+        end },]] })
+      rev.quiet = true
+      local verdict, r = put("bob", { key = "write" })
+      assert.is_nil(verdict)
+      assert.equal("INTERNAL_ERROR", r.code)
+      rev:start("s", modes.start())
+      assert.equal("accepted", (put("bob", { key = "look" })))
+      assert.same({ first = "ann", authority = "initiator_only" },
+        { first = modes.state(rev).first, authority = modes.state(rev).authority })
+      rev:close()
+    end
+    rev = nil
+  end)
+
   it("follows the commitment rules in their order", function()
     open({ outcomes = [[outcomes = { { action = "spec.completed", positive = true,
       when = function(s) return s.items.k end } },]],

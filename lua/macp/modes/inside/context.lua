@@ -1,5 +1,5 @@
 -- Context: the read-only `c` of a session. Scalars live in a table that is updated per message; participants and
--- rules are real tables (so `#` works) that are compared with a copy whenever a script has looked at them.
+-- rules are real tables (so `#` works), each compared with a copy whenever a script has looked at it.
 
 local sandbox = require("macp.modes.inside.sandbox")
 
@@ -41,10 +41,10 @@ end
 local function touch(session)
   return function(_, name)
     if name == "participants" then
-      session.touched = true
+      session.touched, session.saw_participants = true, true
       return session.participants
     elseif name == "rules" then
-      session.touched = true
+      session.touched, session.saw_rules = true, true
       return session.rules.frozen
     end
     return nil
@@ -93,9 +93,10 @@ end
 
 ---Raises when a script wrote into c.participants or c.rules; both are restored first.
 function Session:verify()
-  self.touched = false
-  local changed = sandbox.restore(self.participants, self.participants_copy)
-  if sandbox.restore(self.rules.frozen, self.rules.copy) or changed then
+  local changed = self.saw_participants and sandbox.restore(self.participants, self.participants_copy)
+  if self.saw_rules and sandbox.restore(self.rules.frozen, self.rules.copy) then changed = true end
+  self.touched, self.saw_participants, self.saw_rules = false, false, false
+  if changed then
     error("c.participants and c.rules are read-only; a script changed them", 0)
   end
 end
