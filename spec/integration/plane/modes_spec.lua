@@ -116,4 +116,31 @@ describe("the projection", function()
     assert.equal("no disk", state.progress.entries[1].message)
     assert.same({ "failed", "E1" }, { state.mode.view.status, state.mode.view.report.error_code })
   end)
+
+  it("of a negotiation shows the proposals, their answers and what was converged on", function()
+    local state = play("proposal", { "ann", "bob" }, {
+      { "ann", "Proposal", { proposal_id = "p1", title = "ten", summary = "at ten", details = "\0" } },
+      { "bob", "Reject", { proposal_id = "p1", reason = "too much" } },
+      { "bob", "CounterProposal", { proposal_id = "p2", supersedes_proposal_id = "p1" } },
+      { "bob", "Accept", { proposal_id = "p2" } },
+      { "ann", "Accept", { proposal_id = "p2" } },
+    }, "proposal.accepted", true)
+    assert.same({ { "ann", "ten", false }, { "bob", "Reject", "deny" }, { "bob", "CounterProposal", false },
+      { "bob", "Accept", "allow" }, { "ann", "Accept", "allow" } }, said(state))
+    local tally = {}
+    for i, entry in ipairs(state.policy.voteTally) do tally[i] = { entry.commitmentId, entry.allow, entry.deny } end
+    assert.same({ { "p1", 0, 1 }, { "p2", 2, 0 } }, tally)
+    assert.same({ "reached", true }, { state.policy.quorumStatus, state.policy.outcomePositive })
+    assert.same({ "Committed", "p2", 2 }, { state.mode.view.phase, state.mode.view.converged_on,
+      state.mode.view.proposal_count })
+  end)
+
+  it("of a negotiation that failed says so", function()
+    local state = play("proposal", { "ann", "bob" }, {
+      { "ann", "Proposal", { proposal_id = "p1", title = "ten" } },
+      { "bob", "Reject", { proposal_id = "p1", terminal = true, reason = "never" } },
+    }, "proposal.rejected", false)
+    assert.same({ "failed", false }, { state.policy.quorumStatus, state.policy.outcomePositive })
+    assert.equal("never", state.mode.view.terminal_rejections[1].reason)
+  end)
 end)
