@@ -13,7 +13,10 @@
 #include "lua/task.h"
 #include "lua/vm.h"
 
-enum { DEFAULT_READ_BYTES = 4 << 20 };
+enum {
+    DEFAULT_READ_BYTES = 4 << 20,
+    JOINED_KEEP = 1 << 20, /* a larger buffer is not kept for the next append */
+};
 
 struct l_journal *l_journal_check(lua_State *L)
 {
@@ -33,15 +36,29 @@ static int return_lsn(lua_State *L, int status, uint64_t lsn, const struct err *
     return 1;
 }
 
-/* j:append(key, bytes) -> lsn, index | nil, err */
+/* j:append(key, bytes [, tail]) -> lsn, index | nil, err: tail is a second part of the record, joined here so
+ * that nobody has to make a string of both */
 static int l_append(lua_State *L)
 {
-    struct journal *journal = l_journal_check(L)->journal;
+    struct l_journal *self = l_journal_check(L);
+    struct journal *journal = self->journal;
     size_t key_len;
     const char *key = luaL_checklstring(L, 2, &key_len);
     size_t len;
     struct bytes *shared;
     const char *data = arg_check_bytes(L, 3, &len, &shared);
+    if (!lua_isnoneornil(L, 4)) {
+        size_t tail_len;
+        const char *tail = luaL_checklstring(L, 4, &tail_len);
+        if (self->joined.cap > JOINED_KEEP) {
+            buf_deinit(&self->joined);
+        }
+        buf_clear(&self->joined);
+        buf_append(&self->joined, data, len);
+        buf_append(&self->joined, tail, tail_len);
+        data = self->joined.data;
+        len = self->joined.len;
+    }
     uint64_t lsn;
     uint64_t index;
     struct err err;
@@ -370,6 +387,7 @@ static int l_gc(lua_State *L)
         detach(self);
         journal->ops->close(journal, on_closed, NULL);
     }
+    buf_deinit(&self->joined);
     return 0;
 }
 

@@ -4,6 +4,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "base/buf.h"
+
 #include "journal/journal.h"
 
 #define JOURNAL_META "host.journal.journal"
@@ -13,6 +15,7 @@ struct l_scan;
 struct l_journal {
     struct journal *journal; /* NULL when closed */
     struct l_scan *scan;     /* the open scan, which the journal's end invalidates */
+    struct buf joined;       /* of the last append in two parts */
 };
 
 /* Records on their way to Lua. */

@@ -9,6 +9,8 @@
  * unknown fields are skipped when decoding, refused when encoding pool:messages() -> array of full
  * names         pool:describe(full_name) -> array of fields | nil, err
  */
+#include "lua/l_proto.h"
+
 #include <string.h>
 
 #include <lauxlib.h>
@@ -173,6 +175,45 @@ static struct buf *reuse(struct buf *buf)
     return buf;
 }
 
+/* Decodes with the codec at codec_idx; pushes the table. */
+static int decode_with(lua_State *L, struct codec_box *box, int codec_idx, const char *data, size_t len,
+                       struct err *err)
+{
+    int top = lua_gettop(L);
+    lua_getfenv(L, codec_idx);
+    lua_rawgeti(L, top + 1, 1);
+    lua_rawgeti(L, top + 1, 2);
+    /* stack: ..., environment, names, mark */
+    int status = pb_decode(L, &box->codec, top + 2, top + 3, data, len, reuse(&box->scratch), err);
+    if (status != 0) {
+        lua_settop(L, top);
+    }
+    return status;
+}
+
+static const struct buf *encode_with(lua_State *L, struct codec_box *box, int codec_idx, int table_idx,
+                                     struct err *err)
+{
+    int top = lua_gettop(L);
+    lua_getfenv(L, codec_idx);
+    lua_rawgeti(L, top + 1, 1);
+    struct buf *out = reuse(&box->out);
+    int status = pb_encode(L, &box->codec, top + 2, table_idx, out, err);
+    lua_settop(L, top);
+    return status == 0 ? out : NULL;
+}
+
+int l_proto_decode(lua_State *L, int codec_idx, const char *data, size_t len, struct err *err)
+{
+    return decode_with(L, luaL_checkudata(L, codec_idx, CODEC_META), codec_idx, data, len, err);
+}
+
+const struct buf *l_proto_encode(lua_State *L, int codec_idx, int table_idx, struct err *err)
+{
+    luaL_checktype(L, table_idx, LUA_TTABLE);
+    return encode_with(L, luaL_checkudata(L, codec_idx, CODEC_META), codec_idx, table_idx, err);
+}
+
 static int l_decode(lua_State *L)
 {
     struct codec_box *box = check_codec(L);
@@ -181,14 +222,7 @@ static int l_decode(lua_State *L)
     struct err err;
     const char *data = arg_check_bytes(L, 2, &len, &shared);
     lua_settop(L, 2);
-    lua_getfenv(L, 1);
-    lua_rawgeti(L, 3, 1);
-    lua_rawgeti(L, 3, 2);
-    /* stack: codec, bytes, environment, names, mark */
-    if (pb_decode(L, &box->codec, 4, 5, data, len, reuse(&box->scratch), &err) != 0) {
-        return arg_return_err(L, &err);
-    }
-    return 1;
+    return decode_with(L, box, 1, data, len, &err) == 0 ? 1 : arg_return_err(L, &err);
 }
 
 static int l_encode(lua_State *L)
@@ -197,10 +231,8 @@ static int l_encode(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     struct err err;
     lua_settop(L, 2);
-    lua_getfenv(L, 1);
-    lua_rawgeti(L, 3, 1);
-    struct buf *out = reuse(&box->out);
-    if (pb_encode(L, &box->codec, 4, 2, out, &err) != 0) {
+    const struct buf *out = encode_with(L, box, 1, 2, &err);
+    if (out == NULL) {
         return arg_return_err(L, &err);
     }
     lua_pushlstring(L, out->data == NULL ? "" : out->data, out->len);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/xmem.h"
 #include "lua/arg.h"
+#include "lua/l_proto.h"
 
 static const char box_magic;
 
@@ -130,6 +131,23 @@ static int l_request(lua_State *L)
     return 1;
 }
 
+/* call:decode(codec) -> the request as a table | nil, err: what codec:decode(call:request()) says, without
+ * the string in between */
+static int l_decode(lua_State *L)
+{
+    const struct l_rpc_call *state = check_call(L);
+    struct err err;
+    lua_settop(L, 2);
+    const char *data = "";
+    size_t len = 0;
+    if (state != NULL) {
+        const grpc_slice *request = rpc_server_call_request(state->call);
+        data = (const char *)GRPC_SLICE_START_PTR(*request);
+        len = GRPC_SLICE_LENGTH(*request);
+    }
+    return l_proto_decode(L, 2, data, len, &err) == 0 ? 1 : arg_return_err(L, &err);
+}
+
 /* --- answers ----------------------------------------------------------------------------------- */
 
 static int return_status(lua_State *L, int status)
@@ -159,6 +177,24 @@ static int l_reply(lua_State *L)
     int status = rpc_server_call_reply(state->call, slice, &trailing);
     rpc_metadata_deinit(&trailing);
     return return_status(L, status);
+}
+
+/* call:reply_with(codec, table) -> true | nil, err: call:reply(codec:encode(table)) without the string in
+ * between. Raises when the table does not encode. */
+static int l_reply_with(lua_State *L)
+{
+    struct l_rpc_call *state = check_call(L);
+    struct err err;
+    lua_settop(L, 3);
+    const struct buf *out = l_proto_encode(L, 2, 3, &err);
+    if (out == NULL) {
+        return luaL_error(L, "%s", err.text);
+    }
+    if (state == NULL) {
+        return return_status(L, ERR_CLOSED);
+    }
+    return return_status(L,
+                         rpc_server_call_reply(state->call, rpc_call_slice(out->data, out->len, NULL), NULL));
 }
 
 static int finish(lua_State *L, int lowest)
@@ -452,7 +488,9 @@ static const luaL_Reg methods[] = {
     {"remaining_ms", l_remaining_ms},
     {"cancelled", l_cancelled},
     {"request", l_request},
+    {"decode", l_decode},
     {"reply", l_reply},
+    {"reply_with", l_reply_with},
     {"fail", l_fail},
     {"finish", l_finish},
     {"set_headers", l_set_headers},

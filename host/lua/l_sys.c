@@ -1,7 +1,6 @@
 /* host.sys: the process and its surroundings: arguments, environment, clocks, memory, signals, standard
  * streams. */
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <uv.h>
 
 #include "base/fault.h"
+#include "base/heap.h"
 #include "base/xmem.h"
 #include "loop/loop.h"
 #include "lua/arg.h"
@@ -60,7 +60,7 @@ static int l_lua_bytes(lua_State *L)
 /* sys.trim(): gives free pages of the C heap back to the system; takes milliseconds on a large heap */
 static int l_trim(lua_State *L)
 {
-    (void)malloc_trim(0); /* 0 only says that there was nothing to give */
+    heap_trim();
     return 0;
 }
 

@@ -19,7 +19,8 @@ function M.journal()
   }, Journal)
 end
 
-function Journal:append(key, bytes)
+function Journal:append(key, bytes, tail)
+  if tail then bytes = bytes .. tail end
   if self.refuse then return nil, { code = "LIMIT", message = self.refuse } end
   self.lsn, self.appends = self.lsn + 1, self.appends + 1
   self.states[self.lsn] = "pending"

@@ -23,7 +23,7 @@ local function record(kernel, session, message_type, at, payload, event_type)
   local event = kernel.events:lifecycle(session, event_type, at)
   local bytes = records.internal(session, message_type, at, session.state, payload)
   session.last_at = at
-  local lsn, err = kernel.log:append(session, bytes, nil, event)
+  local lsn, err = kernel.log:append(session, bytes, event)
   if lsn == nil then return refuse("INTERNAL_ERROR", err.message) end
   session.skips[#session.skips + 1] = session.index
   if lifecycle.is_terminal(session.state) then

@@ -25,7 +25,7 @@ local function decoded(call, name)
   return request
 end
 
-local function reply(call, name, value) call:reply(assert(codec(name):encode(value))) end
+local function reply(call, name, value) call:reply_with(codec(name), value) end
 
 ---Ids of all modes, ascending by byte, each once.
 function M.mode_ids(modes)

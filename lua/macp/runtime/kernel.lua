@@ -90,7 +90,7 @@ local function expire(kernel, session, now)
   local before = session.state
   session_record.finish(session, EXPIRED, now)
   local event = kernel.events:lifecycle(session, lifecycle.EVENT.EXPIRED, now)
-  local lsn, err = kernel.log:append(session, records.internal(session, "TtlExpired", now, EXPIRED), nil, event)
+  local lsn, err = kernel.log:append(session, records.internal(session, "TtlExpired", now, EXPIRED), event)
   if lsn == nil then
     session.state, session.ended_at = before, nil
     return refuse("INTERNAL_ERROR", err.message)
@@ -185,8 +185,8 @@ function M.record(kernel, session, envelope, at, due, resolution, sender)
     marks = marks or { received_at_ms = at }
     marks.synthetic = true
   end
-  local record = marks and records.marked(frame, marks) or records.incoming(frame, at)
-  local lsn, err = kernel.log:append(session, record, frame, event)
+  local tail = marks and records.marked_tail(marks) or records.incoming_tail(at)
+  local lsn, err = kernel.log:append_framed(session, frame, tail, event)
   if lsn == nil then
     spoil(kernel, session)
     return refuse("INTERNAL_ERROR", err.message)

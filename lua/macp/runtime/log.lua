@@ -65,32 +65,42 @@ local function mark_stale(log, session)
   log.hooks.stale(session)
 end
 
----Appends a record. Never waits. After a failure in which this session lost something it refuses until the session
----is rebuilt.
----@param session table
----@param record string
----@param frame? string what subscribers get once it is durable
----@param event? table lifecycle event of the same moment
----@return integer|nil lsn, table? err
-function Log:append(session, record, frame, event)
+local function append(self, session, bytes, tail, frame, event)
   local journal = self.journal
   if session.lsn > 0 and journal:status(session.lsn) == "failed" then mark_stale(self, session) end
   if session.stale then return nil, { code = "STALE", message = "an earlier record of this session was lost" } end
-  local lsn, index = journal:append(session.id, record)
+  local lsn, index = journal:append(session.id, bytes, tail)
   if lsn == nil then
     mark_stale(self, session)
     return nil, index
   end
   session.lsn, session.index = lsn, index
-  local queue, tail = self.queue, self.tail
-  queue[tail + 1], queue[tail + 2], queue[tail + 3], queue[tail + 4] = lsn, session, frame or false, event or false
-  self.tail = tail + WIDTH
+  local queue, at = self.queue, self.tail
+  queue[at + 1], queue[at + 2], queue[at + 3], queue[at + 4] = lsn, session, frame or false, event or false
+  self.tail = at + WIDTH
   if self.idle then
     self.idle = false
     self.wake:signal()
   end
   return lsn
 end
+
+---Appends a record that subscribers do not see. Never waits. After a failure in which this session lost something it
+---refuses until the session is rebuilt.
+---@param session table
+---@param record string
+---@param event? table lifecycle event of the same moment
+---@return integer|nil lsn, table? err
+function Log:append(session, record, event) return append(self, session, record, nil, nil, event) end
+
+---Appends the record of an accepted envelope, which is its frame followed by what only the journal keeps. Otherwise
+---like append.
+---@param session table
+---@param frame string what subscribers get once it is durable
+---@param tail string
+---@param event? table
+---@return integer|nil lsn, table? err
+function Log:append_framed(session, frame, tail, event) return append(self, session, frame, tail, frame, event) end
 
 ---Hands out everything that has become durable. Cheap when there is nothing.
 function Log:advance()

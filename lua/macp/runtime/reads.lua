@@ -25,7 +25,7 @@ local function load_codecs()
 end
 
 local function decoded(call, codec)
-  local request, err = codec:decode(call:request())
+  local request, err = call:decode(codec)
   if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
   return request
 end

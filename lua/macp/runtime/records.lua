@@ -45,23 +45,21 @@ end
 -- Most messages of one millisecond have the same tail.
 local tail_at, tail
 
----The record of an ordinary accepted message.
----@param frame string
+---What follows the frame in the record of an ordinary accepted message.
 ---@param at integer acceptance time
-function M.incoming(frame, at)
+function M.incoming_tail(at)
   if tail_at ~= at then
     tail_at, tail = at, encode_record({ kind = INCOMING, received_at_ms = at })
   end
-  return frame .. tail
+  return tail
 end
 
----The record of an accepted message that starts or ends a session, or comes from a timer.
----@param frame string
+---What follows the frame in the record of an accepted message that starts or ends a session, or comes from a timer.
 ---@param fields { received_at_ms: integer, state?: integer, synthetic?: boolean, bindings?: table,
 ---  mode_state_hash?: string, resolution?: string }
-function M.marked(frame, fields)
+function M.marked_tail(fields)
   fields.kind = INCOMING
-  return frame .. encode_record(fields)
+  return encode_record(fields)
 end
 
 ---What a SessionStart binds, for the record.

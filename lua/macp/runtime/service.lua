@@ -35,7 +35,7 @@ local function authenticated(self, call)
 end
 
 local function decoded(call, codec)
-  local request, err = codec:decode(call:request())
+  local request, err = call:decode(codec)
   if request == nil then fail(call, "INTERNAL", "the request does not decode: " .. err.message) end
   return request
 end
@@ -47,7 +47,7 @@ local function reply_positive(call, codec, envelope, state, accepted_at, duplica
   local ack = POSITIVE.ack
   ack.message_id, ack.session_id = envelope.message_id, envelope.session_id
   ack.session_state, ack.accepted_at_unix_ms, ack.duplicate = state, accepted_at, duplicate
-  call:reply(assert(codec:encode(POSITIVE)))
+  call:reply_with(codec, POSITIVE)
 end
 
 local function negative(message_id, session_id, now, code, text, details)
@@ -70,7 +70,7 @@ local function reply_negative(self, call, envelope, code, text, details, is_anon
     host_log.debug("message.refused", { session_id = envelope.session_id, code = code, reason = text })
   end
   local answer = negative(envelope.message_id, envelope.session_id, self.now_ms(), code, text, details)
-  call:reply(assert(self.send_response:encode(answer)))
+  call:reply_with(self.send_response, answer)
 end
 
 -- Send, from the envelope to a verdict; or nil, code, text, details and whether the caller is unknown. (yields)
@@ -129,11 +129,11 @@ local function control_session(self, call, name, transition)
     code, text, state = "INTERNAL_ERROR", codes.text("INTERNAL_ERROR", err.message), nil
   end
   if state == nil then
-    return call:reply(assert(codec:encode(negative("", request.session_id, self.now_ms(), code, text))))
+    return call:reply_with(codec, negative("", request.session_id, self.now_ms(), code, text))
   end
-  call:reply(assert(codec:encode({
+  call:reply_with(codec, {
     ack = { ok = true, session_id = request.session_id, accepted_at_unix_ms = at, session_state = state },
-  })))
+  })
 end
 
 -- A handler that gets the caller's identity; without one the call is answered.

@@ -150,11 +150,11 @@ local function record_start(kernel, session, envelope, bindings)
   local at = session.started_at
   if envelope.timestamp_unix_ms == 0 then envelope.timestamp_unix_ms = at end
   local frame = records.frame(envelope)
-  local record = records.marked(frame, { received_at_ms = at, state = lifecycle.OPEN, bindings = bindings })
+  local tail = records.marked_tail({ received_at_ms = at, state = lifecycle.OPEN, bindings = bindings })
   session.ids[envelope.message_id] = at
   session.ordinals = 1
   local event = kernel.events:lifecycle(session, lifecycle.EVENT.CREATED, at)
-  return kernel.log:append(session, record, frame, event)
+  return kernel.log:append_framed(session, frame, tail, event)
 end
 
 ---Judges a SessionStart. Does not yield.

@@ -66,6 +66,15 @@ for _, backend in ipairs(HERE) do
       assert.same({ "one", "two" }, j:read("a", 1, 10))
     end)
 
+    it("joins a record that is given in two parts", function()
+      local long = ("x"):rep(2 * 1024 * 1024)
+      local parts = { { "head", "tail" }, { "head", "" }, { "", "tail" }, { long, "tail" }, { "after", "wards" } }
+      for _, pair in ipairs(parts) do assert(j:append("k", pair[1], pair[2])) end
+      assert(j:wait(assert(j:append("k", "whole", nil))))
+      assert.same({ "headtail", "head", "tail", long .. "tail", "afterwards", "whole" }, j:read("k", 1, 10))
+      assert.has_error(function() j:append("k", "head", {}) end)
+    end)
+
     it("reads parts of a log", function()
       for i = 1, 100 do j:append("k", ("%03d"):format(i)) end
       assert(j:wait(j:append("other", "")))

@@ -1,6 +1,7 @@
 -- host.rpc: unary calls over loopback.
 
 local bytes = require("host.bytes")
+local proto = require("host.proto")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -25,6 +26,30 @@ describe("a unary call", function()
       end
       assert.equal("shared bytes are sent without a copy", channel:unary("/t.S/Unary",
         bytes.new("shared bytes are sent without a copy")))
+    end)
+  end)
+
+  it("decodes a request and encodes an answer without strings in between", function()
+    local pool = assert(proto.fields("Greeting", { { name = "text", number = 1, type = "string" } }))
+    local codec = pool:codec("Greeting", { defaults = true })
+    local seen, refused
+    with_server({ ["/t.S/Unary"] = function(call)
+      local request, err = call:decode(codec)
+      seen = err or request
+      if err then return call:fail(STATUS.INVALID_ARGUMENT, err.message) end
+      refused = { pcall(call.reply_with, call, codec, { text = {} }) }
+      call:reply_with(codec, { text = request.text .. "!" })
+      assert.is_nil((call:reply_with(codec, {})))
+    end }, function(channel)
+      for _, text in ipairs({ "", "hello", ("long"):rep(50000) }) do
+        assert.same({ text = text .. "!" }, codec:decode(channel:unary("/t.S/Unary", codec:encode({ text = text }))))
+        assert.same({ text = text }, seen)
+      end
+      assert.is_false(refused[1])
+      assert.matches("text", refused[2])
+      local reply, err = channel:unary("/t.S/Unary", "\8\1garbage\255")
+      assert.is_nil(reply)
+      assert.equal(STATUS.INVALID_ARGUMENT, err.status)
     end)
   end)
 

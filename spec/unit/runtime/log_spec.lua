@@ -18,7 +18,7 @@ describe("the log", function()
   local function session(id) return { id = id, lsn = 0, stale = false } end
 
   it("hands out nothing before it is durable", function()
-    log:append(session("a"), "record", "frame", "event")
+    log:append_framed(session("a"), "frame", "tail", "event")
     log:advance()
     assert.same({}, published)
     journal:flush()
@@ -31,7 +31,7 @@ describe("the log", function()
     local sessions, expected = { session("a"), session("b"), session("c") }, {}
     for i = 1, 9000 do
       expected[i] = i
-      assert(log:append(sessions[i % 3 + 1], "record", i))
+      assert(log:append_framed(sessions[i % 3 + 1], i, "tail"))
       if i % 7 == 0 then journal:flush() end
       if i % 11 == 0 then log:advance() end
     end
@@ -43,17 +43,17 @@ describe("the log", function()
 
   it("marks only the sessions that lost something", function()
     local a, b = session("a"), session("b")
-    log:append(a, "record", "a1")
+    log:append_framed(a, "a1", "tail")
     journal:flush()
-    log:append(b, "record", "b1")
+    log:append_framed(b, "b1", "tail")
     journal:fail()
-    log:append(a, "record", "a2")
+    log:append_framed(a, "a2", "tail")
     journal:flush()
     log:advance()
     assert.same({ "a1", "a2" }, published)
     assert.same({ "b" }, stale)
     assert.same({ false, true }, { a.stale, b.stale })
-    local lsn, err = log:append(b, "record", "b2")
+    local lsn, err = log:append_framed(b, "b2", "tail")
     assert.is_nil(lsn)
     assert.equal("STALE", err.code)
   end)
@@ -61,7 +61,7 @@ describe("the log", function()
   it("hands out by itself what nobody waits for, and ends when it is closed", function()
     local running = task.spawn(function() log:run() end)
     journal.held = false
-    log:append(session("a"), "record", "frame")
+    log:append_framed(session("a"), "frame", "tail")
     require("spec.support.eventually")(function() return #published == 1 end, 1000)
     log:close()
     running:join()
