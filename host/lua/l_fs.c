@@ -196,7 +196,7 @@ static int run_list(struct job *job, struct err *err)
 
 static void push_info(lua_State *L, const struct stat *info)
 {
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 8);
     lua_pushstring(L, S_ISDIR(info->st_mode)   ? "dir"
                       : S_ISLNK(info->st_mode) ? "link"
                       : S_ISREG(info->st_mode) ? "file"
@@ -207,6 +207,9 @@ static void push_info(lua_State *L, const struct stat *info)
     int64_t mtime_ms = (int64_t)info->st_mtim.tv_sec * 1000 + info->st_mtim.tv_nsec / 1000000;
     lua_pushnumber(L, (lua_Number)mtime_ms);
     lua_setfield(L, -2, "mtime_ms");
+    lua_pushnumber(
+        L, (lua_Number)info->st_ino); /* another number is another file; equality beyond 2^53 is a hint */
+    lua_setfield(L, -2, "inode");
     lua_pushinteger(L, (lua_Integer)(info->st_mode & 07777));
     lua_setfield(L, -2, "mode");
     lua_pushinteger(L, (lua_Integer)info->st_uid);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <grpc/grpc_security_constants.h>
 #include <grpc/support/alloc.h>
 
 #include "base/log.h"
@@ -94,6 +95,39 @@ static int l_identity(lua_State *L)
     lua_newtable(L);
     if (state != NULL) {
         rpc_server_call_each_property(state->call, add_property, L);
+    }
+    return 1;
+}
+
+struct uris {
+    lua_State *L;
+    int count;
+};
+
+static void add_uri(void *arg, const char *name, const char *value, size_t len)
+{
+    struct uris *uris = arg; /* stack: list, or nothing before the first */
+    if (strcmp(name, GRPC_PEER_URI_PROPERTY_NAME) != 0) {
+        return;
+    }
+    if (uris->count == 0) {
+        lua_newtable(uris->L);
+    }
+    lua_pushlstring(uris->L, value, len);
+    lua_rawseti(uris->L, -2, ++uris->count);
+}
+
+/* call:peer_uris() -> array of the URIs among the alternative names of the verified client certificate | nil
+ * (none) */
+static int l_peer_uris(lua_State *L)
+{
+    const struct l_rpc_call *state = check_call(L);
+    struct uris uris = {.L = L};
+    if (state != NULL) {
+        rpc_server_call_each_property(state->call, add_uri, &uris);
+    }
+    if (uris.count == 0) {
+        lua_pushnil(L);
     }
     return 1;
 }
@@ -485,6 +519,7 @@ static const luaL_Reg methods[] = {
     {"header", l_header},
     {"peer", l_peer},
     {"identity", l_identity},
+    {"peer_uris", l_peer_uris},
     {"remaining_ms", l_remaining_ms},
     {"cancelled", l_cancelled},
     {"request", l_request},

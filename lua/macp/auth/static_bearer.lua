@@ -1,64 +1,32 @@
--- Static tokens: a JSON list of credentials and what each may do. Only digests are kept, so that comparing never
--- depends on how much of a guess is right.
+-- Static tokens: a JSON list of credentials and what each may do. Only digests are kept, so that looking one up never
+-- depends on how much of a guess is right, and nothing that is printed can hold a token.
 
 local crypto = require("host.crypto")
 
+local capabilities = require("macp.auth.capabilities")
 local json = require("macp.core.json")
+
+local find = string.find
+local sha256 = crypto.sha256
 
 local M = {}
 
 local function problem(i, text) return string.format("tokens[%d]: %s", i, text) end
 
-local OPTIONAL = {
-  can_start_sessions = "boolean", can_manage_mode_registry = "boolean", is_observer = "boolean",
-  max_open_sessions = "number", allowed_modes = "table",
-}
-
 local function check_entry(i, entry)
-  if type(entry) ~= "table" then return problem(i, "must be an object") end
-  for _, member in ipairs({ "token", "sender" }) do
-    if type(entry[member]) ~= "string" or not entry[member]:find("%S") then
-      return problem(i, member .. " must be a non-empty string")
-    end
+  if type(entry) ~= "table" or json.is_array(entry) then return problem(i, "must be an object") end
+  if type(entry.token) ~= "string" or not entry.token:find("%S") then
+    return problem(i, "token must be a non-empty string")
   end
-  for member, kind in pairs(OPTIONAL) do
-    local value = entry[member]
-    if value ~= nil and type(value) ~= kind then
-      return problem(i, member .. " must be " .. (kind == "table" and "an array of strings" or "a " .. kind))
-    end
-  end
-  local cap = entry.max_open_sessions
-  if cap and (cap < 0 or cap % 1 ~= 0) then return problem(i, "max_open_sessions must be an integer >= 0") end
-  for _, mode in ipairs(entry.allowed_modes or {}) do
-    if type(mode) ~= "string" then return problem(i, "allowed_modes must be an array of strings") end
-  end
-  return nil
+  local text = capabilities.sender_problem(entry.sender)
+  if text then return problem(i, "sender " .. text) end
+  text = capabilities.problem(entry)
+  return text and problem(i, text)
 end
 
--- An empty list and "*" mean all modes; "" is harmless.
-local function mode_set(list)
-  local set, count = {}, 0
-  for _, mode in ipairs(list or {}) do
-    if mode == "*" then return nil end
-    set[mode], count = true, count + 1
-  end
-  return count > 0 and set or nil
-end
-
-local function identity_of(entry)
-  return {
-    sender = entry.sender,
-    allowed_modes = mode_set(entry.allowed_modes),
-    can_start = entry.can_start_sessions ~= false,
-    max_open = entry.max_open_sessions,
-    can_manage = entry.can_manage_mode_registry == true,
-    observer = entry.is_observer == true,
-  }
-end
-
----Reads a token document: an array, or an object with member `tokens`.
+---Reads a token document: an array, or an object with member `tokens`. Unknown members are ignored.
 ---@param text string JSON
----@return table[]|nil entries, string? reason
+---@return table[]|nil entries, string? reason never holds any part of the document
 function M.parse(text)
   local document, err = json.decode(text)
   if document == nil then return nil, err.message end
@@ -74,20 +42,48 @@ function M.parse(text)
   return list
 end
 
----A resolver of the chain over parsed entries. It claims credentials without a dot; the last of equal tokens wins.
+---Numbers of the entries whose token holds a dot: no credential with a dot is ever looked up here.
+---@param entries table[]
+---@return integer[]
+function M.dotted(entries)
+  local numbers = {}
+  for i, entry in ipairs(entries) do
+    if entry.token:find(".", 1, true) then numbers[#numbers + 1] = i end
+  end
+  return numbers
+end
+
+local Static = { name = "static" }
+Static.__index = Static
+
+---Puts other entries in the place of all; the last of equal tokens wins.
+---@param entries table[]
+function Static:replace(entries)
+  local by_digest, count = {}, 0
+  for _, entry in ipairs(entries) do
+    local digest = sha256(entry.token)
+    if by_digest[digest] == nil then count = count + 1 end
+    by_digest[digest] = capabilities.identity(entry.sender, entry)
+  end
+  self.by_digest, self.count = by_digest, count
+end
+
+---Claims every credential without a dot, whichever header brought it.
+---@param credential string
+---@return macp.auth.Identity|nil identity, string? reason nothing when the credential is not of this kind
+function Static:resolve(credential)
+  if find(credential, ".", 1, true) then return nil end
+  local identity = self.by_digest[sha256(credential)]
+  if identity == nil then return nil, "unknown token" end
+  return identity
+end
+
+---A resolver of the chain over parsed entries.
 ---@param entries table[]
 function M.new(entries)
-  local by_digest = {}
-  for _, entry in ipairs(entries) do by_digest[crypto.sha256(entry.token)] = identity_of(entry) end
-  return {
-    name = "static",
-    ---@return macp.auth.Identity|nil identity, string? reason
-    resolve = function(_, credential)
-      local identity = by_digest[crypto.sha256(credential)]
-      if identity == nil then return nil, "unknown token" end
-      return identity
-    end,
-  }
+  local static = setmetatable({}, Static)
+  static:replace(entries)
+  return static
 end
 
 return M

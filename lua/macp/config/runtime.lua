@@ -45,7 +45,11 @@ return {
   {
     key = "runtime.tls_client_auth", env = "MACP_TLS_CLIENT_AUTH", type = "enum",
     choices = { "none", "optional", "require" }, default = "none",
-    doc = "Whether clients present a certificate. It does not replace the bearer identity.",
+    doc = "Whether clients present a certificate. It replaces the bearer identity only if MACP_TLS_IDENTITY says so.",
+  },
+  {
+    key = "runtime.tls_identity", env = "MACP_TLS_IDENTITY", type = "enum", choices = { "bearer", "san-uri" },
+    default = "bearer", doc = "san-uri: the URI among the names of a verified client certificate is the sender.",
   },
   {
     key = "runtime.auth_tokens_json", env = "MACP_AUTH_TOKENS_JSON", type = "json", secret = true,
@@ -53,7 +57,33 @@ return {
   },
   {
     key = "runtime.auth_tokens_file", env = "MACP_AUTH_TOKENS_FILE", type = "string",
-    doc = "File with static tokens and their identities.",
+    doc = "File with static tokens and their identities; read again when it changes and on SIGHUP.",
+  },
+  {
+    key = "runtime.auth_issuer", env = "MACP_AUTH_ISSUER", type = "string",
+    doc = "Issuer of signed tokens (JWT): turns them on. Their keys come from one of the MACP_AUTH_JWKS settings.",
+  },
+  {
+    key = "runtime.auth_audience", env = "MACP_AUTH_AUDIENCE", type = "string", default = "macp-runtime",
+    doc = "Audience that signed tokens must name.",
+  },
+  {
+    key = "runtime.auth_jwks_json", env = "MACP_AUTH_JWKS_JSON", type = "json", secret = true,
+    doc = "Keys of the issuer (JWK set), inline; wins over file and URL.",
+  },
+  {
+    key = "runtime.auth_jwks_file", env = "MACP_AUTH_JWKS_FILE", type = "string",
+    doc = "File with the keys of the issuer (JWK set); read again when it changes. Wins over the URL.",
+  },
+  {
+    key = "runtime.auth_jwks_url", env = "MACP_AUTH_JWKS_URL", type = "string", secret = "url",
+    doc = "Where the keys of the issuer (JWK set) are fetched, at their first use and then in the background.",
+  },
+  positive("runtime.auth_jwks_ttl_secs", "MACP_AUTH_JWKS_TTL_SECS", 300,
+    "Age at which fetched keys are old; they are renewed a little earlier and outlive an hour of failures."),
+  {
+    key = "runtime.auth_jwt_algs", env = "MACP_AUTH_JWT_ALGS", type = "list", default = { "RS256", "ES256" },
+    doc = "Algorithms that signed tokens may use, of RS256, ES256 and HS256.",
   },
   {
     key = "runtime.data_dir", env = "MACP_DATA_DIR", type = "string", default = ".macp-data",

@@ -1,36 +1,36 @@
--- Who is calling over gRPC: the credential in a call's metadata, resolved by the configured resolver.
+-- Who is calling over gRPC: the client certificate if those are identities here, else the credential in the metadata.
 
 local log = require("host.log")
 local sys = require("host.sys")
 
+local bearer_chain = require("macp.auth.bearer_chain")
+local certificate = require("macp.auth.certificate")
 local peers = require("macp.runtime.peers")
 
-local sub = string.sub
+local credential_of = bearer_chain.credential
 
-local BEARER = "Bearer "
-local MAX_CREDENTIAL_BYTES = 4096
-local CACHE_LIMIT = 4096
 local LOG_EVERY_MS = 1000 -- refused credentials are counted all, and logged this often
+
+-- What callers are told; the reason itself is for the log.
+local PUBLIC = {
+  missing = "no credential", invalid = "the credential is not valid",
+  unavailable = "the credential cannot be checked at the moment",
+  limited = "too many refused credentials from this address",
+}
 
 local Resolver = {}
 Resolver.__index = Resolver
 
 local M = {}
 
----@param resolver table auth.dev or auth.static_bearer
----@param opts { failures: table, failure_limiter: table } counter by reason; limit of failures by network
-function M.new(resolver, opts)
+---@param chain macp.auth.BearerChain
+---@param opts { failures: table, failure_limiter: table, use_certificates: boolean } counter by reason; limit of
+---  failures by network; whether verified client certificates are identities
+function M.new(chain, opts)
   return setmetatable({
-    resolver = resolver, cache = {}, cached = 0, failures = opts.failures, failure_limiter = opts.failure_limiter,
-    logged_at = -LOG_EVERY_MS,
+    chain = chain, failures = opts.failures, failure_limiter = opts.failure_limiter,
+    certificates = opts.use_certificates and certificate.new() or nil, logged_at = -LOG_EVERY_MS,
   }, Resolver)
-end
-
--- A Bearer credential wins; x-macp-token is the alternative.
-local function credential_of(call)
-  local value = call:header("authorization")
-  if value and sub(value, 1, #BEARER) == BEARER then return sub(value, #BEARER + 1) end
-  return call:header("x-macp-token")
 end
 
 local function refuse(self, call, kind, reason, code)
@@ -40,45 +40,46 @@ local function refuse(self, call, kind, reason, code)
     self.logged_at = now
     log.warn("auth.refused", { reason = reason, peer = call:peer() })
   end
-  return nil, reason, code or "UNAUTHENTICATED"
+  return nil, PUBLIC[kind], code or "UNAUTHENTICATED"
 end
 
--- Too many failures of one network: what is not known to be good is not looked at, so that nobody can guess tokens or
--- make the runtime verify signatures for ever.
-local function refuse_failing(self, call)
-  return refuse(self, call, "limited", "too many refused credentials from this address", "RATE_LIMITED")
-end
-
-local function fail(self, call, network, kind, reason)
-  self.failure_limiter:take(network)
+---The identity behind a call, or nil, what the caller may know about why there is none, and the code to answer with:
+---UNAUTHENTICATED or RATE_LIMITED. (yields when keys must be fetched)
+---@return macp.auth.Identity|nil, string? reason, string? code
+function Resolver:identify(call)
+  local identity, reason, kind
+  if self.certificates then identity, reason = self.certificates:resolve(call:peer_uris()) end
+  if identity then return identity end
+  if reason then return refuse(self, call, "invalid", reason) end
+  local credential, is_bearer = credential_of(call:header("authorization"), call:header("x-macp-token"))
+  identity = credential and self.chain:known(credential, is_bearer)
+  if identity then return identity end
+  -- Too many failures of one network: what is not known to be good is not looked at, so that nobody can guess tokens
+  -- or make the runtime verify signatures for ever.
+  local network = peers.network_of(call:peer())
+  if self.failure_limiter:is_exhausted(network) then
+    return refuse(self, call, "limited", PUBLIC.limited, "RATE_LIMITED")
+  end
+  identity, reason, kind = self.chain:resolve(credential, is_bearer)
+  if identity then return identity end
+  if kind ~= "unavailable" then self.failure_limiter:take(network) end
   return refuse(self, call, kind, reason)
 end
 
----The identity behind a call, or nil, why there is none and the code to answer with: UNAUTHENTICATED or RATE_LIMITED.
----The same credential yields the same table.
----@return macp.auth.Identity|nil, string? reason, string? code
-function Resolver:identify(call)
-  local credential = credential_of(call)
-  local identity = credential and self.cache[credential]
-  if identity then return identity end
-  local network = peers.network_of(call:peer())
-  if self.failure_limiter:is_exhausted(network) then return refuse_failing(self, call) end
-  if credential == nil then return fail(self, call, network, "missing", "no credential") end
-  if #credential > MAX_CREDENTIAL_BYTES then
-    return fail(self, call, network, "invalid", "the credential is too long")
+---The identity behind a call that had one: nothing is counted or logged. (yields when keys must be fetched)
+---@return macp.auth.Identity|nil identity, string? reason, string? kind
+function Resolver:again(call)
+  if self.certificates then
+    local identity = self.certificates:resolve(call:peer_uris())
+    if identity then return identity end
   end
-  local reason
-  identity, reason = self.resolver:resolve(credential)
-  if identity == nil then return fail(self, call, network, "invalid", reason) end
-  if self.cached >= CACHE_LIMIT then self.cache, self.cached = {}, 0 end
-  self.cache[credential], self.cached = identity, self.cached + 1
-  return identity
+  return self.chain:resolve(credential_of(call:header("authorization"), call:header("x-macp-token")))
 end
 
 ---Whether no credentials are configured at all: any value is an identity then.
-function Resolver:is_open() return self.resolver.name == "dev" end
-
----Puts another resolver in place; what the old one answered is forgotten.
-function Resolver:replace(resolver) self.resolver, self.cache, self.cached = resolver, {}, 0 end
+function Resolver:is_open()
+  local first = self.chain.resolvers[1]
+  return first ~= nil and first.name == "dev"
+end
 
 return M

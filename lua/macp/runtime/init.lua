@@ -27,6 +27,7 @@ local settings = require("macp.runtime.settings")
 local starts = require("macp.runtime.starts")
 local storage = require("macp.runtime.storage")
 local streams = require("macp.runtime.streams")
+local tenures = require("macp.runtime.tenures")
 local tls = require("macp.runtime.tls")
 local watches = require("macp.runtime.watches")
 
@@ -163,7 +164,10 @@ local function start_tasks(role, cfg)
   role.tasks = {
     task.spawn(function() role.log:run() end),
     task.spawn(function() role.clock:run() end),
+    task.spawn(function() role.tenures:run() end),
   }
+  role.credentials:on_change(function() role.tenures:recheck() end)
+  role.credentials:follow()
   role.cleaner = task.every(cfg.cleanup_interval_secs * 1000, function() role.clock:clean_up() end)
   role.modes:on_change(function(rev)
     role.policies:mode_changed(rev)
@@ -183,11 +187,13 @@ local function bring_up(role, cfg, services)
   services.metrics:on_render(function()
     if not role.closed then role.metrics:sample(role.sessions, role.journal) end
   end)
-  role.identities = identity.new(role.resolver, {
+  role.identities = identity.new(role.credentials.chain, {
     failures = role.metrics.auth_failures, failure_limiter = role.failure_limiter,
+    use_certificates = role.credentials.uses_certificates,
   })
+  role.tenures = tenures.new({ identities = role.identities })
   role.service = service.new({
-    identities = role.identities,
+    identities = role.identities, tenures = role.tenures,
     acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
     health = role.health, gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
@@ -219,7 +225,7 @@ function M.start(config, services)
   for _, warning in ipairs(found.warnings) do host_log.warn("config.warning", { message = warning }) end
   settings.announce(cfg, found.tls ~= false)
   local role = setmetatable({
-    config = cfg, resolver = found.resolver, tls = found.tls,
+    config = cfg, credentials = found.credentials, tls = found.tls,
     drain_ms = cfg.shutdown_drain_secs * 1000,
     health = { serving = true, ended = false, changed = task.cond() },
   }, Role)
@@ -229,7 +235,7 @@ function M.start(config, services)
     return nil, err
   end
   role.address = cfg.bind_addr:gsub(":%d+$", ":" .. role.server:port())
-  host_log.info("runtime.started", { address = role.address, version = sys.version, auth = role.resolver.name })
+  host_log.info("runtime.started", { address = role.address, version = sys.version, auth = role.credentials:name() })
   return role
 end
 
@@ -257,6 +263,8 @@ function Role:close()
   if self.certificates then self.certificates:stop() end
   if self.cleaner then self.cleaner:stop() end
   if self.clock then self.clock:stop() end
+  if self.tenures then self.tenures:stop() end
+  self.credentials:close()
   if self.log then self.log:close() end
   for _, running in ipairs(self.tasks or {}) do running:join() end
   if self.policies then self.policies:close() end
@@ -266,17 +274,12 @@ function Role:close()
   host_log.info("runtime.stopped", {})
 end
 
----Reads mode folders, policy files, certificates and static tokens again; with bad ones the old stay. (yields)
+---Reads mode folders, policy files, certificates, static tokens and keys again; with bad ones the old stay. (yields)
 function Role:reload()
   self.modes:rescan()
   self.policies:rescan()
   if self.certificates then self.certificates:reload() end
-  local resolver, err = settings.resolver(self.config)
-  if resolver == nil then
-    host_log.error("auth.reload_failed", { message = err.message })
-    return
-  end
-  self.identities:replace(resolver)
+  self.credentials:reload()
 end
 
 ---Facts for status pages.

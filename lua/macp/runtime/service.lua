@@ -144,21 +144,28 @@ local function authenticated_call(fn)
   end
 end
 
+-- The caller's identity for a call that stays open: it lasts as long as the credential is good.
+local function admitted(self, call, scope)
+  local identity = authenticated(self, call)
+  if identity then self.tenures:enter(call, identity, scope) end
+  return identity
+end
+
 local HANDLERS = {
   Send = send,
   CancelSession = function(self, call) control_session(self, call, "CancelSession", control.cancel) end,
   SuspendSession = function(self, call) control_session(self, call, "SuspendSession", control.suspend) end,
   ResumeSession = function(self, call) control_session(self, call, "ResumeSession", control.resume) end,
   StreamSession = function(self, call, scope)
-    local identity = authenticated(self, call)
+    local identity = admitted(self, call, scope)
     if identity then self.streams:serve(call, identity, scope) end
   end,
   WatchSessions = function(self, call, scope)
-    local identity = authenticated(self, call)
+    local identity = admitted(self, call, scope)
     if identity then self.watches:serve_sessions(call, identity, scope) end
   end,
   WatchSignals = function(self, call, scope)
-    local identity = authenticated(self, call)
+    local identity = admitted(self, call, scope)
     if identity then self.watches:serve_signals(call, identity, scope) end
   end,
   WatchModeRegistry = function(self, call, scope) self.watches:serve_modes(call, nil, scope) end,
@@ -171,7 +178,7 @@ local HANDLERS = {
   -- A runtime without any credentials configured shows its policies to anybody, as it does everything else.
   WatchPolicies = function(self, call, scope)
     local is_open = self.identities:is_open()
-    if is_open or authenticated(self, call) then self.watches:serve_policies(call, nil, scope) end
+    if is_open or admitted(self, call, scope) then self.watches:serve_policies(call, nil, scope) end
   end,
   RegisterExtMode = mode_rpcs.register,
   UnregisterExtMode = mode_rpcs.unregister,
@@ -186,8 +193,8 @@ local HANDLERS = {
 
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
----@param parts table { identities, acceptor, kernel, sessions, log, streams, watches, modes, policies, health, metrics,
----  gate, now_ms, page = { default, max }, visible_only }
+---@param parts table { identities, tenures, acceptor, kernel, sessions, log, streams, watches, modes, policies, health,
+---  metrics, gate, now_ms, page = { default, max }, visible_only }
 function M.new(parts)
   local service = setmetatable({}, Service)
   for name, part in pairs(parts) do service[name] = part end
@@ -231,6 +238,7 @@ function Service:dispatch(call)
   local scope = {}
   local ok, err = xpcall(self.by_path[call.method], debug.traceback, self, call, scope)
   if scope.on_close then scope.on_close() end
+  self.tenures:leave(scope)
   if ok then return end
   host_log.error("rpc.failed", { method = call.method, error = tostring(err) })
   call:fail(STATUS.INTERNAL, "internal error")

@@ -230,12 +230,14 @@ end
 ---Serves one call to its end. (yields)
 ---@param call table host.rpc call
 ---@param identity macp.auth.Identity
----@param scope table scope.on_close runs when the handler ends, however it ends
+---@param scope table on_close runs when the handler ends, however it ends; finish and change are for tenures
 function Streams:serve(call, identity, scope)
   local stream = { call = call, identity = identity, bound = nil, following = nil, finished = false, lsn = 0,
     unconfirmed = 0 }
   self.open[stream] = true
   self.metrics.streams_open:inc("session", 1)
+  function scope.finish(status, message) finish(stream, status, message) end
+  function scope.change(changed) stream.identity = changed end
   scope.on_close = function()
     detach(stream)
     self.open[stream] = nil

@@ -51,24 +51,29 @@ function Watches:lifecycle(session, type_, at)
   }
 end
 
+local function finish(watcher, status, message)
+  if watcher.finished then return end
+  watcher.finished = true
+  watcher.call:finish(status, message)
+end
+
 -- Opens the books for one watching call; the scope closes them.
 local function register(self, set, kind, call, scope)
   local watcher = { call = call, buffer = nil, finished = false }
   if set then set[watcher] = true end
   self.calls[watcher] = true
   self.metrics.streams_open:inc(kind, 1)
+  function scope.finish(status, message)
+    if set then set[watcher] = nil end
+    finish(watcher, status, message)
+  end
+  function scope.change(identity) watcher.identity = identity end
   scope.on_close = function()
     if set then set[watcher] = nil end
     self.calls[watcher] = nil
     self.metrics.streams_open:inc(kind, -1)
   end
   return watcher
-end
-
-local function finish(watcher, status, message)
-  if watcher.finished then return end
-  watcher.finished = true
-  watcher.call:finish(status, message)
 end
 
 local function offer(self, set, kind, watcher, frame)
