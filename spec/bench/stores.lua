@@ -1,9 +1,11 @@
 -- Send at the runtime with each store: the same load, and what a store reaches of the file store's rate.
--- MACP_BENCH_STORES=file,rocksdb names some of them; without it all that are in this build.
+-- MACP_BENCH_STORES=file,rocksdb names some of them; without it all that are in this build. Redis is a server of its own
+-- on a unix socket, once per way of getting its file to the disk: MACP_BENCH_STORES=redis.
 
 local sys = require("host.sys")
 
 local load = require("spec.bench.lib.load")
+local redis = require("spec.support.redis")
 local stack = require("spec.bench.lib.stack")
 
 -- Environment and what it must reach of the file store's rate with many calls in flight.
@@ -11,6 +13,8 @@ local STORES = {
   { name = "file", env = { MACP_STORAGE_BACKEND = "file" } },
   { name = "memory", env = { MACP_MEMORY_ONLY = "1" }, ratio = 0.9 },
   { name = "rocksdb", env = { MACP_STORAGE_BACKEND = "rocksdb" }, ratio = 0.7 },
+  { name = "redis", fsync = "everysec", ratio = 0.4 },
+  { name = "redis", fsync = "always", ratio = 0.4 },
 }
 
 local function is_wanted(name)
@@ -24,7 +28,9 @@ end
 
 local function measure(report, store, base)
   local st = stack.new()
-  local proc = st:serve("runtime", { env = store.env })
+  local server = store.fsync and redis.start({ fsync = store.fsync })
+  local env = server and { MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = server.url } or store.env
+  local proc = st:serve("runtime", { env = env })
   local many = load.sessions(st.target, 512)
   local function send(opts)
     opts.target = st.target
@@ -34,7 +40,7 @@ local function measure(report, store, base)
   local spread = send({ prefix = many, sessions = 512, calls = 40000, in_flight = 64, first = 20000 })
   local one = send({ prefix = load.sessions(st.target, 1), sessions = 1, calls = 20000, in_flight = 64 })
   local single = send({ prefix = load.sessions(st.target, 1), sessions = 1, calls = 2000, in_flight = 1 })
-  local label = store.name .. ": 64 in flight, 512 sessions"
+  local label = store.name .. (store.fsync and " " .. store.fsync or "") .. ": 64 in flight, 512 sessions"
   if base and store.ratio then
     report:at_least(label, spread.rate, base * store.ratio, "/s")
   else
@@ -45,6 +51,7 @@ local function measure(report, store, base)
   proc:kill()
   proc:wait()
   st:close()
+  if server then server:stop() end
   return spread.rate
 end
 

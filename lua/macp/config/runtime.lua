@@ -90,12 +90,23 @@ return {
     doc = "Directory of the journal and of the archive of mode revisions; it is created.",
   },
   {
-    key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum", choices = { "file", "rocksdb" },
+    key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum",
+    choices = { "file", "rocksdb", "redis" },
     default = "file", doc = "How the journal is stored; `macp version` names the stores of this build.",
   },
   {
     key = "runtime.rocksdb_path", env = "MACP_ROCKSDB_PATH", type = "string",
     doc = "Directory of the RocksDB store; without it <MACP_DATA_DIR>/rocksdb.",
+  },
+  {
+    key = "runtime.redis_url", env = "MACP_REDIS_URL", type = "string", secret = "url",
+    default = "redis://127.0.0.1:6379",
+    doc = "Server of the Redis store: redis://[user:password@]host[:port][/db] or unix:///path[?db=N]; no TLS.",
+  },
+  {
+    key = "runtime.redis_lease_ms", env = "MACP_REDIS_LEASE_MS", type = "integer", min = 500, max = 600000,
+    default = 10000,
+    doc = "How long the Redis store of a runtime that crashed keeps another one out.",
   },
   {
     key = "runtime.memory_only", env = "MACP_MEMORY_ONLY", type = "one", default = false,

@@ -20,7 +20,6 @@ local metrics_listener = require("macp.runtime.metrics_listener")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
-local registered_file = require("macp.modes.registered_file")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
@@ -54,7 +53,7 @@ end
 local function open_storage(role, cfg)
   local opened, err = storage.open(cfg)
   if opened == nil then return nil, err end
-  role.journal, role.archive = opened.journal, opened.archive
+  role.storage, role.journal, role.archive = opened, opened.journal, opened.archive
   for key, reason in pairs(role.journal:damaged()) do
     host_log.error("session.damaged", { session_id = key, reason = reason })
   end
@@ -70,8 +69,7 @@ local function open_modes(role, cfg, services)
     return failed("load the modes", { message = string.format("%s:%s: %s", first.path, first.line, first.text) })
   end
   -- What came over the wire is kept beside the sessions that depend on it.
-  local store = cfg.memory_only and registered_file.memory() or registered_file.file(cfg.data_dir .. "/modes.json")
-  local opened, err = role.modes.registered:open(store)
+  local opened, err = role.modes.registered:open(role.storage.registered)
   if not opened then return failed("load the registered modes", err) end
   role.policies, err = policies.open(cfg, role.modes, sys.now_ms)
   if role.policies == nil then return nil, err end
@@ -270,7 +268,7 @@ function Role:close()
   if self.policies then self.policies:close() end
   if self.modes then self.modes:close() end
   self.closed = true
-  if self.journal then self.journal:close() end
+  if self.storage then self.storage:close() end
   host_log.info("runtime.stopped", {})
 end
 

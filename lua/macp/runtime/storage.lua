@@ -6,7 +6,10 @@ local host_journal = require("host.journal")
 
 local archive = require("macp.runtime.archive")
 local errors = require("macp.core.errors")
+local journal_archive = require("macp.runtime.journal_archive")
 local memory_archive = require("macp.runtime.memory_archive")
+local redact = require("macp.telemetry.redact")
+local registered_file = require("macp.modes.registered_file")
 
 local FRAME_SLACK_BYTES = 65536
 local MAX_STATE_BYTES = 32 * 1024 * 1024 -- the largest checkpoint
@@ -16,7 +19,17 @@ local M = { FRAME_SLACK_BYTES = FRAME_SLACK_BYTES }
 ---@class macp.runtime.Storage
 ---@field journal table host.journal
 ---@field archive table revisions of modes: put(hash, files, meta), get(hash)
+---@field registered table where registered and promoted modes are kept: load(), save(document)
 ---@field where string what the store is, for people
+
+local Storage = {}
+Storage.__index = Storage
+
+---Closes what open has opened. (yields)
+function Storage:close()
+  self.journal:close()
+  if self.shared then self.shared:close() end
+end
 
 -- Options of host.journal by backend, and where it keeps its data, for people.
 local BACKENDS = {
@@ -24,6 +37,9 @@ local BACKENDS = {
   rocksdb = function(cfg)
     local dir = cfg.rocksdb_path or cfg.data_dir .. "/rocksdb"
     return { backend = "rocksdb", dir = dir }, dir
+  end,
+  redis = function(cfg)
+    return { backend = "redis", url = cfg.redis_url, lease_ms = cfg.redis_lease_ms }, redact.url(cfg.redis_url)
   end,
 }
 
@@ -36,7 +52,29 @@ local function max_record_bytes(cfg) return math.max(cfg.max_payload_bytes + FRA
 local function open_memory(cfg)
   local journal, err = host_journal.open({ backend = "memory", max_record_bytes = max_record_bytes(cfg) })
   if journal == nil then return failed("open the journal", err) end
-  return { journal = journal, archive = memory_archive.new(), where = "memory" }
+  return setmetatable({
+    journal = journal, archive = memory_archive.new(), registered = registered_file.memory(), where = "memory",
+  }, Storage)
+end
+
+-- What sessions depend on besides their own records: in the data directory, or, when several machines reach the store,
+-- in a journal of its own there. (yields)
+local function open_beside(store, opts, cfg)
+  if cfg.storage_backend ~= "redis" then
+    store.archive = archive.new(cfg.data_dir .. "/modes")
+    store.registered = registered_file.file(cfg.data_dir .. "/modes.json")
+    return store
+  end
+  opts.name = "modes"
+  local err
+  store.shared, err = host_journal.open(opts)
+  if store.shared == nil then
+    store:close()
+    return failed("open the journal of modes in " .. store.where, err)
+  end
+  store.archive = journal_archive.new(store.shared)
+  store.registered = registered_file.journal(store.shared, "registered", store.where)
+  return store
 end
 
 ---Opens the store that the settings name; it is created when it does not exist. (yields)
@@ -52,7 +90,7 @@ function M.open(cfg)
   local journal
   journal, err = host_journal.open(opts)
   if journal == nil then return failed("open the journal in " .. where, err) end
-  return { journal = journal, archive = archive.new(cfg.data_dir .. "/modes"), where = where }
+  return open_beside(setmetatable({ journal = journal, where = where }, Storage), opts, cfg)
 end
 
 return M

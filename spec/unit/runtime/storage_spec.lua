@@ -3,6 +3,8 @@ local fs = require("host.fs")
 local config = require("macp.config")
 local storage = require("macp.runtime.storage")
 
+local redis = require("spec.support.redis")
+
 local function settings(env) return assert(config.load(env)).runtime end
 
 describe("the store", function()
@@ -68,5 +70,50 @@ describe("the store", function()
       assert.equal(1, store.journal:count("a"))
       store.journal:close()
     end
+  end)
+
+  it("is Redis with MACP_REDIS_URL, sessions and modes apart, nothing of it in the data directory", function()
+    if not redis.is_built() then
+      local store, err = storage.open(settings({ MACP_DATA_DIR = dir, MACP_STORAGE_BACKEND = "redis" }))
+      assert.is_nil(store)
+      assert.equal("open the journal in redis://127.0.0.1:6379: journal: this program was built without Redis: "
+        .. "install hiredis (Debian: libhiredis-dev) and build again", err.message)
+      return
+    end
+    local server = redis.start()
+    local cfg = settings({ MACP_DATA_DIR = dir, MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = server.url })
+    local files, document = { ["mode.lua"] = "return {}", ["lib/a.lua"] = "\0\255" }, { format = 1, modes = {} }
+    local store = assert(storage.open(cfg))
+    assert.equal(server.url, store.where)
+    assert.is_nil(store.registered:load())
+    assert.equal("NOT_FOUND", select(2, store.archive:get("sha256:1")).code)
+    assert(store.journal:wait((store.journal:append("a", "1"))))
+    assert(store.archive:put("sha256:1", files, { id = "x" }))
+    assert(store.archive:put("sha256:1", {}, {}))
+    assert(store.registered:save(document))
+    store:close()
+    store = assert(storage.open(cfg))
+    assert.same({ "a" }, store.journal:keys())
+    assert.same(files, (store.archive:get("sha256:1")))
+    assert.equal(1, store.registered:load().format)
+    store:close()
+    assert.same({}, fs.list(dir))
+    server:stop()
+  end)
+
+  it("is told with the address of a Redis that does not answer, without its password", function()
+    if not redis.is_built() then
+      pending("Redis is not in this build")
+      return
+    end
+    local _, err = storage.open(settings({
+      MACP_DATA_DIR = dir, MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = "redis://ann:s3cret@127.0.0.1:1/3",
+    }))
+    assert.equal("open the journal in redis://ann:********@127.0.0.1:1/3: Redis at redis://127.0.0.1:1/3: connect: "
+      .. "Connection refused", err.message)
+    _, err = storage.open(settings({
+      MACP_DATA_DIR = dir, MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = "rediss://ann:s3cret@127.0.0.1",
+    }))
+    assert.matches("^open the journal in rediss://ann:%*+@127.0.0.1: rediss:// %(TLS%) is not offered", err.message)
   end)
 end)
