@@ -1,5 +1,7 @@
 -- Error codes of the protocol: the name inside the runtime, the HTTP status, the gRPC status on streams.
 
+local json = require("macp.core.json")
+
 local M = {}
 
 M.VERSION = "1.0"
@@ -34,6 +36,15 @@ M.CODES = {
 function M.text(code, reason, name)
   local known = M.CODES[code]
   return (name or (known and known.name) or code) .. ": " .. reason
+end
+
+---MACPError.details: UTF-8 JSON {"reasons": [...], "items": [{"rule", "text"}]} of a policy's refusal, else nothing.
+---@param details { reasons: string[], items: table[]|nil }|nil
+---@return string bytes
+function M.details(details)
+  if details == nil or details.reasons == nil then return "" end
+  local items = details.items and json.array(details.items) or nil
+  return json.encode({ reasons = json.array(details.reasons), items = items }, { sorted = true })
 end
 
 return M

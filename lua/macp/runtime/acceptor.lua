@@ -75,7 +75,7 @@ end
 local function unreadable(err) return refuse("INTERNAL_ERROR", err.message) end
 
 ---Judges an envelope whose shape and sender are checked. Yields only when the session must be read from the journal.
----@return macp.runtime.Verdict|nil, string? code, string? text, string[]? details
+---@return macp.runtime.Verdict|nil, string? code, string? text, macp.runtime.Details? details
 function Acceptor:accept(identity, envelope)
   local is_start = envelope.message_type == "SessionStart"
   local ok, code, text = admit(self, identity, envelope, is_start)

@@ -26,6 +26,10 @@ local M = {}
 ---@field accepted_at integer
 ---@field duplicate boolean
 
+---@class macp.runtime.Details why a policy refuses
+---@field reasons string[]
+---@field items { rule: string, text: string }[]|nil the same, by rule
+
 ---@param opts { sessions: table, log: table, modes: table, policies: table, metrics: table, checkpoints: table,
 ---  events: table, now_ms: fun(): integer }
 function M.new(opts)
@@ -218,15 +222,15 @@ local function rejected_by_mode(kernel, session, rejection)
     })
     spoil(kernel, session)
   end
-  local details = rejection.details and rejection.details.reasons or nil
-  return nil, rejection.code, codes.text(rejection.code, rejection.message or rejection.rule or "refused"), details
+  return nil, rejection.code, codes.text(rejection.code, rejection.message or rejection.rule or "refused"),
+    rejection.details
 end
 
 ---Judges a message of a session (every type except SessionStart, Signal and Progress). Does not yield.
 ---@param session table in step with the journal
 ---@param identity macp.auth.Identity
 ---@param envelope table sender already set to the identity's; kept by nobody
----@return macp.runtime.Verdict|nil, string? code, string? reason, string[]? details
+---@return macp.runtime.Verdict|nil, string? code, string? reason, macp.runtime.Details? details
 function Kernel:message(session, identity, envelope)
   local known = session.ids[envelope.message_id]
   if known then return duplicate_of(self, session, identity, known) end

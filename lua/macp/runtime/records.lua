@@ -119,11 +119,27 @@ function M.frame_of(bytes)
   return sub(bytes, 1, at + length - 1)
 end
 
----A stored policy binding as the registry's own shape, or nil, reason.
-function M.policy_of(binding)
+-- Stands for a policy that cannot be evaluated any more: the session goes on, and nobody can commit in it.
+local function lost_policy(policy_id, problem)
+  return {
+    policy_id = policy_id, mode = "*", description = "", rules = {}, rules_json = "{}", schema_version = 0,
+    problem = problem,
+  }
+end
+
+---A stored policy binding as the registry's own shape. One that is missing or cannot be read becomes a policy that
+---refuses every commitment: governance is never lost silently.
+---@param binding table|nil macp.internal.v1.PolicyBinding
+---@param policy_version string what the SessionStart asked for
+function M.policy_of(binding, policy_version)
+  if binding == nil then
+    return lost_policy(policy_version, string.format(
+      "the history does not hold the policy %q that the session was started with", policy_version))
+  end
   local rules, err = json.decode(binding.rules == "" and "{}" or binding.rules)
-  if type(rules) ~= "table" then
-    return nil, "the bound policy's rules are not a JSON object: " .. tostring(err and err.message)
+  if type(rules) ~= "table" or json.is_array(rules) then
+    return lost_policy(binding.policy_id, string.format("the rules of the policy %q, as they are recorded, are no JSON "
+      .. "object: %s", binding.policy_id, err and err.message or "they are something else"))
   end
   return {
     policy_id = binding.policy_id, mode = binding.mode, description = binding.description,

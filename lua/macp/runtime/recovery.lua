@@ -126,13 +126,13 @@ end
 -- The session a first record describes, and the decoded payload.
 local function begin(loader, id, record)
   local envelope, bindings = record.envelope, record.bindings
-  if not envelope or envelope.message_type ~= "SessionStart" or not bindings or not bindings.policy then
+  if not envelope or envelope.message_type ~= "SessionStart" or not bindings then
     return broken(id, 1, "the history does not begin with a SessionStart")
   end
   local payload, err = loader.start_codec:decode(envelope.payload)
   if payload == nil then return broken(id, 1, err.message) end
-  local policy, reason = records.policy_of(bindings.policy)
-  if policy == nil then return broken(id, 1, reason) end
+  local policy = records.policy_of(bindings.policy, payload.policy_version)
+  if policy.problem then log.error("session.ungoverned", { session_id = id, reason = policy.problem }) end
   local session = session_record.new({
     id = id, mode = envelope.mode, initiator = envelope.sender, payload = payload, bindings = bindings,
     policy = loader.policies:intern(policy), started_at = record.received_at_ms,

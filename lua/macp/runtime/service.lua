@@ -10,7 +10,6 @@ local acceptor_rules = require("macp.runtime.acceptor")
 local codes = require("macp.protocol.codes")
 local control = require("macp.runtime.control")
 local discovery = require("macp.runtime.discovery")
-local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 local mode_rpcs = require("macp.runtime.mode_rpcs")
 local policy_calls = require("macp.runtime.policies.calls")
@@ -56,7 +55,7 @@ local function negative(message_id, session_id, now, code, text, details)
       ok = false, message_id = message_id, session_id = session_id, accepted_at_unix_ms = now,
       error = {
         code = code, message = text, session_id = session_id, message_id = message_id,
-        details = details and json.encode({ reasons = json.array(details) }) or "",
+        details = codes.details(details),
       },
     },
   }
@@ -65,7 +64,9 @@ end
 local function reply_negative(self, call, envelope, code, text, details, is_anonymous)
   self.metrics:rejected(envelope, is_anonymous)
   if code == "POLICY_DENIED" then
-    host_log.warn("message.denied", { session_id = envelope.session_id, mode = envelope.mode, reasons = details })
+    host_log.warn("message.denied", {
+      session_id = envelope.session_id, mode = envelope.mode, reasons = details and details.reasons,
+    })
   elseif host_log.enabled("debug") then
     host_log.debug("message.refused", { session_id = envelope.session_id, code = code, reason = text })
   end

@@ -119,6 +119,7 @@ function M.start_arguments(session, payload)
     payload = payload,
     policy = {
       policy_id = policy.policy_id, mode = policy.mode, rules = policy.rules, schema_version = policy.schema_version,
+      problem = policy.problem,
     },
     mode_version = session.mode_version,
     configuration_version = session.configuration_version,
@@ -161,7 +162,7 @@ end
 ---@param existing table|nil the session that has this id already
 ---@param identity macp.auth.Identity
 ---@param envelope table sender already set
----@return macp.runtime.Verdict|nil, string? code, string? reason, string[]? details
+---@return macp.runtime.Verdict|nil, string? code, string? reason, macp.runtime.Details? details
 function Starts:judge(existing, identity, envelope)
   local kernel = self.kernel
   local payload, rev, reason = check_request(self, envelope)

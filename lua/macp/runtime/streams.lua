@@ -9,7 +9,6 @@ local host_log = require("host.log")
 local acceptor_rules = require("macp.runtime.acceptor")
 local codes = require("macp.protocol.codes")
 local envelope_rules = require("macp.protocol.envelope")
-local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 local records = require("macp.runtime.records")
 local session_record = require("macp.runtime.session")
@@ -104,7 +103,7 @@ local function write_error(self, stream, code, text, session_id, message_id, det
   local frame = assert(self.response_codec:encode({
     error = {
       code = code, message = text, session_id = session_id, message_id = message_id or "",
-      details = details and json.encode({ reasons = json.array(details) }) or "",
+      details = codes.details(details),
     },
   }))
   return stream.call:write(frame)

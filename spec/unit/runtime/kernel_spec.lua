@@ -128,7 +128,7 @@ describe("session message", function()
       assert.is_nil(verdict)
       assert.equal(case[2], code)
       assert.is_string(text)
-      if code == "POLICY_DENIED" then assert.same({ "too few" }, details) end
+      if code == "POLICY_DENIED" then assert.same({ reasons = { "too few" } }, details) end
       assert.equal(before, #states(core).entries)
       assert.equal(appends, core.journal.appends)
       assert.is_nil(core.sessions:find(ID).ids.m1)

@@ -33,7 +33,8 @@ end
 ---A resolved rule tree as sessions use it: { frozen, copy, designated, authority }.
 function M.rules(tree)
   local group = tree.commitment or {}
-  return { frozen = sandbox.freeze(sandbox.copy(tree)), copy = tree, designated = members(group.designated_roles or {}),
+  local designated = type(group.designated_roles) == "table" and group.designated_roles or {}
+  return { frozen = sandbox.freeze(sandbox.copy(tree)), copy = tree, designated = members(designated),
     authority = AUTHORITIES[group.authority] and group.authority or "initiator_only" }
 end
 
@@ -63,6 +64,7 @@ function M.new(key, start, rules)
     mode_version = start.mode_version or payload.mode_version or "",
     configuration_version = start.configuration_version or payload.configuration_version or "",
     policy_id = start.policy_version or (start.policy and start.policy.policy_id) or "policy.default",
+    policy_problem = start.policy and start.policy.problem, -- why the policy of the session cannot be evaluated
     is_member = members(start.participants), touched = false,
   }, Session)
   local participants = {}

@@ -146,10 +146,11 @@ local function details_of(reasons)
   return native.json_encode({ reasons = native.array(reasons), items = items }, true)
 end
 
----Policy evaluation for one polarity: denied (bool), reasons. A policy of a schema version that this program does not
----know binds nothing it could enforce, so it denies.
+---Policy evaluation for one polarity: denied (bool), reasons. A policy that is lost, or of a schema version that this
+---program does not know, binds nothing that could be enforced, so it denies.
 function M.evaluate(session, positive, action, sender)
   local denials, notes, version = {}, {}, session.fields.schema_version
+  if session.policy_problem then return true, { session.policy_problem } end
   if version < 1 or version > policy.MAX_VERSION then
     return true, { string.format("schema version %s is not supported (1 to %d are)", tostring(version),
       policy.MAX_VERSION) }

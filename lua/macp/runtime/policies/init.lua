@@ -358,7 +358,7 @@ end
 
 ---The shared entry that equals a recorded binding, or the binding itself: sessions of one policy share its memory.
 function Registry:intern(policy)
-  local known = self.by_id[policy.policy_id]
+  local known = policy.problem == nil and self.by_id[policy.policy_id]
   if known and known.rules_json == policy.rules_json and known.schema_version == policy.schema_version
     and known.mode == policy.mode then
     return known
