@@ -243,7 +243,7 @@ describe("W9: a session whose policy is lost", function()
       if chunk and from == 1 and #chunk > 0 then
         local first = records.decode(chunk[1])
         change(first.bindings)
-        chunk[1] = records.marked(records.frame(first.envelope), { received_at_ms = first.received_at_ms,
+        chunk[1] = records.frame(first.envelope) .. records.marked_tail({ received_at_ms = first.received_at_ms,
           state = first.state, bindings = first.bindings })
       end
       return chunk, err
@@ -269,8 +269,8 @@ describe("W9: a session whose policy is lost", function()
 
   it("refuses commitments when the recorded rules do not parse", function()
     local refusal = with_first_record(function(bindings) bindings.policy.rules = "{oops" end)
-    assert.equal('PolicyDenied: the rules of the policy "policy.std.majority", as they are recorded, are no JSON object: '
-      .. "line 1, column 2: a member name in quotes is expected", refusal.message)
+    assert.equal('PolicyDenied: the rules of the policy "policy.std.majority", as they are recorded, are no JSON '
+      .. "object: line 1, column 2: a member name in quotes is expected", refusal.message)
   end)
 
   it("refuses commitments under a schema version from the future", function()
