@@ -13,11 +13,17 @@ local STEP_PAUSE_MS = 2
 
 local M = {}
 
--- One full cycle in steps; other tasks run between them. (yields)
-local function collect()
+-- To the end of a cycle in steps; other tasks run between them. (yields)
+local function finish_cycle()
   while not collectgarbage("step", STEP) do
-    if not task.sleep(STEP_PAUSE_MS) then return end
+    if not task.sleep(STEP_PAUSE_MS) then return false end
   end
+  return true
+end
+
+-- The first end may be that of a cycle that had marked before the garbage was garbage; the second is a full one. (yields)
+local function collect()
+  return finish_cycle() and finish_cycle()
 end
 
 ---Starts looking after memory; returns a handle with stop().
