@@ -200,23 +200,24 @@ local function promote(self, id, new_name)
   return self:entry(target).latest, target
 end
 
--- One change after the other, each in a task of its own: a caller that goes away does not leave half of one.
-local function in_turn(self, fn, ...)
+-- One change after the other. What was changed is announced before anybody else has a turn.
+local function in_turn(self, how, fn, ...)
   while self.busy do self.busy:wait() end
   if self.closed then return nil, "the runtime is shutting down" end
   local turn = task.cond()
   self.busy = turn
   local ok, rev, detail = pcall(fn, self, ...)
+  if ok and rev and how then self.registry:announce(rev, how) end
   self.busy = nil
   turn:broadcast()
   if not ok then error(rev, 0) end
   return rev, detail
 end
 
+-- In a task of its own: a caller that goes away does not leave half of a change.
 local function change(self, how, fn, ...)
-  local rev, detail = task.spawn(in_turn, self, fn, ...):join()
+  local rev, detail = task.spawn(in_turn, self, how, fn, ...):join()
   if rev == nil then return nil, type(detail) == "table" and detail.message or detail end
-  self.registry:announce(rev, how)
   return true, detail
 end
 
@@ -258,7 +259,7 @@ end
 
 ---The template's folder has another content. (yields)
 function Registered:template_changed()
-  if next(self.records) then in_turn(self, remake_all) end
+  if next(self.records) then in_turn(self, nil, remake_all) end
 end
 
 ---Says, once for each, which records a folder stands in front of. Folders win: a registered mode can be replaced by

@@ -69,6 +69,8 @@ end
 local function forget(self, rev)
   if self.by_hash[rev.hash] == rev then self.by_hash[rev.hash] = nil end
   self.retired[rev] = nil
+  -- Handlers of registered modes can be any number in time; what is kept in memory ends with them.
+  if rev.model.template and self.archive.forget then self.archive:forget(rev.hash) end
   rev:close()
 end
 

@@ -18,4 +18,7 @@ function Archive:get(hash)
   return files
 end
 
+---Drops a revision that no session can ask for.
+function Archive:forget(hash) self.revisions[hash] = nil end
+
 return M

@@ -28,8 +28,11 @@ local M = { MAX_SUSPENSIONS = MAX_SUSPENSIONS }
 ---  started_at: integer }
 function M.new(start)
   local payload, bindings = start.payload, start.bindings
-  local participants, is_participant = payload.participants, {}
-  for _, name in ipairs(participants) do is_participant[name] = true end
+  local participants, is_participant, distinct = payload.participants, {}, {}
+  for _, name in ipairs(participants) do
+    if not is_participant[name] then distinct[#distinct + 1] = name end
+    is_participant[name] = true
+  end
   local extension_keys = {}
   for key in pairs(payload.extensions) do extension_keys[#extension_keys + 1] = key end
   table.sort(extension_keys)
@@ -43,6 +46,8 @@ function M.new(start)
     policy = start.policy,
     initiator = start.initiator,
     participants = participants,
+    -- Starts of registered modes may name somebody twice; books are kept once.
+    distinct = #distinct < #participants and distinct or participants,
     is_participant = is_participant,
     context_id = payload.context_id,
     extension_keys = extension_keys,
@@ -154,7 +159,7 @@ local function activity(session)
       }
     end
   end
-  for _, name in ipairs(session.participants) do add(name) end
+  for _, name in ipairs(session.distinct) do add(name) end
   for _, name in ipairs(session.others) do add(name) end
   return list
 end

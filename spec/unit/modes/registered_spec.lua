@@ -131,6 +131,27 @@ describe("registered modes", function()
     assert.is_truthy(reg:pinned(rev.hash)) -- from the archive
   end)
 
+  it("leave nothing in an archive that lives in memory", function()
+    archive = require("macp.runtime.memory_archive").new()
+    open({ release_after_ms = 0 })
+    local function archived()
+      local n = 0
+      for _ in pairs(archive.revisions) do n = n + 1 end
+      return n
+    end
+    local before = archived()
+    for i = 1, 3 do
+      assert(reg.registered:register(descriptor({ title = "t" .. i })))
+      assert.equal(before + 1, archived())
+      local rev = reg:get("ext.chat.v1")
+      reg:pin(rev)
+      assert(reg.registered:unregister("ext.chat.v1"))
+      assert.equal(before + 1, archived())
+      reg:unpin(rev)
+      assert.equal(before, archived())
+    end
+  end)
+
   it("change nothing when the change cannot be stored", function()
     open()
     assert(reg.registered:register(descriptor()))
@@ -172,12 +193,16 @@ describe("registered modes", function()
 
   it("finish a change whose caller has gone", function()
     open()
+    local told = {}
+    reg:on_change(function(rev, how) told[#told + 1] = how .. " " .. rev.id end)
     local caller = task.spawn(function() reg.registered:register(descriptor()) end)
     task.sleep(0)
     caller:cancel()
     caller:join()
-    require("spec.support.eventually")(function() return reg:get("ext.chat.v1") ~= nil end, 2000)
+    require("spec.support.eventually")(function() return told[1] ~= nil end, 2000)
+    assert.same({ "registered ext.chat.v1" }, told)
     assert.same({ "ext.chat.v1" }, stored())
+    assert.is_truthy(reg:get("ext.chat.v1"))
   end)
 
   it("take no change while the registry closes", function()

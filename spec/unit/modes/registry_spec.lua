@@ -280,10 +280,13 @@ describe("the mode registry", function()
 
   it("withdraws a folder that is gone", function()
     open()
+    local told = {}
+    reg:on_change(function(rev, how) told[#told + 1] = how .. " " .. rev.id end)
     fs.remove_tree(dir .. "/spec")
     reg:scan(dir)
     assert.is_nil(current())
     assert.same({}, reg:list())
+    assert.same({ "withdrawn ext.spec.v1" }, told)
   end)
 
   it("checks policies of one mode and of all", function()
