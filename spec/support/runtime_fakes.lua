@@ -25,11 +25,21 @@ function Journal:append(key, bytes, tail)
   self.lsn, self.appends = self.lsn + 1, self.appends + 1
   self.states[self.lsn] = "pending"
   self.pending[#self.pending + 1] = { lsn = self.lsn, key = key, bytes = bytes }
-  local count = #(self.logs[key] or {})
-  for _, entry in ipairs(self.pending) do
-    if entry.key == key then count = count + 1 end
-  end
+  local _, count = self:count(key)
   return self.lsn, count
+end
+
+function Journal:remove(key)
+  self.lsn = self.lsn + 1
+  self.states[self.lsn] = "pending"
+  self.pending[#self.pending + 1] = { lsn = self.lsn, key = key, list = false }
+  return self.lsn
+end
+
+function Journal:replace(key, list)
+  local lsn = self:remove(key)
+  self.pending[#self.pending].list = list
+  return self:wait(lsn)
 end
 
 local function decide(journal, state)
@@ -38,8 +48,8 @@ local function decide(journal, state)
     journal.decided = entry.lsn
     if state == "durable" then
       local log = journal.logs[entry.key] or {}
+      if entry.bytes then log[#log + 1] = entry.bytes else log = entry.list or nil end
       journal.logs[entry.key] = log
-      log[#log + 1] = entry.bytes
     end
   end
   journal.pending = {}
@@ -70,7 +80,20 @@ function Journal:read(key, from, max)
   return found
 end
 
-function Journal:count(key) return #(self.logs[key] or {}) end
+function Journal:count(key)
+  local durable = #(self.logs[key] or {})
+  local count = durable
+  for _, entry in ipairs(self.pending) do
+    if entry.key == key then count = entry.bytes and count + 1 or #(entry.list or {}) end
+  end
+  return durable, count
+end
+
+function Journal:keys()
+  local keys = {}
+  for key in pairs(self.logs) do keys[#keys + 1] = key end
+  return keys
+end
 
 function Journal:scan(fn)
   for key, log in pairs(self.logs) do
@@ -154,6 +177,21 @@ end
 
 function Revision:state_hash(key) return "hash of " .. self:encode(key) end
 
+-- The state in pieces of three bytes.
+function Revision:encode_begin(key)
+  self.rest = { key = key, bytes = self:encode(key) }
+  return true
+end
+
+function Revision:encode_step(key)
+  if self.rest == nil or self.rest.key ~= key then return nil, { message = "nothing was begun" } end
+  local bytes = self.rest.bytes
+  self.rest.bytes = bytes:sub(4)
+  return bytes:sub(1, 3), #bytes <= 3
+end
+
+function Revision:encode_stop() self.rest = nil end
+
 function Revision:restore(key, start, bytes)
   local state = host_json.decode(bytes)
   self.states[key] = { start = start, entries = state.entries, due = state.due }
@@ -214,7 +252,9 @@ function M.core(opts)
     published = {}, events = {}, lost = {},
   }, Core)
   local function now_ms() return core.now end
-  local counters = setmetatable({}, { __index = function() return function() end end })
+  core.mismatches = 0
+  local counters = setmetatable({ mismatch = function() core.mismatches = core.mismatches + 1 end },
+    { __index = function() return function() end end })
   core.policies = require("macp.runtime.policies").new({ modes = core.modes, now_ms = now_ms })
   core.log = require("macp.runtime.log").new(core.journal, {
     publish = function(session, frame)
@@ -227,13 +267,23 @@ function M.core(opts)
   core.loader = require("macp.runtime.recovery").new({
     journal = core.journal, modes = core.modes, policies = core.policies, strict = opts.strict, metrics = counters,
   })
+  core.endings = require("macp.runtime.endings").new({
+    log = core.log, journal = core.journal, mode = opts.compact or "keep",
+    load_ids = function(session) return core.sessions:load_ids(session) end,
+    on_deleted = function(id) core.sessions:deleted(id) end,
+  })
   core.sessions = require("macp.runtime.sessions").new({
-    loader = core.loader, journal = core.journal, retention_ms = 3600000, on_ended = function() end,
+    loader = core.loader, journal = core.journal, retention_ms = 3600000,
+    on_ended = function(session) core.endings:note(session) end,
     before_rebuild = function(session) core.log:wait(session.lsn) end,
+  })
+  core.checkpoints = require("macp.runtime.checkpoints").new({
+    journal = core.journal, interval = opts.interval or 0,
+    hold = function(session, fn) return core.sessions:hold(session, fn) end,
   })
   core.kernel = require("macp.runtime.kernel").new({
     sessions = core.sessions, log = core.log, modes = core.modes, policies = core.policies, metrics = counters,
-    checkpoints = require("macp.runtime.checkpoints").new({ log = core.log, interval = opts.interval or 0 }),
+    checkpoints = core.checkpoints,
     events = {
       lifecycle = function(_, session, type_, at)
         return { id = session.id, type = type_, at = at, state = session.state }
@@ -291,14 +341,26 @@ function Core:restart(opts)
   opts = opts or {}
   local fresh = M.core({
     journal = self.journal, modes = opts.modes or M.modes(), now = self.now, strict = opts.strict,
-    interval = opts.interval,
+    interval = opts.interval, compact = opts.compact,
   })
-  fresh.report = fresh.loader:recover({
+  local parts = { loader = fresh.loader, endings = fresh.endings, journal = fresh.journal, strict = opts.strict }
+  fresh.report, fresh.failure = require("macp.runtime.startup").recover(parts, {
     on_session = function(session) fresh.sessions:add(session) end,
-    on_ended = function() end,
+    on_finished = function(id, entry) fresh.sessions:add_stub(id, entry.started_at, entry.ended_at) end,
     is_recent = function() return opts.keep_ended ~= false end,
   })
   return fresh
+end
+
+---Runs a background task of the core (`checkpoints` or `endings`) until it has nothing to do. (yields)
+function Core:work(name)
+  local part = self[name]
+  local running = task.spawn(function() part:run() end)
+  while part.head <= part.tail do task.sleep(1) end
+  task.sleep(1)
+  part:close()
+  running:join()
+  part.closed = false
 end
 
 return M

@@ -122,12 +122,17 @@ return {
   positive("runtime.cleanup_interval_secs", "MACP_CLEANUP_INTERVAL_SECS", 60,
     "Pause between two clean-ups: stored sessions past their retention, idle rate counters."),
   count("runtime.session_retention_secs", "MACP_SESSION_RETENTION_SECS", 3600,
-    "How long a finished session stays in memory and in lists; afterwards it is read from the journal on demand."),
+    "How long a finished session stays in lists; afterwards it is read from the journal when somebody asks for it."),
   count("runtime.session_disk_retention_secs", "MACP_SESSION_DISK_RETENTION_SECS", 0,
-    "How long a finished session stays in the journal; 0 keeps it forever."),
+    "How long a session stays in the journal after it has ended; 0 keeps it forever."),
+  {
+    key = "runtime.compact_terminal", env = "MACP_COMPACT_TERMINAL", type = "enum", choices = { "keep", "drop" },
+    default = "keep",
+    doc = "keep: envelopes of finished sessions stay readable as long as the session is stored. drop: they do not.",
+  },
   {
     key = "runtime.strict_recovery", env = "MACP_STRICT_RECOVERY", type = "one", default = false,
-    doc = "1 refuses to start when a stored session cannot be read or replayed.",
+    doc = "1 replays finished sessions, too, and refuses to start when a stored session cannot be read or replayed.",
   },
   {
     key = "runtime.policies_dir", env = "MACP_POLICIES_DIR", type = "string",

@@ -4,8 +4,8 @@ local isolate = require("host.isolate")
 
 local source = require("macp.modes.source")
 
-local INSIDE = { "sandbox", "kit", "payload", "commitment", "state", "policy", "context", "step", "sessions", "view",
-  "boot" }
+local INSIDE = { "sandbox", "kit", "payload", "commitment", "state", "policy", "context", "step", "sessions", "slices",
+  "view", "boot" }
 local LOADER = [[
 local modules, texts = {}, {}
 function require(name)
@@ -24,7 +24,7 @@ local START = [[return require("macp.modes.inside.boot")]]
 
 -- Entry functions that are called per message: their numbers are looked up once.
 local HOT = { "submit", "apply", "observe", "fire", "failed", "due", "encode", "hash", "drop", "render", "summary",
-  "webhook", "reduce", "recode", "shuffle", "degrade" }
+  "webhook", "reduce", "recode", "shuffle", "degrade", "encode_begin", "encode_step", "encode_stop" }
 
 local M = {}
 

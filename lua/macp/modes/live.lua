@@ -217,6 +217,30 @@ function Rev:encode(key)
   return bytes
 end
 
+---Begins with the bytes of encode in steps. Nothing may change the session until the last one. One at a time: an
+---unfinished one is given up.
+---@return true|nil, table? err
+function Rev:encode_begin(key)
+  local ok, err = self.iso:call_fast(self.entries.encode_begin, 0, 0, key)
+  if not ok then return nil, replay_error(self, key, err) end
+  return true
+end
+
+---The next bytes, which may be none, and whether these are the last ones; nil, err when the state is not plain data
+---or nothing was begun.
+---@return string|nil, boolean|table
+function Rev:encode_step(key)
+  local ok, bytes, is_last = self.iso:call_fast(self.entries.encode_step, 0, 0, key)
+  if not ok then return nil, replay_error(self, key, bytes) end
+  if bytes == nil then return nil, { code = "NOT_FOUND", message = "no encoding of this session is under way" } end
+  return bytes, is_last
+end
+
+---Gives up what encode_begin has begun.
+function Rev:encode_stop(key)
+  if self.iso then self.iso:call_fast(self.entries.encode_stop, 0, 0, key) end
+end
+
 ---Loads a session from the bytes of encode. Returns true, next due; or nil, err.
 function Rev:restore(key, start, bytes)
   local ok, err = self.iso:call("restore", nil, key, start, bytes)

@@ -7,6 +7,8 @@ local lifecycle = require("macp.protocol.lifecycle")
 
 local refuse = kernel_rules.refuse
 
+local UNREADABLE = {} -- the id is taken, whatever it was
+
 local Acceptor = {}
 Acceptor.__index = Acceptor
 
@@ -83,11 +85,18 @@ function Acceptor:accept(identity, envelope)
   local session, err
   if envelope.session_id ~= "" then
     session, err = self.sessions:find(envelope.session_id)
-    if session == nil and err then return unreadable(err) end
+    if session == nil and err then
+      if not is_start then return unreadable(err) end
+      session = UNREADABLE
+    end
   end
   if is_start then return self.starts:judge(session, identity, envelope) end
   if envelope_rules.is_ambient(envelope.message_type) then return broadcast(self, identity, envelope, session) end
   if session == nil then return refuse("SESSION_NOT_FOUND", "no session has this id") end
+  if session.ids == nil then -- finished: nothing can change it meanwhile
+    ok, err = self.sessions:load_ids(session)
+    if not ok then return unreadable(err) end
+  end
   return self.kernel:message(session, identity, envelope)
 end
 

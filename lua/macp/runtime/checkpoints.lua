@@ -1,45 +1,202 @@
--- Checkpoints: the mode's state inside the journal, so that rebuilding a long session does not replay all of it.
+-- Checkpoints: the mode's state beside the history, so that rebuilding a long session does not replay all of it. They
+-- are a convenience: the history is complete without them, so no message waits for one and none is written on the way
+-- of a message. A state is encoded in small steps; when a message comes in between, the work begins anew, and a
+-- session that is never quiet is held once, while others go on.
 
+local crypto = require("host.crypto")
 local log = require("host.log")
+local task = require("host.task")
 
-local records = require("macp.runtime.records")
+local layout = require("macp.runtime.layout")
 local lifecycle = require("macp.protocol.lifecycle")
+local records = require("macp.runtime.records")
 
 -- A checkpoint costs as much as the state is big. Waiting until half of the history is new keeps the total linear in
 -- the length of a session, and bounds what a rebuild replays to that half.
 local HISTORY_SHARE = 2
 local MAX_STATE_BYTES = 16 * 1024 * 1024 -- well below the largest record
+local PART_BYTES = 256 * 1024
+local ATTEMPTS, PAUSE_MS = 3, 20
 
 local Checkpoints = {}
 Checkpoints.__index = Checkpoints
 
 local M = {}
 
----@param opts { log: table, interval: integer } interval in accepted messages; 0 turns checkpoints off
-function M.new(opts) return setmetatable({ log = opts.log, interval = opts.interval }, Checkpoints) end
-
-local function write(self, session, at)
-  local state, err = session.rev:encode(session.id)
-  if state == nil then
-    log.warn("checkpoint.failed", { session_id = session.id, message = err and err.message })
-    return
-  end
-  if #state > MAX_STATE_BYTES then
-    log.warn("checkpoint.skipped", { session_id = session.id, bytes = #state })
-    return
-  end
-  local lsn = self.log:append(session, records.checkpoint(at, state, session.rev:state_hash(session.id)))
-  if lsn then session.skips[#session.skips + 1] = session.index end
+---@param opts { journal: table, interval: integer, hold: fun(session, fn: fun(): any): any (yields) }
+---  interval in accepted messages, 0 turns checkpoints off; hold runs fn while nobody else gets the session
+function M.new(opts)
+  return setmetatable({
+    journal = opts.journal,
+    interval = opts.interval,
+    hold = opts.hold,
+    queue = {}, -- [head] to [tail]
+    head = 1,
+    tail = 0,
+    wake = task.cond(),
+    closed = false,
+  }, Checkpoints)
 end
 
----Writes a checkpoint when enough has happened since the last one. A failure costs nothing but time at the next
----start: the history is complete without it.
-function Checkpoints:consider(session, at)
+---Asks for a checkpoint when enough has happened since the last one. Cheap, never waits.
+function Checkpoints:consider(session)
   local since = session.since_checkpoint
   if self.interval == 0 or since < self.interval or since * HISTORY_SHARE < session.ordinals then return end
   if session.state ~= lifecycle.OPEN then return end
   session.since_checkpoint = 0
-  write(self, session, at)
+  self.tail = self.tail + 1
+  self.queue[self.tail] = session
+  self.wake:signal()
+end
+
+-- The hash of a state that is written in parts: the hash of their hashes.
+local function hash_of_parts(parts)
+  local hashes = {}
+  for i, part in ipairs(parts) do hashes[i] = crypto.sha256(part) end
+  return crypto.sha256_hex(table.concat(hashes))
+end
+
+-- Cuts pieces of any size into parts of one size: the hash depends on where the cuts are.
+local function add_piece(parts, rest, piece)
+  rest = rest .. piece
+  while #rest >= PART_BYTES do
+    parts[#parts + 1] = rest:sub(1, PART_BYTES)
+    rest = rest:sub(PART_BYTES + 1)
+  end
+  return rest
+end
+
+-- The state of a session in parts. `go_on` runs between two steps and may yield; false gives up.
+---@return string[]|nil parts, string? reason
+local function encode(rev, id, go_on)
+  local ok, err = rev:encode_begin(id)
+  if not ok then return nil, err.message end
+  local parts, rest, total = {}, "", 0
+  while true do
+    local piece, is_last = rev:encode_step(id)
+    if piece == nil then return nil, is_last.message end
+    rest, total = add_piece(parts, rest, piece), total + #piece
+    if total > MAX_STATE_BYTES then
+      rev:encode_stop(id)
+      return nil, string.format("the state has more than %d bytes", MAX_STATE_BYTES)
+    end
+    if is_last then break end
+    if not go_on() then
+      rev:encode_stop(id)
+      return nil, nil
+    end
+  end
+  if rest ~= "" then parts[#parts + 1] = rest end
+  return parts
+end
+
+-- Whether a session is still as it was when its encoding began.
+local function is_same(session, rev, index)
+  return session.rev == rev and session.index == index and not session.stale and session.state == lifecycle.OPEN
+end
+
+-- Encodes a session between its messages. Returns parts; nil, reason; or nil, nil when it changed. (yields)
+local function encode_between(session)
+  local rev, index = session.rev, session.index
+  return encode(rev, session.id, function() return task.sleep(0) and is_same(session, rev, index) end)
+end
+
+local function as_records(session, parts)
+  local list, at = {}, session.last_at
+  for i, part in ipairs(parts) do list[i] = records.checkpoint({ received_at_ms = at, mode_state = part }) end
+  list[1] = records.checkpoint({
+    received_at_ms = at, mode_state = parts[1], mode_state_hash = hash_of_parts(parts),
+    coverage = {
+      started_at_ms = session.started_at, index = session.index, ordinals = session.ordinals, parts = #parts,
+    },
+  })
+  return list
+end
+
+-- Encodes and stores; true when there is nothing left to do. (yields)
+local function write(self, session)
+  if session.rev == nil or session.stale or session.state ~= lifecycle.OPEN then return true end
+  local parts, reason = encode_between(session)
+  if parts == nil then
+    if reason then log.warn("checkpoint.failed", { session_id = session.id, message = reason }) end
+    return reason ~= nil
+  end
+  -- What it covers must not be lost already: then the history would be shorter than the checkpoint says.
+  if session.lsn > 0 and self.journal:status(session.lsn) == "failed" then return true end
+  local ok, err = self.journal:replace(layout.checkpoint(session.id), as_records(session, parts))
+  if not ok and err.code ~= "CANCELLED" then
+    log.warn("checkpoint.failed", { session_id = session.id, message = err.message })
+  end
+  return true
+end
+
+local function attend(self, session)
+  for _ = 1, ATTEMPTS do
+    if write(self, session) then return end
+    if not task.sleep(PAUSE_MS) then return end
+  end
+  self.hold(session, function() return write(self, session) end)
+end
+
+---Writes what was asked for, one after another, until close. (yields)
+function Checkpoints:run()
+  while not self.closed do
+    local session = self.queue[self.head]
+    if session == nil then
+      if not self.wake:wait() and task.current():cancelled() then return end
+    else
+      self.queue[self.head], self.head = nil, self.head + 1
+      attend(self, session)
+    end
+  end
+end
+
+---Whether checkpoints are waiting to be written.
+function Checkpoints:is_busy() return self.head <= self.tail end
+
+function Checkpoints:close()
+  self.closed = true
+  self.wake:broadcast()
+end
+
+---The stored checkpoint of a session, or nil when there is none that can be used. (yields)
+---@return { coverage: table, hash: string, state: string }|nil
+function M.read(journal, id)
+  local key = layout.checkpoint(id)
+  local count = journal:count(key)
+  if count == 0 then return nil end
+  local chunk = journal:read(key, 1, count, MAX_STATE_BYTES * 2)
+  local parts, first = {}, nil
+  for i, bytes in ipairs(chunk or {}) do
+    local record = records.decode(bytes)
+    if record == nil then return nil end
+    first, parts[i] = first or record, record.mode_state
+  end
+  local coverage = first and first.coverage
+  if coverage == nil or #parts ~= coverage.parts or coverage.index > journal:count(id) then
+    log.warn("checkpoint.ignored", { session_id = id, parts = #parts })
+    return nil
+  end
+  return { coverage = coverage, hash = first.mode_state_hash, state = table.concat(parts) }
+end
+
+local function hash_of(rev, id)
+  local parts = encode(rev, id, function() return true end)
+  return parts and hash_of_parts(parts)
+end
+
+---Gives a session that has been read up to what a checkpoint covers the state of that checkpoint.
+---@return true|nil, string? reason
+function M.restore(stored, session, replay)
+  local coverage = stored.coverage
+  if coverage.started_at_ms ~= session.started_at then return nil, "it belongs to an earlier session" end
+  if coverage.ordinals ~= session.ordinals then
+    return nil, string.format("it covers %d envelopes, the history has %d there", coverage.ordinals, session.ordinals)
+  end
+  local ok, err = replay:restore(stored.state, stored.hash, hash_of)
+  if not ok then return nil, err.message end
+  session.since_checkpoint = 0
+  return true
 end
 
 return M

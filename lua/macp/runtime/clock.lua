@@ -8,32 +8,36 @@ local lifecycle = require("macp.protocol.lifecycle")
 local BATCH = 256 -- sessions attended to before other tasks run
 local MAX_WAIT_MS = 60000
 local RETRY_MS = 1000
+local PENDING_MS = 20
 
 local Clock = {}
 Clock.__index = Clock
 
 local M = {}
 
----@param opts { sessions: table, kernel: table, journal: table, limiters: table[], now_ms: fun(): integer,
----  disk_retention_ms: integer }
+---@param opts { sessions: table, kernel: table, journal: table, endings: table, limiters: table[],
+---  now_ms: fun(): integer, disk_retention_ms: integer }
 function M.new(opts)
   return setmetatable({
     sessions = opts.sessions,
     kernel = opts.kernel,
     journal = opts.journal,
+    endings = opts.endings,
     limiters = opts.limiters,
     now_ms = opts.now_ms,
     disk_retention_ms = opts.disk_retention_ms,
-    ended = {},
     stopping = false,
   }, Clock)
 end
 
 -- Lets time act on one due session. What could not be recorded is tried again later. (yields when it must rebuild)
 local function attend(self, session, now)
+  if session.is_stub then return self.sessions:remove(session) end
   if lifecycle.is_terminal(session.state) and not session.stale then
-    self.sessions:remove(session)
-    return
+    -- What is not durable could not be read back.
+    local is_pending = session.lsn > 0 and self.journal:status(session.lsn) == "pending"
+    if is_pending then return self.sessions.deadlines:set(session, now + PENDING_MS) end
+    return self.sessions:remove(session)
   end
   local current, err = self.sessions:find(session.id)
   if current then
@@ -63,38 +67,10 @@ function Clock:run()
   end
 end
 
----Remembers a finished session for the clean-up of storage.
-function Clock:note_ended(id, at)
-  if self.disk_retention_ms > 0 then self.ended[#self.ended + 1] = { id = id, at = at } end
-end
-
----Puts what recovery found into the order in which it ended.
-function Clock:sort_ended()
-  table.sort(self.ended, function(a, b) return a.at < b.at end)
-end
-
--- Deletes finished sessions whose time in storage is over. (yields)
-local function collect_garbage(self)
-  local limit, kept = self.now_ms() - self.disk_retention_ms, {}
-  for _, entry in ipairs(self.ended) do
-    local ok, err = false, nil
-    if entry.at <= limit then ok, err = self.journal:delete(entry.id) end
-    if ok then
-      local session = self.sessions.by_id[entry.id]
-      if session then self.sessions:remove(session) end
-      self.sessions:drop_cold(entry.id)
-    else
-      kept[#kept + 1] = entry
-      if err then host_log.warn("session.delete_failed", { session_id = entry.id, message = err.message }) end
-    end
-  end
-  self.ended = kept
-end
-
 ---One clean-up. (yields)
 function Clock:clean_up()
   for _, limiter in ipairs(self.limiters) do limiter:sweep() end
-  if self.disk_retention_ms > 0 then collect_garbage(self) end
+  if self.disk_retention_ms > 0 then self.endings:collect(self.now_ms() - self.disk_retention_ms) end
 end
 
 function Clock:stop()

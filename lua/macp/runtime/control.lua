@@ -41,7 +41,10 @@ local function begin(kernel, session)
   return at
 end
 
-local function not_open(session) return refuse("SESSION_NOT_OPEN", lifecycle.NAMES[session.state]) end
+local function not_open(session)
+  local name = session.state == lifecycle.EXPIRED and "TtlExpired" or nil
+  return refuse("SESSION_NOT_OPEN", lifecycle.NAMES[session.state], name)
+end
 
 ---Ends a session for good. A session that has ended already is left as it is.
 ---@return macp.runtime.Verdict|nil, string? code, string? reason
@@ -49,7 +52,6 @@ function M.cancel(kernel, session, identity, reason)
   local at, code, text = begin(kernel, session)
   if at == nil then return nil, code, text end
   if not lifecycle.is_terminal(session.state) then
-    session.suspended_at = nil
     session_record.finish(session, lifecycle.CANCELLED, at)
     local ok
     ok, code, text = record(kernel, session, "SessionCancel", at,

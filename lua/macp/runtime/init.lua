@@ -9,7 +9,9 @@ local task = require("host.task")
 local acceptor = require("macp.runtime.acceptor")
 local checkpoints = require("macp.runtime.checkpoints")
 local clock = require("macp.runtime.clock")
+local endings = require("macp.runtime.endings")
 local errors = require("macp.core.errors")
+local format = require("macp.runtime.format")
 local gate = require("macp.runtime.gate")
 local identity = require("macp.runtime.identity")
 local kernel = require("macp.runtime.kernel")
@@ -24,6 +26,7 @@ local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
 local starts = require("macp.runtime.starts")
+local startup = require("macp.runtime.startup")
 local storage = require("macp.runtime.storage")
 local streams = require("macp.runtime.streams")
 local tenures = require("macp.runtime.tenures")
@@ -85,9 +88,14 @@ local function build_core(role, cfg)
     journal = role.journal, modes = role.modes, policies = role.policies, strict = cfg.strict_recovery,
     metrics = role.metrics,
   })
+  role.endings = endings.new({
+    log = role.log, journal = role.journal, mode = cfg.compact_terminal,
+    load_ids = function(session) return role.sessions:load_ids(session) end,
+    on_deleted = function(id) role.sessions:deleted(id) end,
+  })
   role.sessions = sessions.new({
     loader = role.loader, journal = role.journal, retention_ms = cfg.session_retention_secs * 1000,
-    on_ended = function(session) role.clock:note_ended(session.id, session.ended_at) end,
+    on_ended = function(session) role.endings:note(session) end,
     -- Records of before the trouble may still be on their way to the disk.
     before_rebuild = function(session) role.log:wait(session.lsn) end,
   })
@@ -95,9 +103,13 @@ local function build_core(role, cfg)
     sessions = role.sessions, log = role.log, metrics = role.metrics, now_ms = now_ms,
     visible_only = cfg.list_sessions_scope == "visible", policies = role.policies,
   })
+  role.checkpoints = checkpoints.new({
+    journal = role.journal, interval = cfg.checkpoint_interval,
+    hold = function(session, fn) return role.sessions:hold(session, fn) end,
+  })
   role.kernel = kernel.new({
     sessions = role.sessions, log = role.log, modes = role.modes, policies = role.policies, metrics = role.metrics,
-    checkpoints = checkpoints.new({ log = role.log, interval = cfg.checkpoint_interval }),
+    checkpoints = role.checkpoints,
     events = role.watches, now_ms = now_ms,
   })
   local start_limiter = limits.new(cfg.session_start_limit_per_minute, mono_ms)
@@ -115,7 +127,7 @@ local function build_core(role, cfg)
     metrics = role.metrics,
   })
   role.clock = clock.new({
-    sessions = role.sessions, kernel = role.kernel, journal = role.journal,
+    sessions = role.sessions, kernel = role.kernel, journal = role.journal, endings = role.endings,
     limiters = { start_limiter, message_limiter, role.failure_limiter }, now_ms = now_ms,
     disk_retention_ms = cfg.session_disk_retention_secs * 1000,
   })
@@ -127,17 +139,19 @@ end
 -- Sessions back into memory. (yields)
 local function recover(role, cfg)
   local began, retention_ms = sys.mono_ms(), cfg.session_retention_secs * 1000
-  local result, err = role.loader:recover({
+  local ok, reason = format.ensure(role.journal)
+  if not ok then return failed("the store in " .. role.storage.where, reason) end
+  local parts = { loader = role.loader, endings = role.endings, journal = role.journal, strict = cfg.strict_recovery }
+  local result, err = startup.recover(parts, {
     on_session = function(session) role.sessions:add(session) end,
-    on_ended = function(id, at) role.clock:note_ended(id, at) end,
+    on_finished = function(id, entry) role.sessions:add_stub(id, entry.started_at, entry.ended_at) end,
     is_recent = function(at) return at + retention_ms > sys.now_ms() end,
   })
   if result == nil then return failed("recovery", err) end
-  role.clock:sort_ended()
   role.metrics.recovered:inc("ok", result.recovered)
   role.metrics.recovered:inc("skipped", result.skipped)
   host_log.info("recovery.done", {
-    in_memory = role.sessions.count, stored = result.recovered, skipped = result.skipped,
+    in_memory = role.sessions.count, loaded = result.recovered, finished = result.finished, skipped = result.skipped,
     ms = math.floor(sys.mono_ms() - began),
   })
   return true
@@ -163,6 +177,8 @@ local function start_tasks(role, cfg)
     task.spawn(function() role.log:run() end),
     task.spawn(function() role.clock:run() end),
     task.spawn(function() role.tenures:run() end),
+    task.spawn(function() role.checkpoints:run() end),
+    task.spawn(function() role.endings:run() end),
   }
   role.credentials:on_change(function() role.tenures:recheck() end)
   role.credentials:follow()
@@ -263,6 +279,8 @@ function Role:close()
   if self.clock then self.clock:stop() end
   if self.tenures then self.tenures:stop() end
   self.credentials:close()
+  if self.checkpoints then self.checkpoints:close() end
+  if self.endings then self.endings:close() end
   if self.log then self.log:close() end
   for _, running in ipairs(self.tasks or {}) do running:join() end
   if self.policies then self.policies:close() end

@@ -13,6 +13,7 @@ local OPEN, RESOLVED, EXPIRED = lifecycle.OPEN, lifecycle.RESOLVED, lifecycle.EX
 
 local MAX_SYNTHETIC = 16
 local SYNTHETIC_FLAG = 1
+local MAX_HASHED = 2000 -- envelopes; the state of a longer session is not hashed when it ends: others would wait
 
 local Kernel = {}
 Kernel.__index = Kernel
@@ -171,7 +172,7 @@ local function resolve(kernel, session, at, resolution, payload)
   session_record.finish(session, RESOLVED, at)
   local marks = { received_at_ms = at, state = RESOLVED }
   if resolution ~= payload then marks.resolution = resolution end
-  marks.mode_state_hash = session.rev:state_hash(session.id)
+  if session.ordinals <= MAX_HASHED then marks.mode_state_hash = session.rev:state_hash(session.id) end
   return marks, kernel.events:lifecycle(session, lifecycle.EVENT.RESOLVED, at)
 end
 
@@ -253,7 +254,7 @@ function Kernel:message(session, identity, envelope)
     self, session, envelope, at, due, status == "resolved" and (resolution or envelope.payload) or nil, identity.sender)
   if not ok then return nil, code, reason end
   self.metrics:accepted(session)
-  self.checkpoints:consider(session, at)
+  self.checkpoints:consider(session)
   return accepted(self, session, at, false)
 end
 

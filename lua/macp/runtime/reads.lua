@@ -2,15 +2,18 @@
 
 local crypto = require("host.crypto")
 local rpc = require("host.rpc")
+local task = require("host.task")
 
 local messages = require("macp.protocol.messages")
 local session_record = require("macp.runtime.session")
+local utf8 = require("macp.core.utf8")
 
 local STATUS = rpc.status
 local TOKEN_PREFIX = "v1:"
 local MAX_TOKEN_CHARS = 1024
 local BAD_TOKEN = "page_token is not valid"
 local MAX_ATTEMPTS = 3
+local BATCH = 128 -- sessions looked at before others have their turn
 
 local M = {}
 
@@ -64,28 +67,18 @@ function M.get_session(service, call, identity)
   if status then call:fail(status, text) end
 end
 
----The id behind a page token, "" for none; nil when it is not one of ours.
+---The cursor behind a page token, "" for none; nil when it is not one.
 function M.decode_token(token)
   if token == "" then return "" end
   if #token > MAX_TOKEN_CHARS then return nil end
   local text = crypto.base64url_decode(token)
   if text == nil or text:sub(1, #TOKEN_PREFIX) ~= TOKEN_PREFIX then return nil end
-  local id = text:sub(#TOKEN_PREFIX + 1)
-  if id == "" or id:find("[^%w_%-]") then return nil end
-  return id
+  local cursor = text:sub(#TOKEN_PREFIX + 1)
+  if cursor == "" or not utf8.is_text(cursor) then return nil end
+  return cursor
 end
 
 function M.encode_token(id) return crypto.base64url_encode(TOKEN_PREFIX .. id) end
-
--- Index of the first id after the cursor.
-local function first_after(ids, cursor)
-  local low, high = 1, #ids + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if ids[middle] > cursor then high = middle else low = middle + 1 end
-  end
-  return low
-end
 
 local function page_size_of(service, requested, count)
   local page = service.page
@@ -93,20 +86,24 @@ local function page_size_of(service, requested, count)
   return math.min(requested, page.max)
 end
 
--- Collects one page. Returns the sessions' facts, the last id when more follow, and what must be durable.
+-- Collects one page. Returns the sessions' facts, the last id when more follow, and what must be durable. (yields)
 local function collect(service, identity, cursor, size)
-  local ids, by_id = service.sessions:ids(), service.sessions.by_id
-  local list, lsn, index = {}, 0, first_after(ids, cursor)
-  while index <= #ids and #list < size do
-    local session = by_id[ids[index]]
-    if session and not session.stale and (not service.visible_only or session_record.may_read(session, identity)) then
+  local sessions = service.sessions
+  local list, lsn, looked_at = {}, 0, 0
+  local id = sessions.by_name:after(cursor)
+  while id and #list < size do
+    cursor = id
+    local session = sessions:find(id)
+    if session and (not service.visible_only or session_record.may_read(session, identity)) then
       observe(service, session)
       list[#list + 1] = session_record.metadata(session)
       lsn = math.max(lsn, session.lsn)
     end
-    index = index + 1
+    looked_at = looked_at + 1
+    if looked_at % BATCH == 0 and not task.sleep(0) then return nil end
+    id = sessions.by_name:after(cursor)
   end
-  return list, index <= #ids and ids[index - 1] or nil, lsn
+  return list, id and cursor, lsn
 end
 
 function M.list_sessions(service, call, identity)
@@ -118,6 +115,7 @@ function M.list_sessions(service, call, identity)
   if cursor == nil then return call:fail(STATUS.INVALID_ARGUMENT, BAD_TOKEN) end
   local size = page_size_of(service, request.page_size, service.sessions.count)
   local list, last, lsn = collect(service, identity, cursor, size)
+  if list == nil then return end
   local bytes = assert(codecs.list_response:encode({
     sessions = list, next_page_token = last and M.encode_token(last) or "",
   }))

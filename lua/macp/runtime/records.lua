@@ -7,17 +7,21 @@ local messages = require("macp.protocol.messages")
 
 local byte, sub = string.byte, string.sub
 
-local INCOMING, INTERNAL, CHECKPOINT = 1, 2, 3
+local INCOMING, INTERNAL, CHECKPOINT, SUMMARY, IDS = 1, 2, 3, 4, 5
 local FRAME_TAG = 0x0a -- field 1, length-delimited
 local RUNTIME_SENDER = "_runtime"
 
-local M = { INCOMING = INCOMING, INTERNAL = INTERNAL, CHECKPOINT = CHECKPOINT, RUNTIME_SENDER = RUNTIME_SENDER }
+local M = {
+  INCOMING = INCOMING, INTERNAL = INTERNAL, CHECKPOINT = CHECKPOINT, SUMMARY = SUMMARY, IDS = IDS,
+  RUNTIME_SENDER = RUNTIME_SENDER,
+}
 
-local record_codec, frame_codec, payload_codecs
+local record_codec, frame_codec, ended_codec, payload_codecs
 
 local function codecs()
   record_codec = messages.codec("macp.internal.v1.Record", { enums = "number" })
   frame_codec = messages.codec("macp.v1.StreamSessionResponse", { enums = "number" })
+  ended_codec = messages.codec("macp.internal.v1.Ended")
   payload_codecs = {
     SessionCancel = messages.codec("macp.v1.SessionCancelPayload"),
     SessionSuspend = messages.codec("macp.v1.SessionSuspendPayload"),
@@ -95,8 +99,36 @@ function M.internal(session, message_type, at, state, payload)
   })
 end
 
-function M.checkpoint(at, state_bytes, hash)
-  return encode_record({ kind = CHECKPOINT, received_at_ms = at, mode_state = state_bytes, mode_state_hash = hash })
+---One part of a checkpoint.
+---@param fields { received_at_ms: integer, mode_state: string, mode_state_hash?: string, coverage?: table }
+function M.checkpoint(fields)
+  fields.kind = CHECKPOINT
+  return encode_record(fields)
+end
+
+---The last record of a finished session.
+---@param fields table macp.internal.v1.Summary
+function M.summary(fields)
+  return encode_record({ kind = SUMMARY, received_at_ms = fields.ended_at_ms, state = fields.state, summary = fields })
+end
+
+---Ids whose records are dropped, with the times of their acceptance.
+function M.ids(ids, times, at)
+  return encode_record({ kind = IDS, received_at_ms = at, ids = { ids = ids, accepted_at_ms = times } })
+end
+
+---An entry of the index of finished sessions.
+---@param fields { session_id?: string, started_at_ms?: integer, ended_at_ms?: integer, records?: integer,
+---  collected?: integer }
+function M.ended(fields)
+  if ended_codec == nil then codecs() end
+  return assert(ended_codec:encode(fields))
+end
+
+---An entry of that index as a table, or nil, err.
+function M.decode_ended(bytes)
+  if ended_codec == nil then codecs() end
+  return ended_codec:decode(bytes)
 end
 
 ---A record as a table, or nil, err.

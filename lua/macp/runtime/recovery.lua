@@ -1,23 +1,21 @@
--- From the journal back to memory: one session by replaying its history under its recorded revision, or all of them
--- at start. Replay uses recorded values only: no clock, no registry, no configuration.
+-- From the journal back to memory: one session by replaying its history under its recorded revision. Which sessions
+-- come back at start is startup.lua.
 
 local log = require("host.log")
-local task = require("host.task")
 
+local checkpoints = require("macp.runtime.checkpoints")
 local lifecycle = require("macp.protocol.lifecycle")
 local messages = require("macp.protocol.messages")
 local records = require("macp.runtime.records")
+local replays = require("macp.runtime.replay")
 local session_record = require("macp.runtime.session")
-local starts = require("macp.runtime.starts")
 
 local CHUNK_RECORDS = 512
 local CHUNK_BYTES = 1024 * 1024
-local BATCH_ENTRIES = 512
-local BATCH_WIDTH = 5
-local WORKERS = 8
 
 -- What survives a rebuild of a session's memory: who listens, and its place in the books.
-local KEPT = { subscribers = true, heap_at = true, heap_index = true, counted_open = true }
+local KEPT = { subscribers = true, heap_at = true, heap_index = true, counted_open = true, order = true,
+  announced = true }
 
 local Loader = {}
 Loader.__index = Loader
@@ -40,89 +38,6 @@ local function broken(id, index, text)
   return nil, { code = "CORRUPT", message = string.format("session %s, record %d: %s", id, index, text) }
 end
 
--- The mode side of a replay: entries are applied in batches, and a checkpoint makes those before it unnecessary.
-local Replay = {}
-Replay.__index = Replay
-
-local function new_replay(rev, session, payload)
-  return setmetatable({
-    rev = rev, session = session, start = starts.start_arguments(session, payload), batch = {}, size = 0,
-    started = false,
-  }, Replay)
-end
-
-local function start_mode(replay)
-  local ok, due = replay.rev:start(replay.session.id, replay.start)
-  if not ok then return nil, due end
-  replay.started, replay.session.due = true, due
-  return true
-end
-
-function Replay:flush()
-  if not self.started then
-    local ok, err = start_mode(self)
-    if not ok then return nil, err end
-  end
-  if self.size == 0 then return true end
-  local count, due, at = self.rev:apply_many(self.session.id, self.batch)
-  if count == nil then return nil, due, at end
-  self.session.due = due
-  self.batch, self.size = {}, 0
-  return true
-end
-
-function Replay:add(envelope, t, is_synthetic)
-  local batch, base = self.batch, self.size * BATCH_WIDTH
-  batch[base + 1], batch[base + 2], batch[base + 3] = envelope.message_type, envelope.sender, envelope.payload
-  batch[base + 4], batch[base + 5] = t, is_synthetic and 1 or 0
-  self.size = self.size + 1
-  if self.size >= BATCH_ENTRIES then return self:flush() end
-  return true
-end
-
-function Replay:restore(record)
-  local id = self.session.id
-  if self.started then self.rev:drop(id) end
-  self.batch, self.size = {}, 0
-  local ok, due = self.rev:restore(id, self.start, record.mode_state)
-  if not ok then return nil, due end
-  self.started, self.session.due = true, due
-  if self.rev:state_hash(id) ~= record.mode_state_hash then
-    return nil, { message = "the restored state does not have the recorded hash" }
-  end
-  return true
-end
-
-local INTERNAL = {
-  TtlExpired = function(session, at) session_record.finish(session, lifecycle.EXPIRED, at) end,
-  SessionCancel = function(session, at)
-    session.suspended_at = nil
-    session_record.finish(session, lifecycle.CANCELLED, at)
-  end,
-  SessionSuspend = session_record.suspend,
-  SessionResume = session_record.resume,
-}
-
--- Applies a record other than the first to the session's own books.
-local function book(session, record)
-  local at = record.received_at_ms
-  session.index = session.index + 1
-  session.last_at = at
-  if record.kind ~= records.INCOMING then
-    session.skips[#session.skips + 1] = session.index
-    local transition = record.annotation and INTERNAL[record.annotation.message_type]
-    if transition then transition(session, at) end
-    if record.kind == records.CHECKPOINT then session.since_checkpoint = 0 end
-    return
-  end
-  local envelope = record.envelope
-  session.ids[envelope.message_id] = at
-  session.ordinals = session.ordinals + 1
-  session.since_checkpoint = session.since_checkpoint + 1
-  if not record.synthetic then session_record.count(session, envelope.sender, at) end
-  if record.state == lifecycle.RESOLVED then session_record.finish(session, lifecycle.RESOLVED, at) end
-end
-
 -- The session a first record describes, and the decoded payload.
 local function begin(loader, id, record)
   local envelope, bindings = record.envelope, record.bindings
@@ -143,28 +58,25 @@ local function begin(loader, id, record)
   return session, payload
 end
 
--- Hands a booked record to the mode.
-local function replay_record(replay, session, record)
-  if record.kind == records.CHECKPOINT then return replay:restore(record) end
-  if record.kind ~= records.INCOMING then return true end
-  return replay:add(record.envelope, session_record.time_at(session, record.received_at_ms), record.synthetic)
-end
-
 local function quarantine(loader, session, reason, err)
   session.quarantined, session.due = reason, nil
   local detail = err and (err.message or err.code)
   log.error("session.quarantined", {
     session_id = session.id, mode = session.mode, revision = session.revision, reason = reason, detail = detail,
   })
-  if session.rev then
-    session.rev:drop(session.id)
-    loader.modes:unpin(session.rev)
-    session.rev = nil
-  end
+  loader:release(session)
   if loader.strict then
     return nil, { code = "STRICT", message = string.format("session %s: %s: %s", session.id, reason, detail or "") }
   end
   return true
+end
+
+---Gives up the mode's side of a session.
+function Loader:release(session)
+  if session.rev == nil then return end
+  session.rev:drop(session.id)
+  self.modes:unpin(session.rev)
+  session.rev = nil
 end
 
 -- Loads the recorded revision and prepares the mode's side. (yields)
@@ -176,14 +88,15 @@ local function open_mode(loader, session, payload, descriptor)
   loader.modes:pin(rev)
   session.rev = rev
   rev:drop(session.id)
-  return new_replay(rev, session, payload)
+  return replays.new(rev, session, payload)
 end
 
--- Runs fn(record, index) over a key's records from the first. (yields)
-local function each_record(loader, id, fn)
-  local index = 1
+-- Runs fn(record, index) over a key's records from the first; `chunk` are the first ones when they are at hand.
+-- (yields)
+local function each_record(loader, id, chunk, fn)
+  local index, err = 1, nil
   while true do
-    local chunk, err = loader.journal:read(id, index, CHUNK_RECORDS, CHUNK_BYTES)
+    if chunk == nil then chunk, err = loader.journal:read(id, index, CHUNK_RECORDS, CHUNK_BYTES) end
     if chunk == nil then return nil, err end
     if #chunk == 0 then return true end
     for _, bytes in ipairs(chunk) do
@@ -194,62 +107,160 @@ local function each_record(loader, id, fn)
       if not ok then return nil, err end
       index = index + 1
     end
+    chunk = nil
   end
 end
 
----Rebuilds a session from its history. With history_only the mode is not replayed, which is enough for sessions that
----have ended. (yields)
----@param id string
----@param opts? { history_only?: boolean }
----@return table|nil session, table? err
-function Loader:load(id, opts)
-  local history_only = opts and opts.history_only
+-- One record of a history, decoded. (yields)
+local function read_one(loader, id, index)
+  local chunk, err = loader.journal:read(id, index, 1)
+  if chunk == nil then return nil, err end
+  if chunk[1] == nil then return broken(id, index, "the record is missing") end
+  local record, reason = records.decode(chunk[1])
+  if record == nil then return broken(id, index, reason.message) end
+  return record
+end
+
+-- A history does not lead to what was recorded of it.
+local function mismatch(loader, session, reason, err)
+  loader.metrics:mismatch()
+  return quarantine(loader, session, reason, err)
+end
+
+-- Reads a history into a session. With `stored`, a checkpoint, the mode's state comes from there. (yields)
+-- Returns session; or nil, err; or nil, nil when the checkpoint is of no use.
+local function read_history(loader, id, opts)
   local session, replay
-  local ok, err = each_record(self, id, function(record, index)
+  local stored = opts.stored
+  local covered = stored and stored.coverage.index or 0
+  local function on_start(record)
+    local payload
+    session, payload = begin(loader, id, record)
+    if session == nil then return nil, payload end
+    if opts.history_only then return true end
+    local reason
+    replay, reason = open_mode(loader, session, payload, record.bindings.descriptor)
+    if replay == nil and reason then return nil, reason end
+    return true
+  end
+  local function on_covered()
+    local ok, why = checkpoints.restore(stored, session, replay)
+    if ok then return true end
+    loader.metrics:mismatch()
+    log.error("checkpoint.unusable", { session_id = id, message = why })
+    loader:release(session)
+    if loader.strict then
+      return nil, { code = "STRICT", message = string.format("session %s: its checkpoint: %s", id, why) }
+    end
+    opts.is_unusable = true
+    return nil, { code = "UNUSABLE" }
+  end
+  local function apply(record, index)
+    if index > covered then
+      local replayed, why = replay:record(record)
+      if not replayed then
+        replay = nil
+        return mismatch(loader, session, "the history does not replay", why)
+      end
+    elseif index == covered then
+      return on_covered()
+    end
+    return true
+  end
+  local ok, err = each_record(loader, id, opts.chunk, function(record, index)
     if index == 1 then
-      local payload
-      session, payload = begin(self, id, record)
-      if session == nil then return nil, payload end
-      if history_only then return true end
-      local reason
-      replay, reason = open_mode(self, session, payload, record.bindings.descriptor)
-      if replay == nil and reason then return nil, reason end
-      return true
+      local begun, why = on_start(record)
+      if begun and replay and covered == 1 then return on_covered() end
+      return begun, why
     end
     if record.envelope and record.envelope.message_type == "SessionStart" then
       return broken(id, index, "a second SessionStart")
     end
-    local t_session = session
-    book(t_session, record)
+    replays.book(session, record)
     if replay == nil then return true end
-    local replayed, why = replay_record(replay, t_session, record)
-    if replayed then return true end
-    replay = nil
-    self.metrics:mismatch()
-    return quarantine(self, t_session, "the history does not replay", why)
+    return apply(record, index)
   end)
-  if not ok then return nil, err end
+  if not ok then
+    if session then loader:release(session) end
+    return nil, err
+  end
   if session == nil then return nil, { code = "NOT_FOUND", message = "session " .. id .. " has no records" } end
   if replay then
     local flushed, why = replay:flush()
-    if not flushed then
-      self.metrics:mismatch()
-      ok, err = quarantine(self, session, "the history does not replay", why)
-      if not ok then return nil, err end
-    end
+    if not flushed then ok, err = mismatch(loader, session, "the history does not replay", why) end
+    if not ok then return nil, err end
   end
   session.published = session.ordinals
   return session
 end
 
+-- A finished session from its first and last record. (yields)
+local function from_summary(loader, id, last, count)
+  local first, err = read_one(loader, id, 1)
+  if first == nil then return nil, err end
+  local session, reason = begin(loader, id, first)
+  if session == nil then return nil, reason end
+  session_record.finish_from(session, last.summary)
+  session.index = count
+  session.skips[#session.skips + 1] = count
+  return session
+end
+
+-- The last record of a history, from a chunk that holds all of it or from the journal. (yields)
+local function last_record(loader, id, chunk, count)
+  if chunk == nil or #chunk < count then return read_one(loader, id, count) end
+  local record, reason = records.decode(chunk[count])
+  if record == nil then return broken(id, count, reason.message) end
+  return record
+end
+
+---Rebuilds a session from its history; a finished one without its mode, and without reading more than its start when
+---it has a summary (then its `ids` are nil). (yields)
+---@param id string
+---@param opts? { replay_finished?: boolean } run the mode of a finished session, too
+---@return table|nil session, table? err
+function Loader:load(id, opts)
+  local count = self.journal:count(id)
+  if count == 0 then return nil, { code = "NOT_FOUND", message = "session " .. id .. " has no records" } end
+  local chunk, err = self.journal:read(id, 1, math.min(CHUNK_RECORDS, count), CHUNK_BYTES)
+  if chunk == nil then return nil, err end
+  local last
+  last, err = last_record(self, id, chunk, count)
+  if last == nil then return nil, err end
+  local replays_finished = opts ~= nil and opts.replay_finished
+  local is_summed_up = last.summary and (last.summary.is_dropped or not replays_finished)
+  if is_summed_up then return from_summary(self, id, last, count) end
+  local reading = { chunk = chunk, history_only = lifecycle.is_terminal(last.state) and not replays_finished }
+  if not lifecycle.is_terminal(last.state) then reading.stored = checkpoints.read(self.journal, id) end
+  local session
+  session, err = read_history(self, id, reading)
+  if not reading.is_unusable then return session, err end
+  return read_history(self, id, { chunk = chunk })
+end
+
+---Makes sure the message ids of a session are known. (yields)
+---@return true|nil, table? err
+function Loader:load_ids(session)
+  if session.ids then return true end
+  local whole, err = read_history(self, session.id, { history_only = true })
+  if whole == nil then return nil, err end
+  session.ids = whole.ids
+  return true
+end
+
+---Replays a finished session under its mode and compares what was recorded of it; nothing stays in memory. (yields)
+---@return true|nil, table? err
+function Loader:verify(id)
+  local session, err = self:load(id, { replay_finished = true })
+  if session == nil then return nil, err end
+  self:release(session)
+  return true
+end
+
 ---Makes an existing session equal to its history again, in place: subscribers keep listening to it. (yields)
 ---@return true|nil, table? err
 function Loader:reload(session)
-  if session.rev then
-    session.rev:drop(session.id)
-    self.modes:unpin(session.rev)
-    session.rev = nil
-  end
+  self:release(session)
   local fresh, err = self:load(session.id)
   if fresh == nil then return nil, err end
   for key in pairs(session) do
@@ -258,70 +269,7 @@ function Loader:reload(session)
   for key, value in pairs(fresh) do
     if not KEPT[key] then session[key] = value end
   end
-  if lifecycle.is_terminal(session.state) and session.rev then
-    session.rev:drop(session.id)
-    self.modes:unpin(session.rev)
-    session.rev = nil
-  end
   return true
-end
-
--- The last record of every key. (yields)
-local function last_records(journal)
-  local last, order = {}, {}
-  local ok, err = journal:scan(function(key, _, bytes)
-    if last[key] == nil then order[#order + 1] = key end
-    last[key] = bytes
-  end)
-  if not ok then return nil, err end
-  return last, order
-end
-
--- One key at start: nothing for sessions that ended long ago, the books for those that ended lately, all for open ones.
-local function recover_one(loader, id, bytes, report)
-  local record, reason = records.decode(bytes)
-  if record == nil then return broken(id, 0, reason.message) end
-  local has_ended = lifecycle.is_terminal(record.state)
-  if has_ended then
-    report.on_ended(id, record.received_at_ms)
-    if not report.is_recent(record.received_at_ms) then return true end
-  end
-  local session, err = loader:load(id, { history_only = has_ended })
-  if session == nil then return nil, err end
-  report.on_session(session)
-  return true
-end
-
----Recovers every session that belongs in memory. A history that cannot be read is left out and reported, or ends the
----start in strict mode. (yields)
----@param report { on_session: fun(session), on_ended: fun(id, at), is_recent: fun(at): boolean }
----@return { recovered: integer, skipped: integer }|nil, table? err
-function Loader:recover(report)
-  local last, order = last_records(self.journal)
-  if last == nil then return nil, order end
-  local cursor, recovered, skipped, failure = 0, 0, 0, nil
-  local function work()
-    while failure == nil and cursor < #order do
-      cursor = cursor + 1
-      local id = order[cursor]
-      local ok, err = recover_one(self, id, last[id], report)
-      if ok then
-        recovered = recovered + 1
-      elseif self.strict then
-        failure = err
-      else
-        skipped = skipped + 1
-        log.warn("recovery.skipped", { session_id = id, message = err.message })
-      end
-    end
-    return true
-  end
-  local ok, err = task.group(function(group)
-    for _ = 1, WORKERS do group:spawn(work) end
-  end)
-  if not ok then return nil, err end
-  if failure then return nil, failure end
-  return { recovered = recovered, skipped = skipped }
 end
 
 return M

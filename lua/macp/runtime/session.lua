@@ -14,11 +14,14 @@ local M = { MAX_SUSPENSIONS = MAX_SUSPENSIONS }
 ---@field mode string
 ---@field rev table|nil revision of the mode, nil when quarantined
 ---@field state integer
----@field ids table<string, integer> accepted message id -> acceptance time
+---@field ids table<string, integer>|nil accepted message id -> acceptance time; nil: not loaded (finished sessions)
 ---@field ordinals integer accepted envelopes
 ---@field published integer accepted envelopes that are durable and were offered to subscribers
 ---@field index integer records in the journal, of all kinds
 ---@field skips integer[] journal indexes of the records that take no ordinal, ascending
+---@field is_dropped boolean the envelopes are gone; what is left are facts and message ids
+---@field has_summary boolean the history ends with a summary
+---@field is_noted boolean the index of finished sessions has it
 ---@field lsn integer covers everything this record shows
 ---@field due integer|nil session time of the mode's earliest timer
 ---@field stale boolean what memory holds is not what the journal holds; rebuild before use
@@ -66,6 +69,9 @@ function M.new(start)
     published = 0,
     index = 0,
     skips = {},
+    is_dropped = false,
+    has_summary = false,
+    is_noted = false,
     since_checkpoint = 0,
     counts = {},
     last_seen = {},
@@ -118,7 +124,7 @@ function M.resume(session, at)
 end
 
 function M.finish(session, state, at)
-  session.state, session.ended_at, session.due = state, at, nil
+  session.state, session.ended_at, session.due, session.suspended_at = state, at, nil, nil
 end
 
 ---Whether time alone ends the session now.
@@ -181,6 +187,36 @@ function M.metadata(session)
     context_id = session.context_id,
     extension_keys = session.extension_keys,
   }
+end
+
+---What is left to say about a finished session, as macp.internal.v1.Summary.
+function M.summary(session)
+  local list = {}
+  local function add(name)
+    local count = session.counts[name]
+    if count then list[#list + 1] = { sender = name, count = count, last_seen_ms = session.last_seen[name] } end
+  end
+  for _, name in ipairs(session.participants) do add(name) end
+  for _, name in ipairs(session.others) do add(name) end
+  return {
+    state = session.state, ended_at_ms = session.ended_at, expires_at_ms = session.expires_at,
+    suspended_ms = session.suspended_total, suspensions = session.suspensions, ordinals = session.ordinals,
+    activity = list, skips = session.skips, is_dropped = session.is_dropped,
+  }
+end
+
+---Makes a session that only has its start what a summary says of it. Its message ids stay unknown.
+function M.finish_from(session, summary)
+  session.state, session.ended_at, session.last_at = summary.state, summary.ended_at_ms, summary.ended_at_ms
+  session.expires_at = summary.expires_at_ms
+  session.suspended_total, session.suspensions = summary.suspended_ms, summary.suspensions
+  session.ordinals, session.published = summary.ordinals, summary.ordinals
+  for _, entry in ipairs(summary.activity) do
+    session.counts[entry.sender], session.last_seen[entry.sender] = entry.count, entry.last_seen_ms
+    if not session.is_participant[entry.sender] then session.others[#session.others + 1] = entry.sender end
+  end
+  for i, index in ipairs(summary.skips) do session.skips[i] = index end
+  session.ids, session.has_summary, session.is_dropped = nil, true, summary.is_dropped
 end
 
 ---The journal index of the record with this ordinal: records without an ordinal are skipped.

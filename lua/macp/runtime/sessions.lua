@@ -1,13 +1,15 @@
--- The sessions in memory: the table, its order, who has how many open, and when each needs attention.
+-- The sessions in memory: the table, its order, who has how many open, and when each needs attention. Open ones are
+-- there whole. Finished ones stay for a while, so that lists show them; after a restart they are only names (stubs).
 -- What is not in memory is in the journal; `find` brings it back.
 
 local task = require("host.task")
 
-local lifecycle = require("macp.protocol.lifecycle")
-local session_record = require("macp.runtime.session")
+local cold_sessions = require("macp.runtime.cold")
 local deadlines = require("macp.runtime.deadlines")
-
-local COLD_LIMIT = 256 -- finished sessions brought back by a reader
+local layout = require("macp.runtime.layout")
+local lifecycle = require("macp.protocol.lifecycle")
+local ordered = require("macp.runtime.ordered")
+local session_record = require("macp.runtime.session")
 
 local Sessions = {}
 Sessions.__index = Sessions
@@ -29,9 +31,9 @@ function M.new(opts)
     open_by = {},
     open = 0,
     deadlines = deadlines.new(),
-    sorted = nil,
-    cold = {},
-    cold_ids = {},
+    by_name = ordered.new(),
+    by_start = ordered.new(),
+    cold = cold_sessions.new(),
     busy = {},
     wake = task.cond(),
   }, Sessions)
@@ -48,29 +50,51 @@ local function count_open(sessions, session, is_open)
   sessions.open = sessions.open + step
 end
 
+local function attention_at(sessions, session)
+  if lifecycle.is_terminal(session.state) then return session.ended_at + sessions.retention_ms end
+  return session_record.next_event_at(session)
+end
+
+-- Sets when a session in memory needs attention next.
+local function schedule(sessions, session, at)
+  local _, earliest = sessions.deadlines:first()
+  sessions.deadlines:set(session, at)
+  if at and (earliest == nil or at < earliest) then sessions.wake:signal() end
+end
+
 ---Brings the books in line with a session's state: call after every transition.
 function Sessions:settle(session)
   local is_terminal = lifecycle.is_terminal(session.state)
-  if is_terminal and session.counted_open then self.on_ended(session) end
-  count_open(self, session, not is_terminal and not session.gone)
-  if self.by_id[session.id] ~= session then return end
-  local at
-  if is_terminal then
-    at = session.ended_at + self.retention_ms
-  else
-    at = session_record.next_event_at(session)
+  if is_terminal and not session.is_noted and not session.stale and not session.gone then
+    session.is_noted = true
+    self.on_ended(session)
   end
-  local _, earliest = self.deadlines:first()
-  self.deadlines:set(session, at)
-  if at and (earliest == nil or at < earliest) then self.wake:signal() end
+  count_open(self, session, not is_terminal and not session.gone)
+  if self.by_id[session.id] == session then schedule(self, session, attention_at(self, session)) end
+end
+
+-- Where a session stands in the order of starts.
+local function start_key(entry) return string.format("%016d/%s", entry.started_at, entry.id) end
+
+local function insert(sessions, entry)
+  sessions.by_id[entry.id] = entry
+  sessions.count = sessions.count + 1
+  sessions.by_name:add(entry.id)
+  entry.order = start_key(entry)
+  sessions.by_start:add(entry.order)
 end
 
 ---Puts a session into memory.
 function Sessions:add(session)
-  self.by_id[session.id] = session
-  self.count = self.count + 1
-  self.sorted = nil
+  insert(self, session)
   self:settle(session)
+end
+
+---Puts the name of a finished session into memory; the rest is read when somebody asks.
+function Sessions:add_stub(id, started_at, ended_at)
+  local stub = { id = id, is_stub = true, started_at = started_at, ended_at = ended_at }
+  insert(self, stub)
+  schedule(self, stub, ended_at + self.retention_ms)
 end
 
 ---Takes a session out of memory; it stays readable in the journal.
@@ -78,7 +102,8 @@ function Sessions:remove(session)
   if self.by_id[session.id] ~= session then return end
   self.by_id[session.id] = nil
   self.count = self.count - 1
-  self.sorted = nil
+  self.by_name:remove(session.id)
+  self.by_start:remove(session.order)
   if session.heap_index then self.deadlines:remove(session) end
 end
 
@@ -87,6 +112,13 @@ function Sessions:forget(session)
   session.gone = true
   count_open(self, session, false)
   self:remove(session)
+end
+
+---The storage of a session was deleted.
+function Sessions:deleted(id)
+  local session = self.by_id[id]
+  if session then self:remove(session) end
+  self.cold:remove(id)
 end
 
 -- One task works on an id at a time; the others wait for it and look again.
@@ -100,11 +132,12 @@ local function exclusively(sessions, id, fn)
   return result, err
 end
 
-local function keep_cold(sessions, session)
-  local ids = sessions.cold_ids
-  ids[#ids + 1] = session.id
-  sessions.cold[session.id] = session
-  if #ids > COLD_LIMIT then sessions.cold[table.remove(ids, 1)] = nil end
+---Runs fn while nobody finds the session. fn may yield; others who ask for this session wait meanwhile. (yields)
+function Sessions:hold(session, fn)
+  while self.busy[session.id] do
+    if not self.busy[session.id]:wait() then return nil end
+  end
+  return exclusively(self, session.id, fn)
 end
 
 local function rebuild(sessions, session)
@@ -122,26 +155,37 @@ end
 
 local function load_cold(sessions, id)
   return exclusively(sessions, id, function()
-    local session, err = sessions.loader:load(id, { history_only = true })
+    local session, err = sessions.loader:load(id)
     if session == nil then return nil, err end
     -- Open sessions come back at start; one that could not is readable, but takes no messages.
-    if not lifecycle.is_terminal(session.state) then session.quarantined = "the session was not recovered" end
-    keep_cold(sessions, session)
+    if not lifecycle.is_terminal(session.state) then
+      sessions.loader:release(session)
+      session.quarantined, session.due = "the session was not recovered", nil
+    end
+    session.is_noted = lifecycle.is_terminal(session.state)
+    sessions.cold:add(session)
     return session
   end)
 end
 
----The session with this id, in step with the journal; nil when there is none. Yields only when it must read.
+---Whether a session with this id is stored or on its way there. Does not yield.
+function Sessions:exists(id)
+  return self.by_id[id] ~= nil or (layout.is_session(id) and self.journal:count(id) > 0)
+end
+
+---The session with this id, in step with the journal; nil when there is none. Of a finished session the message ids
+---may be unknown: see `load_ids`. Yields only when it must read.
 ---@return table|nil session, table? err
 function Sessions:find(id)
   while true do
     local busy = self.busy[id]
-    local session = self.by_id[id] or self.cold[id]
+    local session = self.by_id[id]
+    if session == nil or session.is_stub then session = self.cold:get(id) end
     if busy then
       local ok, err = busy:wait()
       if not ok then return nil, err end
     elseif session == nil then
-      if self.journal:count(id) == 0 then return nil end
+      if not self:exists(id) then return nil end
       local loaded, err = load_cold(self, id)
       if loaded == nil then return nil, err end
     elseif session.stale then
@@ -153,19 +197,13 @@ function Sessions:find(id)
   end
 end
 
----Ids in memory in ascending byte order. The array is shared: do not change it.
-function Sessions:ids()
-  local sorted = self.sorted
-  if sorted == nil then
-    sorted = {}
-    for id in pairs(self.by_id) do sorted[#sorted + 1] = id end
-    table.sort(sorted)
-    self.sorted = sorted
-  end
-  return sorted
+---Makes the message ids of a finished session known. (yields)
+---@return true|nil, table? err
+function Sessions:load_ids(session)
+  if session.ids then return true end
+  local ok, err = self.loader:load_ids(session)
+  if ok then self.cold:weigh(session) end
+  return ok, err
 end
-
----Forgets a cold copy, for ids whose storage was deleted.
-function Sessions:drop_cold(id) self.cold[id] = nil end
 
 return M

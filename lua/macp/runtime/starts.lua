@@ -100,12 +100,11 @@ local function deadline_of(starts, envelope, ttl_ms, now)
 end
 
 local function repeated(kernel, existing, identity, envelope)
-  local known = existing.ids[envelope.message_id]
-  if known and existing.initiator == identity.sender and existing.start_id == envelope.message_id then
+  if existing.initiator == identity.sender and existing.start_id == envelope.message_id then
     local now = kernel_rules.acceptance_time(kernel, existing)
     local ok, code, reason = kernel:observe(existing, now)
     if not ok then return nil, code, reason end
-    return kernel_rules.accepted(kernel, existing, known, true)
+    return kernel_rules.accepted(kernel, existing, existing.started_at, true)
   end
   return refuse("SESSION_ALREADY_EXISTS", "the session id is taken")
 end
@@ -159,7 +158,7 @@ local function record_start(kernel, session, envelope, bindings)
 end
 
 ---Judges a SessionStart. Does not yield.
----@param existing table|nil the session that has this id already
+---@param existing table|nil the session that has this id already; an empty table when it cannot be read
 ---@param identity macp.auth.Identity
 ---@param envelope table sender already set
 ---@return macp.runtime.Verdict|nil, string? code, string? reason, macp.runtime.Details? details

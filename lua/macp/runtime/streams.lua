@@ -109,10 +109,22 @@ local function write_error(self, stream, code, text, session_id, message_id, det
   return stream.call:write(frame)
 end
 
+-- The envelopes a subscriber asks for were dropped. It stays, and may follow what is left to come: nothing. (yields)
+local function refuse_dropped(self, stream, session)
+  local text = string.format(
+    "FAILED_PRECONDITION: the envelopes of this finished session are dropped; the smallest after_sequence is %d",
+    session.ordinals)
+  write_error(self, stream, "FAILED_PRECONDITION", text, session.id)
+end
+
 -- Writes one chunk of history. Returns the next ordinal, or nil when the stream is over. (yields)
 local function replay_chunk(self, stream, session, ordinal)
   local index = session_record.index_of(session, ordinal)
   local chunk, err = self.journal:read(session.id, index, CHUNK_RECORDS, CHUNK_BYTES)
+  if session.is_dropped then -- meanwhile
+    refuse_dropped(self, stream, session)
+    return math.huge
+  end
   if chunk == nil or #chunk == 0 then
     finish(stream, STATUS.INTERNAL, "the history cannot be read: " .. (err and err.message or "records are missing"))
     return nil
@@ -132,6 +144,10 @@ end
 local function follow(self, stream, session, after)
   detach(stream)
   local ordinal = after + 1
+  if session.is_dropped and after < session.ordinals then
+    refuse_dropped(self, stream, session)
+    ordinal = math.huge
+  end
   while ordinal and ordinal <= session.published do
     if stream.finished then return end
     ordinal = replay_chunk(self, stream, session, ordinal)

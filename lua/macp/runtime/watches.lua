@@ -11,6 +11,8 @@ local session_record = require("macp.runtime.session")
 
 local STATUS = rpc.status
 local SYNC_BUFFER = 1024
+local BATCH = 128      -- sessions looked at before others have their turn
+local START_DIGITS = 16 -- see sessions.lua
 
 local Watches = {}
 Watches.__index = Watches
@@ -35,6 +37,7 @@ function M.new(opts)
     change = task.cond(),
     changes = 0,
     calls = {},
+    announced = 0, -- CREATED events handed out
     closed = false,
   }, Watches)
 end
@@ -45,6 +48,7 @@ end
 function Watches:lifecycle(session, type_, at)
   return {
     session = session,
+    is_created = type_ == lifecycle.EVENT.CREATED,
     frame = assert(self.event_codec:encode({
       event = { event_type = type_, session = session_record.metadata(session), observed_at_unix_ms = at },
     })),
@@ -116,6 +120,10 @@ end
 
 ---Hands a durable lifecycle event to everybody who watches sessions.
 function Watches:event(event)
+  if event.is_created then
+    self.announced = self.announced + 1
+    event.session.announced = self.announced
+  end
   local frame = shared(self.session_watchers, event.frame)
   if frame then each(self.session_watchers, deliver, self, event, frame) end
 end
@@ -134,30 +142,33 @@ function Watches:modes_changed()
   self.change:broadcast()
 end
 
--- Sessions whose start is durable, oldest first.
-local function sync_list(self, watcher)
-  local list = {}
-  for _, session in pairs(self.sessions.by_id) do
-    if session.published > 0 and (not self.visible_only or session_record.may_read(session, watcher.identity)) then
-      list[#list + 1] = session
-    end
-  end
-  table.sort(list, function(a, b)
-    if a.started_at ~= b.started_at then return a.started_at < b.started_at end
-    return a.id < b.id
-  end)
-  return list
+-- Whether a session's CREATED was handed out before a watcher was there; recovered sessions never had one.
+local function was_before(session, watcher)
+  if session.published == 0 then return false end
+  return session.announced == nil or session.announced <= watcher.since
 end
 
--- Writes one CREATED per session known at the subscription. (yields)
-local function write_sync(self, watcher, list)
-  for _, session in ipairs(list) do
-    local event = self:lifecycle(session, lifecycle.EVENT.CREATED, session.started_at)
-    if not self.log:wait(session.lsn) then
-      finish(watcher, STATUS.INTERNAL, "StorageFailed: a session is being rebuilt")
-      return nil
-    end
-    if watcher.finished or not watcher.call:write(event.frame) then return nil end
+local function write_one(self, watcher, session)
+  if not was_before(session, watcher) then return true end
+  if self.visible_only and not session_record.may_read(session, watcher.identity) then return true end
+  local event = self:lifecycle(session, lifecycle.EVENT.CREATED, session.started_at)
+  if not self.log:wait(session.lsn) then
+    finish(watcher, STATUS.INTERNAL, "StorageFailed: a session is being rebuilt")
+    return nil
+  end
+  return not watcher.finished and watcher.call:write(event.frame)
+end
+
+-- Writes one CREATED per session known at the subscription, oldest first. (yields)
+local function write_sync(self, watcher)
+  local sessions, looked_at = self.sessions, 0
+  local key = sessions.by_start:after("")
+  while key do
+    local session = sessions:find(key:sub(START_DIGITS + 2))
+    if session and not write_one(self, watcher, session) then return nil end
+    looked_at = looked_at + 1
+    if looked_at % BATCH == 0 and not task.sleep(0) then return nil end
+    key = sessions.by_start:after(key)
   end
   return true
 end
@@ -180,9 +191,8 @@ function Watches:serve_sessions(call, identity, scope)
   local watcher = register(self, self.session_watchers, "lifecycle", call, scope)
   watcher.identity = identity
   watcher.buffer = {}
-  -- A session is in the list exactly when its CREATED was handed out before this watcher was registered.
-  local list = sync_list(self, watcher)
-  if write_sync(self, watcher, list) and write_buffer(watcher) then call:wait_closed() end
+  watcher.since = self.announced
+  if write_sync(self, watcher) and write_buffer(watcher) then call:wait_closed() end
 end
 
 ---Serves WatchSignals to its end. (yields)

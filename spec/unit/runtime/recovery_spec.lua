@@ -50,6 +50,8 @@ describe("recovery", function()
     core = fakes.core({ interval = 4 })
     assert(core:start(ID))
     for i = 1, 10 do assert(core:send(ID, "ann", "Say", "m" .. i, "p" .. i)) end
+    core:work("checkpoints")
+    for i = 11, 13 do assert(core:send(ID, "ann", "Say", "m" .. i, "p" .. i)) end
     core.log:wait(core.sessions:find(ID).lsn)
     local fresh = core:restart()
     assert.same(states(core).entries, states(fresh).entries)
@@ -100,7 +102,7 @@ describe("recovery", function()
     core.log:wait(core.sessions:find(ID).lsn)
     core.journal.logs["broken-session-broken-x"] = { "\255\255\255" }
     local fresh = core:restart()
-    assert.same({ recovered = 1, skipped = 1 }, fresh.report)
+    assert.same({ recovered = 1, finished = 0, skipped = 1 }, fresh.report)
   end)
 end)
 

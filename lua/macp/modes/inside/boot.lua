@@ -8,6 +8,7 @@ local payloads = require("macp.modes.inside.payload")
 local policy = require("macp.modes.inside.policy")
 local sandbox = require("macp.modes.inside.sandbox")
 local sessions = require("macp.modes.inside.sessions")
+local slices = require("macp.modes.inside.slices")
 local state = require("macp.modes.inside.state")
 local step = require("macp.modes.inside.step")
 local view = require("macp.modes.inside.view")
@@ -245,6 +246,7 @@ E.view = function(key)
 end
 for _, name in ipairs({ "submit", "apply", "fire", "due", "failed" }) do E[name] = step[name] end
 for _, name in ipairs({ "start", "encode", "restore", "drop", "explain" }) do E[name] = sessions[name] end
+E.encode_begin, E.encode_step, E.encode_stop = slices.begin, slices.step, slices.stop
 for _, name in ipairs({ "observe", "payload_json", "degrade", "render", "summary", "reduce", "webhook", "route" }) do
   E[name] = view[name]
 end

@@ -97,13 +97,18 @@ function M.start(key, start)
   return true, step.due(key)
 end
 
----Everything of a session that its start record does not say.
-function M.encode(key)
+---Everything of a session that its start record does not say, as a table that shares the state.
+function M.checkpoint(key)
   local session = sessions[key]
   if session == nil then error("the state of this session is not loaded", 0) end
   enter("encode", "state")
-  local bytes, problem = native.cbor_encode({ v = FORMAT, seq = session.seq, bytes = session.bytes,
-    messages = session.messages, degraded = session.degraded, extra = session.extra, state = session.s }, "checkpoint")
+  return { v = FORMAT, seq = session.seq, bytes = session.bytes, messages = session.messages,
+    degraded = session.degraded, extra = session.extra, state = session.s }
+end
+
+---The same as deterministic bytes.
+function M.encode(key)
+  local bytes, problem = native.cbor_encode(M.checkpoint(key), "checkpoint")
   if bytes == nil then error((tostring(problem):gsub("checkpoint%.", "")), 0) end
   return bytes
 end

@@ -1,0 +1,40 @@
+-- What lies where in the journal. Everything that is not a session's history has a "/" in its key, which no session id
+-- has.
+--
+--   <session id>       the history: accepted envelopes, what the runtime noted, at last a summary
+--   checkpoint/<id>    the mode's state of an open session, so that a rebuild need not replay all of it
+--   ended/<hour>       finished sessions by the hour they ended in: the index of clean-up and recovery
+--   macp/format        the version of this layout
+
+local crypto = require("host.crypto")
+
+local HOUR_MS = 3600000
+local CHECKPOINT, ENDED = "checkpoint/", "ended/"
+local MAX_KEY_BYTES = 255
+
+local M = { FORMAT = "macp/format", HOUR_MS = HOUR_MS }
+
+---Whether a key is a session's history.
+function M.is_session(key) return key ~= "" and not key:find("/", 1, true) end
+
+---The key of a session's checkpoint.
+function M.checkpoint(id)
+  if #id > MAX_KEY_BYTES - #CHECKPOINT then return CHECKPOINT .. crypto.sha256_hex(id) end
+  return CHECKPOINT .. id
+end
+
+function M.is_checkpoint(key) return key:sub(1, #CHECKPOINT) == CHECKPOINT end
+
+---The hour a time belongs to.
+function M.hour_of(at) return math.floor(at / HOUR_MS) end
+
+---The key of the finished sessions of an hour.
+function M.ended(hour) return string.format("%s%012d", ENDED, hour) end
+
+---The hour of such a key; nil for other keys.
+function M.hour_of_key(key)
+  if key:sub(1, #ENDED) ~= ENDED then return nil end
+  return tonumber(key:sub(#ENDED + 1))
+end
+
+return M
