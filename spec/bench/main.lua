@@ -6,8 +6,8 @@ local sys = require("host.sys")
 
 package.path = "./?.lua;" .. package.path
 
-local ALL = { "send", "stores", "recovery", "http", "ingest", "long_session", "latency", "fanout", "start", "memory",
-  "reload", "script", "modes" }
+local ALL = { "send", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "latency",
+  "fanout", "start", "memory", "reload", "script", "modes" }
 
 local report = require("spec.bench.lib.report")
 local postgres = require("spec.support.postgres")

@@ -1,33 +1,81 @@
--- Send at the runtime, durable in the file journal: many sessions, one session, one call at a time.
+-- Send at the runtime with the durable file journal and with the memory journal: many sessions, one session, one call
+-- at a time.
+
+local fs = require("host.fs")
 
 local load = require("spec.bench.lib.load")
 local stack = require("spec.bench.lib.stack")
 
+local SESSIONS, WARM = 64, 20000
+local TICKS_PER_SECOND = 100 -- of /proc/<pid>/stat, fixed on Linux
+
+-- Processor time of a process so far, in microseconds, of all its threads.
+local function cpu_us(pid)
+  local fields = {}
+  for word in assert(fs.read("/proc/" .. pid .. "/stat")):match("%) (.*)"):gmatch("%S+") do
+    fields[#fields + 1] = word
+  end
+  return (fields[12] + fields[13]) * 1000000 / TICKS_PER_SECOND
+end
+
+-- A runtime with an environment; body(send, pid). (yields)
+local function with_runtime(env, body)
+  local st = stack.new()
+  local proc = st:serve("runtime", { env = env })
+  body(function(prefix, sessions, calls, in_flight, first)
+    return load.send({
+      target = st.target, prefix = prefix, sessions = sessions, calls = calls, in_flight = in_flight, first = first,
+    })
+  end, function(sessions) return load.sessions(st.target, sessions) end, proc.proc:pid())
+  proc:kill()
+  proc:wait()
+  st:close()
+end
+
+local function note_acks(report, result)
+  report:note("  ack p50 %.1f ms, p99 %.1f ms, max %.0f ms", result.p50_us / 1000, result.p99_us / 1000,
+    result.max_us / 1000)
+end
+
+local function durable(report, yardsticks)
+  with_runtime({}, function(send, start)
+    local many = start(SESSIONS)
+    send(many, SESSIONS, WARM, 64)
+    local spread = send(many, SESSIONS, 100000, 64, WARM)
+    report:at_least("file, 64 in flight, 64 sessions", spread.rate, 20000, "/s", "echo")
+    report:at_most("  its ack p99", spread.p99_us / 1000, 10, "ms")
+    note_acks(report, spread)
+    local wide = start(256)
+    send(wide, 256, WARM, 256)
+    local deep = send(wide, 256, 100000, 256, WARM)
+    report:at_least("file, 256 in flight, 256 sessions", deep.rate, 25000, "/s", "echo")
+    note_acks(report, deep)
+    local one = send(start(1), 1, 50000, 64)
+    report:at_least("file, 64 in flight, one session", one.rate, 12000, "/s", "echo")
+    note_acks(report, one)
+    local single = send(start(1), 1, 2000, 1)
+    local limit_ms = 3000 / yardsticks.fdatasync
+    report:at_most("file, 1 in flight, ack p50", single.p50_us / 1000, limit_ms, "ms", "three fdatasyncs")
+  end)
+end
+
+local function in_memory(report)
+  with_runtime({ MACP_MEMORY_ONLY = "1" }, function(send, start, pid)
+    local many = start(SESSIONS)
+    send(many, SESSIONS, WARM, 64)
+    local before, calls = cpu_us(pid), 100000
+    local result = send(many, SESSIONS, calls, 64, WARM)
+    report:at_least("memory, 64 in flight, 64 sessions", result.rate, 25000, "/s", "echo")
+    report:at_most("  server CPU per message", (cpu_us(pid) - before) / calls, 35, "us")
+    note_acks(report, result)
+  end)
+end
+
 return {
   name = "send",
-  about = "runtime Send, durable (file journal)",
+  about = "runtime Send, durable in the file journal, and with the memory journal",
   run = function(report, yardsticks)
-    local st = stack.new()
-    local proc = st:serve("runtime")
-    local many = load.sessions(st.target, 512)
-    local function send(prefix, sessions, calls, in_flight)
-      return load.send({
-        target = st.target, prefix = prefix, sessions = sessions, calls = calls, in_flight = in_flight,
-      })
-    end
-    send(many, 512, 20000, 64) -- warm
-    local spread = load.send({
-      target = st.target, prefix = many, sessions = 512, calls = 100000, in_flight = 64, first = 20000,
-    })
-    report:at_least("64 in flight, 512 sessions", spread.rate, 15000, "/s", "echo")
-    report:note("  ack p50 %.1f ms, p99 %.1f ms", spread.p50_us / 1000, spread.p99_us / 1000)
-    local one = send(load.sessions(st.target, 1), 1, 50000, 64)
-    report:at_least("64 in flight, one session", one.rate, 8000, "/s", "echo")
-    local single = send(load.sessions(st.target, 1), 1, 2000, 1)
-    local limit_ms = 3000 / yardsticks.fdatasync
-    report:at_most("1 in flight, ack p50", single.p50_us / 1000, limit_ms, "ms", "three fdatasyncs")
-    proc:kill()
-    proc:wait()
-    st:close()
+    durable(report, yardsticks)
+    in_memory(report)
   end,
 }
