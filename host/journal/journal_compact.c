@@ -41,7 +41,10 @@ static void block(struct journal_file *file, const struct err *err)
 static void run_remove(void *arg)
 {
     struct journal_file *file = arg;
-    (void)journal_segment_remove(file->dir_fd, file->cleaner->seq, !file->opts.no_sync, &file->cleaner->err);
+    if (journal_owner_check(file->owner, &file->cleaner->err) == 0) {
+        (void)journal_segment_remove(file->dir_fd, file->cleaner->seq, !file->opts.no_sync,
+                                     &file->cleaner->err);
+    }
 }
 
 static void on_removed(void *arg)

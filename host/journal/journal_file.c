@@ -26,9 +26,7 @@ static void free_file(struct journal_file *file)
     journal_compact_free(file);
     journal_index_free(file->index);
     journal_segments_deinit(&file->segments);
-    if (file->lock_fd >= 0) {
-        (void)close(file->lock_fd); /* releases the lock */
-    }
+    journal_owner_drop(file->owner);
     if (file->dir_fd >= 0) {
         (void)close(file->dir_fd); /* a directory */
     }
@@ -167,6 +165,20 @@ static void on_ledger_idle(void *arg)
     journal_file_settle(arg);
 }
 
+static uint64_t get_epoch(const struct journal *journal)
+{
+    return journal_owner_epoch(((const struct journal_file *)journal)->owner);
+}
+
+static int check_owned(const struct journal *journal, struct err *err)
+{
+    const struct err *lost = &((const struct journal_file *)journal)->lost;
+    if (lost->code != 0) {
+        *err = *lost;
+    }
+    return lost->code;
+}
+
 static const struct journal_ops file_ops = {
     .append = journal_group_append,
     .replace = journal_group_replace,
@@ -183,6 +195,8 @@ static const struct journal_ops file_ops = {
     .count = count_records,
     .next_key = next_key,
     .stats = get_stats,
+    .epoch = get_epoch,
+    .owned = check_owned,
     .close = close_file,
 };
 
@@ -193,13 +207,16 @@ static void run_open(void *arg)
     struct err *err = &opening->err;
     opening->status = journal_dir_open(file->dir, &file->dir_fd, err);
     if (opening->status == 0) {
-        opening->status = journal_dir_lock(file->dir_fd, file->dir, &file->lock_fd, err);
+        opening->status = journal_owner_take(file->dir_fd, file->dir, "LOCK", &file->owner, err);
     }
     if (opening->status == 0) {
         opening->status = journal_recover(file, &opening->fd, err);
         if (opening->status == ERR_CORRUPT) {
             (void)err_wrap(err, "journal %s", file->dir);
         }
+    }
+    if (opening->status == 0) {
+        opening->status = journal_owner_publish(file->owner, 0, err);
     }
 }
 
@@ -208,6 +225,9 @@ static void on_open(void *arg)
     struct opening *opening = arg;
     struct journal_file *file = opening->file;
     if (opening->status != 0) {
+        if (opening->fd >= 0) {
+            (void)close(opening->fd); /* nothing was written to it */
+        }
         opening->fn(opening->arg, NULL, &opening->err);
         free_file(file);
         free(opening);
@@ -219,6 +239,7 @@ static void on_open(void *arg)
         .segment_bytes = file->opts.segment_bytes,
         .sync = !file->opts.no_sync,
         .fd = opening->fd,
+        .owner = file->owner,
     };
     file->writer = journal_writer_open(file->loop, &opts);
     struct journal_stats stats;
@@ -243,7 +264,6 @@ int journal_file_open(struct loop *loop, const struct journal_opts *opts, journa
     file->dir = xstrdup(opts->dir);
     file->opts.dir = file->dir;
     file->dir_fd = -1;
-    file->lock_fd = -1;
     file->index = journal_index_new();
     list_init(&file->groups);
     journal_ledger_init(&file->ledger, loop, on_ledger_idle, file);

@@ -7,6 +7,7 @@
 #include "journal/journal.h"
 #include "journal/journal_index.h"
 #include "journal/journal_ledger.h"
+#include "journal/journal_owner.h"
 #include "journal/journal_record.h"
 #include "journal/journal_segment.h"
 #include "journal/journal_writer.h"
@@ -37,7 +38,8 @@ struct journal_file {
     struct journal_opts opts;
     char *dir;
     int dir_fd;
-    int lock_fd;
+    struct journal_owner *owner;
+    struct err lost; /* code 0, or why nothing can be written any more */
     uint32_t salt;
     struct journal_index *index;
     struct journal_segments segments;

@@ -83,6 +83,10 @@ static int check_room(const struct journal_file *file, size_t key_len, size_t le
     if (file->is_closing) {
         return err_set(err, ERR_CLOSED, "the journal is closed");
     }
+    if (file->lost.code != 0) {
+        *err = file->lost;
+        return err->code;
+    }
     if (key_len == 0 || key_len > JOURNAL_KEY_MAX) {
         return err_set(err, ERR_INVALID, "a journal key has 1 to %d bytes, not %zu", JOURNAL_KEY_MAX,
                        key_len);
@@ -154,6 +158,10 @@ int journal_group_remove(struct journal *journal, const char *name, size_t key_l
     struct journal_file *file = (struct journal_file *)journal;
     if (file->is_closing) {
         return err_set(err, ERR_CLOSED, "the journal is closed");
+    }
+    if (file->lost.code != 0) {
+        *err = file->lost;
+        return err->code;
     }
     struct journal_key *key = journal_index_find(file->index, name, key_len);
     if (key == NULL || key->next_count == 0) {
@@ -356,6 +364,9 @@ static void fail_groups(struct journal_file *file, struct journal_group *first, 
     }
     file->stats.pending_bytes = 0;
     file->stats.failed_syncs++;
+    if (err->code == ERR_FENCED) {
+        file->lost = *err;
+    }
     file->must_rotate = true;
     log_line(LOG_ERROR, "journal.flush_failed", "%zu records are lost: %s", records, err->text);
     for (struct list *node; (node = list_pop_front(&lost)) != NULL;) {

@@ -82,11 +82,32 @@ int journal_owner_take(int dir_fd, const char *dir, const char *name, struct jou
     return 0;
 }
 
-int journal_owner_publish(struct journal_owner *owner, uint64_t known, struct err *err)
+/* The epoch has a file of its own besides: it outlives a lock that somebody removes. */
+static int raise_epoch(struct journal_owner *owner, uint64_t known)
 {
     struct holder before;
+    char text[TEXT];
     parse(owner->text, &before);
+    int fd = openat(owner->dir_fd, "EPOCH", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return errno;
+    }
+    read_text(fd, text);
+    uint64_t kept = strtoull(text, NULL, 10);
+    known = kept > known ? kept : known;
     owner->epoch = (before.epoch > known ? before.epoch : known) + 1;
+    int len = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)owner->epoch);
+    int error = journal_write_all(fd, text, (size_t)len, 0);
+    if (error == 0 && (ftruncate(fd, len) != 0 || fdatasync(fd) != 0)) {
+        error = errno;
+    }
+    (void)close(fd); /* synced */
+    return error;
+}
+
+int journal_owner_publish(struct journal_owner *owner, uint64_t known, struct err *err)
+{
+    int error = fault_hit("journal.owner") ? EIO : raise_epoch(owner, known);
     char host[HOST] = "";
     if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0' || strpbrk(host, " \n") != NULL) {
         (void)snprintf(host, sizeof(host), "?");
@@ -97,7 +118,6 @@ int journal_owner_publish(struct journal_owner *owner, uint64_t known, struct er
     (void)strftime(since, sizeof(since), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
     int len = snprintf(owner->text, sizeof(owner->text), "%ld %llu %s %s\n", (long)getpid(),
                        (unsigned long long)owner->epoch, host, since);
-    int error = fault_hit("journal.owner") ? EIO : 0;
     if (error == 0) {
         error = journal_write_all(owner->fd, owner->text, (size_t)len, 0);
     }

@@ -7,12 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fault.h"
-#include "base/log.h"
 #include "base/num.h"
 #include "base/xmem.h"
 #include "journal/journal_record.h"
@@ -207,31 +205,6 @@ int journal_dir_open(const char *dir, int *dir_fd, struct err *err)
     }
     free(path);
     return error == 0 ? 0 : err_set_errno(err, error, "open journal directory %s", dir);
-}
-
-int journal_dir_lock(int dir_fd, const char *dir, int *out, struct err *err)
-{
-    int fd = openat(dir_fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return err_set_errno(err, errno, "open the lock of journal %s", dir);
-    }
-    char text[32] = "";
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        int error = errno;
-        ssize_t len = journal_read_all(fd, text, sizeof(text) - 1, 0);
-        (void)close(fd); /* not ours */
-        if (error != EWOULDBLOCK) {
-            return err_set_errno(err, error, "lock journal %s", dir);
-        }
-        text[len > 0 ? strcspn(text, "\n") : 0] = '\0';
-        return err_set(err, ERR_BUSY, "journal %s is in use by process %s", dir, len > 0 ? text : "?");
-    }
-    int len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (journal_write_all(fd, text, (size_t)len, 0) != 0 || ftruncate(fd, len) != 0) {
-        log_line(LOG_DEBUG, "journal.lock", "the process number could not be noted in %s/LOCK", dir);
-    }
-    *out = fd;
-    return 0;
 }
 
 int journal_write_all(int fd, const char *data, size_t len, uint64_t offset)

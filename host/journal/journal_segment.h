@@ -53,9 +53,6 @@ int journal_segment_remove(int dir_fd, uint64_t seq, bool sync, struct err *err)
 /* Creates dir with its missing parents, each made durable, and opens it. */
 int journal_dir_open(const char *dir, int *dir_fd, struct err *err);
 
-/* Takes the directory's lock file; ERR_BUSY names the holder. Closing *fd releases it. */
-int journal_dir_lock(int dir_fd, const char *dir, int *fd, struct err *err);
-
 /* Whole-buffer variants of pwrite and pread; read stops early only at the end of the file. */
 int journal_write_all(int fd, const char *data, size_t len, uint64_t offset);
 ssize_t journal_read_all(int fd, char *data, size_t len, uint64_t offset);

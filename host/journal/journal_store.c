@@ -143,6 +143,20 @@ static void get_stats(const struct journal *journal, struct journal_stats *stats
     }
 }
 
+static uint64_t get_epoch(const struct journal *journal)
+{
+    return journal_store_of(journal)->epoch;
+}
+
+static int check_owned(const struct journal *journal, struct err *err)
+{
+    const struct err *lost = &journal_store_of(journal)->lost;
+    if (lost->code != 0) {
+        *err = *lost;
+    }
+    return lost->code;
+}
+
 static const struct journal_ops store_ops = {
     .append = journal_store_append,
     .replace = journal_store_replace,
@@ -159,6 +173,8 @@ static const struct journal_ops store_ops = {
     .count = count_records,
     .next_key = next_key,
     .stats = get_stats,
+    .epoch = get_epoch,
+    .owned = check_owned,
     .close = close_store,
 };
 

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/xmem.h"
+#include "journal/journal_owner.h"
 #include "journal/journal_record.h"
 #include "journal/journal_segment.h"
 #include "loop/loop.h"
@@ -57,6 +58,9 @@ static void run_job(struct journal_task *task)
 {
     struct journal_job *job = list_entry(task, struct journal_job, task);
     struct journal_writer *writer = job->writer;
+    if (journal_owner_check(writer->opts.owner, &job->err) != 0) {
+        return;
+    }
     errno = 0;
     if (job->rotate || job->finish) {
         leave_segment(writer, job->prev_end);

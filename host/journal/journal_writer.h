@@ -9,6 +9,7 @@
 #include "journal/journal_thread.h"
 
 struct loop;
+struct journal_owner;
 struct journal_writer;
 
 struct journal_writer_opts {
@@ -17,6 +18,8 @@ struct journal_writer_opts {
     size_t segment_bytes;
     bool sync;
     int fd; /* taken: the segment to go on with, or -1 */
+    const struct journal_owner
+        *owner; /* kept: asked before each job; ERR_FENCED without having done anything */
 };
 
 /* Filled by the loop before submit; the results are filled when done runs. */

@@ -349,6 +349,26 @@ static int l_stats(lua_State *L)
     return 1;
 }
 
+/* j:epoch() -> fencing token of this opening of the store */
+static int l_epoch(lua_State *L)
+{
+    struct journal *journal = l_journal_check(L)->journal;
+    lua_pushnumber(L, (lua_Number)journal->ops->epoch(journal));
+    return 1;
+}
+
+/* j:owned() -> true | nil, err: FENCED once somebody else has taken the store over */
+static int l_owned(lua_State *L)
+{
+    struct journal *journal = l_journal_check(L)->journal;
+    struct err err;
+    if (journal->ops->owned(journal, &err) != 0) {
+        return arg_return_err(L, &err);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static void detach(struct l_journal *self)
 {
     self->journal = NULL;
@@ -445,10 +465,12 @@ static int l_open(lua_State *L)
 }
 
 static const luaL_Reg journal_methods[] = {
-    {"append", l_append},   {"wait", l_wait},         {"durable", l_durable}, {"pending", l_pending},
-    {"read", l_read},       {"count", l_count},       {"keys", l_keys},       {"damaged", l_damaged},
-    {"replace", l_replace}, {"delete", l_delete},     {"remove", l_remove},   {"stats", l_stats},
-    {"status", l_status},   {"failures", l_failures}, {"close", l_close},     {NULL, NULL},
+    {"append", l_append},   {"wait", l_wait},         {"durable", l_durable},
+    {"pending", l_pending}, {"read", l_read},         {"count", l_count},
+    {"keys", l_keys},       {"damaged", l_damaged},   {"replace", l_replace},
+    {"delete", l_delete},   {"remove", l_remove},     {"stats", l_stats},
+    {"status", l_status},   {"failures", l_failures}, {"close", l_close},
+    {"epoch", l_epoch},     {"owned", l_owned},       {NULL, NULL},
 };
 
 /* journal.backends() -> array of the names that open knows in this build */

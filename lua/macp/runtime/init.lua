@@ -19,6 +19,7 @@ local limits = require("macp.runtime.limits")
 local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
+local ownership = require("macp.runtime.ownership")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
@@ -133,7 +134,15 @@ local function build_core(role, cfg)
   })
   function hooks.publish(session, frame) role.streams:publish(session, frame) end
   function hooks.event(event) role.watches:event(event) end
-  function hooks.stale(session) role.streams:lost(session) end
+  role.ownership = ownership.new({ journal = role.journal, on_lost = function(reason)
+    role.health.serving = false
+    role.health.changed:broadcast()
+    role.streams:close(reason)
+    role.watches:close(reason)
+  end })
+  function hooks.stale(session)
+    if role.ownership:refusal(session.id) == nil then role.streams:lost(session) end
+  end
 end
 
 -- Sessions back into memory. (yields)
@@ -207,7 +216,7 @@ local function bring_up(role, cfg, services)
   })
   role.tenures = tenures.new({ identities = role.identities })
   role.service = service.new({
-    identities = role.identities, tenures = role.tenures,
+    identities = role.identities, ownership = role.ownership, tenures = role.tenures,
     acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
     health = role.health, gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
@@ -249,7 +258,9 @@ function M.start(config, services)
     return nil, err
   end
   role.address = cfg.bind_addr:gsub(":%d+$", ":" .. role.server:port())
-  host_log.info("runtime.started", { address = role.address, version = sys.version, auth = role.credentials:name() })
+  host_log.info("runtime.started", {
+    address = role.address, version = sys.version, auth = role.credentials:name(), epoch = role.ownership:epoch(),
+  })
   return role
 end
 

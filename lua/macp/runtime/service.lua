@@ -74,6 +74,13 @@ local function reply_negative(self, call, envelope, code, text, details, is_anon
   call:reply_with(self.send_response, answer)
 end
 
+-- The record that an answer waited for was not stored; true when the call is answered.
+local function answered_lost(self, call, session_id)
+  local reason = self.ownership:refusal(session_id)
+  if reason then fail(call, "UNAVAILABLE", reason) end
+  return reason ~= nil
+end
+
 -- Send, from the envelope to a verdict; or nil, code, text, details and whether the caller is unknown. (yields)
 local function judge(self, call, envelope)
   local identity, reason, refusal = self.identities:identify(call)
@@ -100,7 +107,7 @@ local function send(self, call)
     self.durable_ms:observe(sys.mono_ms() - began)
     return reply_positive(call, self.send_response, envelope, state, accepted_at, duplicate)
   end
-  if err.code ~= "CANCELLED" then
+  if err.code ~= "CANCELLED" and not answered_lost(self, call, envelope.session_id) then
     reply_negative(self, call, envelope, "INTERNAL_ERROR", codes.text("INTERNAL_ERROR", err.message))
   end
 end
@@ -126,7 +133,7 @@ local function control_session(self, call, name, transition)
   local ok
   ok, err = self.log:wait(lsn)
   if not ok then
-    if err.code == "CANCELLED" then return end
+    if err.code == "CANCELLED" or answered_lost(self, call, session.id) then return end
     code, text, state = "INTERNAL_ERROR", codes.text("INTERNAL_ERROR", err.message), nil
   end
   if state == nil then
@@ -194,8 +201,8 @@ local HANDLERS = {
 
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
----@param parts table { identities, tenures, acceptor, kernel, sessions, log, streams, watches, modes, policies, health,
----  metrics, gate, now_ms, page = { default, max }, visible_only }
+---@param parts table { identities, ownership, tenures, acceptor, kernel, sessions, log, streams, watches, modes,
+---  policies, health, metrics, gate, now_ms, page = { default, max }, visible_only }
 function M.new(parts)
   local service = setmetatable({}, Service)
   for name, part in pairs(parts) do service[name] = part end
@@ -236,6 +243,8 @@ end
 
 ---Runs the handler of a call. The only place of the role that catches errors. (yields)
 function Service:dispatch(call)
+  local refusal = self.ownership:refusal()
+  if refusal and not discovery.HEALTH[call.method] then return fail(call, "UNAVAILABLE", refusal) end
   local scope = {}
   local ok, err = xpcall(self.by_path[call.method], debug.traceback, self, call, scope)
   if scope.on_close then scope.on_close() end

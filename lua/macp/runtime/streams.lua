@@ -94,9 +94,9 @@ function Streams:lost(session)
   end
 end
 
----Ends every stream, for shutdown.
-function Streams:close()
-  for stream in pairs(self.open) do finish(stream, STATUS.UNAVAILABLE, "the runtime is shutting down") end
+---Ends every stream: for shutdown, or for the reason given.
+function Streams:close(reason)
+  for stream in pairs(self.open) do finish(stream, STATUS.UNAVAILABLE, reason or "the runtime is shutting down") end
 end
 
 local function write_error(self, stream, code, text, session_id, message_id, details)

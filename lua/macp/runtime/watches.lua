@@ -239,9 +239,9 @@ function Watches:serve_policies(call, _, scope)
   end
 end
 
----Ends every watch, for shutdown.
-function Watches:close()
-  for watcher in pairs(self.calls) do finish(watcher, STATUS.UNAVAILABLE, "the runtime is shutting down") end
+---Ends every watch: for shutdown, or for the reason given.
+function Watches:close(reason)
+  for watcher in pairs(self.calls) do finish(watcher, STATUS.UNAVAILABLE, reason or "the runtime is shutting down") end
   self.change:broadcast()
   if self.policies then self.policies.changed:broadcast() end
 end
