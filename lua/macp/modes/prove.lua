@@ -133,11 +133,11 @@ function Play:send(step)
   self:look(step)
 end
 
--- Lets the clock run to a session time; timers fire on the way.
+-- Lets the clock run to a session time; timers fire on the way, but not beyond the end of the session.
 function Play:advance(where, to)
   if self.state ~= "Open" then return end
   for _ = 1, MAX_EMISSIONS + 1 do
-    local message, err = self.rev:fire(self.key, to)
+    local message, err = self.rev:fire(self.key, math.min(to, self.fixture.ttl_ms))
     if err then fail(where, "timer: %s", describe_error(err)) end
     if message == nil then
       self.t = to

@@ -1,6 +1,6 @@
--- Walk: a seeded random walk over a mode. Payloads come from the field lists and from what was accepted before (a task
--- is named again by the messages that follow), senders and waits are drawn; it looks for errors of the scripts, broken
--- invariants, states that do not survive storage, and modes that never get ready.
+-- Walk: a seeded random walk over a mode. Payloads come from the field lists, from what was accepted before (a task is
+-- named again by the messages that follow) and from the names of the participants; senders and waits are drawn. It looks
+-- for errors of the scripts, broken invariants, states that do not survive storage, and modes that never get ready.
 
 local DEFAULT_SESSIONS, DEFAULT_STEPS = 24, 60
 local MAX_EMISSIONS = 16
@@ -66,6 +66,7 @@ local function random_one(self, field, state)
   end
   local said = self.said[field.name]
   if said and self.random(4) > 1 then return said end
+  if self.random(4) == 1 then return pick(self, self.senders) end
   return pick(self, WORDS)
 end
 
@@ -162,7 +163,7 @@ function Walk:session(index, senders)
     if rejection.error then self:problem(rejection, "SessionStart") end
     return
   end
-  self.started, self.said = self.started + 1, {}
+  self.started, self.said, self.senders = self.started + 1, {}, senders
   for _ = 1, self.steps do
     t = t + self.random(4) * self.random(4000)
     if not self:fire(key, t) then break end
