@@ -5,7 +5,7 @@ local check = require("macp.modes.check")
 local report = require("macp.modes.report")
 local source = require("macp.modes.source")
 
-local SHIPPED = { "auction", "decision", "multi_round", "passthrough", "proposal", "quorum", "task" }
+local SHIPPED = { "auction", "decision", "handoff", "multi_round", "passthrough", "proposal", "quorum", "task" }
 
 -- Rules that the worked example of the mode API leaves without a refusal; nothing else may.
 local UNREFUSED = {

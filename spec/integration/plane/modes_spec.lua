@@ -143,4 +143,32 @@ describe("the projection", function()
     assert.same({ "failed", false }, { state.policy.quorumStatus, state.policy.outcomePositive })
     assert.equal("never", state.mode.view.terminal_rejections[1].reason)
   end)
+
+  it("of a handoff shows the offers, their answers and the new owner", function()
+    local state = play("handoff", { "boss", "ann", "bob" }, {
+      { "boss", "HandoffOffer", { handoff_id = "h1", target_participant = "ann", scope = "billing" } },
+      { "ann", "HandoffDecline", { handoff_id = "h1", reason = "busy" } },
+      { "boss", "HandoffOffer", { handoff_id = "h2", target_participant = "bob" } },
+      { "boss", "HandoffContext", { handoff_id = "h2", content_type = "text/plain", context = "notes" } },
+      { "bob", "HandoffAccept", { handoff_id = "h2", reason = "mine" } },
+    }, "handoff.accepted", true)
+    assert.same({ { "boss", "HandoffOffer", false }, { "ann", "HandoffDecline", "deny" },
+      { "boss", "HandoffOffer", false }, { "boss", "HandoffContext", false }, { "bob", "HandoffAccept", "allow" } },
+      said(state))
+    local tally = {}
+    for i, entry in ipairs(state.policy.voteTally) do tally[i] = { entry.commitmentId, entry.allow, entry.deny } end
+    assert.same({ { "h1", 0, 1 }, { "h2", 1, 0 } }, tally)
+    assert.same({ "reached", true }, { state.policy.quorumStatus, state.policy.outcomePositive })
+    assert.same({ "accepted", "bob", "h2" }, { state.mode.view.status, state.mode.view.owner,
+      state.mode.view.accepted })
+  end)
+
+  it("of a handoff that was declined says so", function()
+    local state = play("handoff", { "boss", "ann" }, {
+      { "boss", "HandoffOffer", { handoff_id = "h1", target_participant = "ann" } },
+      { "ann", "HandoffDecline", { handoff_id = "h1", reason = "busy" } },
+    }, "handoff.declined", false)
+    assert.same({ "failed", false }, { state.policy.quorumStatus, state.policy.outcomePositive })
+    assert.same({ "declined", "boss" }, { state.mode.view.status, state.mode.view.owner })
+  end)
 end)

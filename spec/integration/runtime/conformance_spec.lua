@@ -9,8 +9,8 @@ local json = require("host.json")
 local sys = require("host.sys")
 
 local FIXTURES = "spec/conformance/fixtures"
-local MODES = { "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.quorum.v1",
-  "ext.multi_round.v1" }
+local MODES = { "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.handoff.v1",
+  "macp.mode.quorum.v1", "ext.multi_round.v1" }
 local STATES = { Open = 1, Resolved = 2, Expired = 3, Suspended = 4, Cancelled = 5 }
 
 -- "decision.Proposal", "macp.modes.decision.v1.ProposalPayload", "Commitment": one message.

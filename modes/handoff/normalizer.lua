@@ -1,0 +1,13 @@
+-- Each message concerns one offer. What the context holds is for its target: people see its kind and size.
+local function about(name, vote)
+  return { "proposal.updated", id = "handoff_id", label = name, vote = vote }
+end
+
+return {
+  events = {
+    HandoffOffer   = { "proposal.created", id = "handoff_id", label = "HandoffOffer" },
+    HandoffContext = about("HandoffContext"),
+    HandoffAccept  = about(function(p) return p.implicit and "HandoffAccept (implicit)" or "HandoffAccept" end, "allow"),
+    HandoffDecline = about("HandoffDecline", "deny"),
+  },
+}
