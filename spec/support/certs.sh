@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes test certificates into a folder: a CA with a server and a client certificate, and another CA with a server
-# certificate of the same names.
+# Writes test certificates into a folder: a CA with a server certificate and client certificates (one URI, two, none), and
+# another CA with a server certificate of the same names and a client certificate of the same URI.
 # Usage: certs.sh DIR
 set -eu
 cd "$1"
@@ -24,3 +24,6 @@ new_ca other-ca
 new_cert server "DNS:localhost,DNS:server.test" ca
 new_cert other-server "DNS:localhost,DNS:server.test" other-ca
 new_cert client "DNS:agent.test,URI:spiffe://test/agent" ca
+new_cert two-names "URI:spiffe://test/one,URI:spiffe://test/two" ca
+new_cert no-name "DNS:agent.test" ca
+new_cert forged "URI:spiffe://test/agent" other-ca
