@@ -86,7 +86,7 @@ describe("secrets", function()
     local url = "https://reader:url-secret@issuer.test/jwks"
     local tokens = '[{"token":"' .. STATIC .. '","sender":"s"}]'
     local env = environment({ MACP_AUTH_TOKENS_JSON = tokens, MACP_AUTH_JWKS_URL = url })
-    for _, args in ipairs({ { "config" }, { "config", "--json" } }) do
+    for _, args in ipairs({ { "config", "--changed" }, { "config", "--changed", "--json" } }) do
       local text, code = run(args, env)
       assert.equal(0, code, text)
       assert.truthy(text:find("auth_jwks_json", 1, true))
