@@ -131,6 +131,11 @@ return {
     doc = "keep: envelopes of finished sessions stay readable as long as the session is stored. drop: they do not.",
   },
   {
+    key = "runtime.log_compat", env = "MACP_LOG_COMPAT", type = "one", default = false,
+    doc = "1 makes `macp sessions export` write payloads as arrays of integers, as older runtimes read them. The "
+      .. "journal is binary and does not change.",
+  },
+  {
     key = "runtime.strict_recovery", env = "MACP_STRICT_RECOVERY", type = "one", default = false,
     doc = "1 replays finished sessions, too, and refuses to start when a stored session cannot be read or replayed.",
   },

@@ -77,6 +77,30 @@ local function open_beside(store, opts, cfg)
   return store
 end
 
+local function in_use(where)
+  return nil, errors.new("CONFLICT", where .. " is in use: a runtime serves it. Stop that runtime, or name a copy of "
+    .. "its directory in MACP_DATA_DIR")
+end
+
+---Opens a store to look into it. It must exist, and nobody may serve it: a journal has one process. As at a start of
+---the runtime, a torn end is cut off and damaged sessions are set apart. (yields)
+---@param cfg table the section `runtime` of the settings
+---@return macp.runtime.Storage|nil storage, table? err NOT_FOUND, CONFLICT while it is in use, or why it cannot be read
+function M.open_existing(cfg)
+  if cfg.memory_only then return nil, errors.new("NOT_FOUND", "MACP_MEMORY_ONLY=1: nothing is stored") end
+  local opts, where = BACKENDS[cfg.storage_backend](cfg)
+  local info = opts.dir == nil or fs.stat(opts.dir)
+  if not info then
+    return nil, errors.new("NOT_FOUND",
+      where .. " holds no store (MACP_STORAGE_BACKEND is " .. cfg.storage_backend .. ")")
+  end
+  opts.max_record_bytes, opts.repair = max_record_bytes(cfg), "quarantine"
+  local journal, err = host_journal.open(opts)
+  if journal == nil and err.code == "BUSY" then return in_use(where) end
+  if journal == nil then return failed("open the journal in " .. where, err) end
+  return open_beside(setmetatable({ journal = journal, where = where }, Storage), opts, cfg)
+end
+
 ---Opens the store that the settings name; it is created when it does not exist. (yields)
 ---@param cfg table the section `runtime` of the settings
 ---@return macp.runtime.Storage|nil storage, table? err
