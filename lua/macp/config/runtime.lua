@@ -87,7 +87,8 @@ return {
   },
   {
     key = "runtime.data_dir", env = "MACP_DATA_DIR", type = "string", default = ".macp-data",
-    doc = "Directory of the journal and of the archive of mode revisions; it is created.",
+    doc = "Directory of the journal, of the archive of mode revisions and of modes.json (what was registered over the "
+      .. "wire); it is created.",
   },
   {
     key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum",

@@ -257,8 +257,13 @@ local function remake_all(self)
   return true
 end
 
----The template's folder has another content. (yields)
-function Registered:template_changed()
+---A template's folder has another content, or is gone. (yields)
+function Registered:template_changed(folder)
+  if folder and folder.name ~= template.NAME then
+    log.warn("mode.template_unused", { folder = folder.path, message = "registered modes are handled by the folder "
+      .. template.NAME })
+    return
+  end
   if next(self.records) then in_turn(self, nil, remake_all) end
 end
 

@@ -124,7 +124,7 @@ function Registry:serve(folder, rev, files)
   end
   folder.rev, folder.files, folder.loaded_at_ms, folder.candidate = rev, files, sys.now_ms(), nil
   sweep(self)
-  if rev.model.template then self.registered:template_changed() else self.registered:tell_conflicts() end
+  if rev.model.template then self.registered:template_changed(folder) else self.registered:tell_conflicts() end
   self:announce(rev, "loaded")
   return true
 end

@@ -523,6 +523,8 @@ describe("the mode registry after a restart", function()
     assert.truthy(reason("[{"):find(path .. "not a JSON object", 1, true))
     assert.equal(path .. "modes[1]: must be an object", reason('{"format":1,"modes":[5]}'))
     assert.equal(path .. "modes[1]: needs 'id' and 'standard'", reason('{"format":1,"modes":[{}]}'))
+    assert.equal(path .. "modes[1]: has 'source' or 'descriptor'", reason(
+      '{"format":1,"modes":[{"id":"a","standard":true,"source":"b","descriptor":{}}]}'))
     assert.equal(path .. "modes[1]: descriptor: must be an object", reason(
       '{"format":1,"modes":[{"id":"a","standard":false}]}'))
     local one = json.encode({ id = "ext.chat.v1", standard = false, descriptor = descriptor() })

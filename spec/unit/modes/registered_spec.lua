@@ -175,6 +175,30 @@ describe("registered modes", function()
     assert.equal("accepted", ping(started(reg:get("ext.b.v1"), "s"), "s"))
   end)
 
+  it("need an archive that keeps their handler", function()
+    write("plain", "a file")
+    archive = require("macp.runtime.archive").new(dir .. "/archive")
+    open()
+    archive.dir = dir .. "/plain"
+    local ok, reason = reg.registered:register(descriptor())
+    assert.is_nil(ok)
+    assert.truthy(reason:find("mode 'ext.chat.v1' cannot be handled: the revision cannot be archived: ", 1, true))
+    assert.same({}, ids())
+    archive.dir = dir .. "/archive"
+    assert.is_true(reg.registered:register(descriptor()))
+  end)
+
+  it("promoted while a folder stands in front are that folder's", function()
+    open()
+    assert(reg.registered:register(descriptor()))
+    write("modes/chat/mode.lua", FOLDER)
+    collecting(function() reg:rescan() end)
+    assert.same({ true, "org.chat.v1" }, { reg.registered:promote("ext.chat.v1", "org.chat.v1") })
+    assert.same({ "org.chat.v1" }, ids())
+    assert.equal("2.0.0", reg:get("org.chat.v1").version)
+    assert.is_nil(reg:get("ext.chat.v1"))
+  end)
+
   it("change one after another, and all of them are stored", function()
     open()
     local outcomes, group = {}, {}
@@ -226,6 +250,19 @@ describe("registered modes", function()
     local ok, reason = reg.registered:register(descriptor())
     assert.is_nil(ok)
     assert.equal("mode 'ext.chat.v1' cannot be handled: the template modes/passthrough is not loaded", reason)
+  end)
+
+  it("have one template: others are told", function()
+    open()
+    local lines, original = {}, log.warn
+    log.warn = function(event, fields) lines[#lines + 1] = { event, fields.folder } end
+    for name, text in pairs(assert(source.read("modes/passthrough"))) do
+      write("modes/echo/" .. name, (text:gsub("local PROTOCOL", "-- another\nlocal PROTOCOL")))
+    end
+    reg:rescan()
+    log.warn = original
+    assert.same({ { "mode.template_unused", dir .. "/modes/echo" } }, lines)
+    assert.same({}, ids())
   end)
 
   it("get the new template for new sessions", function()
