@@ -6,7 +6,7 @@ local sys = require("host.sys")
 
 package.path = "./?.lua;" .. package.path
 
-local ALL = { "send", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "latency",
+local ALL = { "send", "auth", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "latency",
   "fanout", "start", "memory", "reload", "script", "modes" }
 
 local report = require("spec.bench.lib.report")

@@ -59,7 +59,7 @@ end
 
 ---Sends Evaluations spread over the sessions of a prefix with the C client. Returns its report. (yields)
 ---@param opts { target: string, prefix: string, sessions: integer, calls: integer, in_flight: integer, first: integer|nil, exact: boolean|nil }
---- exact: prefix is the id of the one session
+--- exact: prefix is the id of the one session; opts.token: the credential, by default that of the agent `lead`
 function M.send(opts)
   local evaluation = assert(messages.codec("macp.modes.decision.v1.EvaluationPayload"):encode({
     proposal_id = "p1", recommendation = "APPROVE", confidence = 0.5, reason = "measured and found good enough",
@@ -79,7 +79,7 @@ function M.send(opts)
       "--target", opts.target, "--method", messages.rpc("Send").path, "--calls", tostring(opts.calls),
       "--in-flight", tostring(opts.in_flight), "--groups", tostring(opts.sessions),
       "--first", tostring(opts.first or 0),
-      "--request-file", dir .. "/request", "--metadata", "authorization:Bearer lead",
+      "--request-file", dir .. "/request", "--metadata", "authorization:Bearer " .. (opts.token or "lead"),
       "--ok-prefix-hex", accepting_prefix(opts.exact and opts.prefix or opts.prefix .. "000000"),
     },
   }))
