@@ -152,13 +152,13 @@ static int l_json_decode(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    int max_depth = luaL_optint(L, 2, 0);
+    struct json_decode_opts opts = {.max_depth = luaL_optint(L, 2, 0)};
     luaL_argcheck(L, len <= MAX_DOCUMENT, 1, "the text is too long");
     charge_bytes(L, len);
     struct err err;
     /* Under the cap: a short text may stand for a large value, and nothing leaks when memory runs
      * out here. */
-    if (json_decode(L, text, len, max_depth, isolate_scratch(isolate_of(L)), &err) != 0) {
+    if (json_decode(L, text, len, &opts, isolate_scratch(isolate_of(L)), &err) != 0) {
         lua_pushnil(L);
         lua_pushstring(L, err.text);
         return 2;

@@ -20,6 +20,7 @@ struct decoder {
     const char *at;
     const char *end; /* *end is NUL */
     int max_depth;
+    bool unique;    /* equal keys in one object are an error */
     int array_mark; /* stack index of the mark's metatable */
     struct buf *scratch;
     struct err *err;
@@ -249,15 +250,29 @@ static int decode_array(struct decoder *dec, int depth)
     }
 }
 
+/* stack: object, key */
+static bool has_key(lua_State *L)
+{
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -3);
+    bool found = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    return found;
+}
+
 static int decode_member(struct decoder *dec, int depth)
 {
     skip_space(dec);
     if (*dec->at != '"') {
         return fail(dec, "a member name in quotes is expected");
     }
+    const char *key_at = dec->at;
     int status = decode_string(dec);
     if (status != 0) {
         return status;
+    }
+    if (dec->unique && has_key(dec->L)) {
+        return fail_at(dec, key_at, ERR_INVALID, "this member is there twice");
     }
     skip_space(dec);
     if (*dec->at != ':') {
@@ -338,15 +353,16 @@ static int decode_value(struct decoder *dec, int depth)
     return decode_number(dec);
 }
 
-int json_decode(lua_State *L, const char *text, size_t len, int max_depth, struct buf *scratch,
-                struct err *err)
+int json_decode(lua_State *L, const char *text, size_t len, const struct json_decode_opts *opts,
+                struct buf *scratch, struct err *err)
 {
     struct decoder dec = {
         .L = L,
         .text = text,
         .at = text,
         .end = text + len,
-        .max_depth = max_depth > 0 ? max_depth : DEFAULT_DEPTH,
+        .max_depth = opts != NULL && opts->max_depth > 0 ? opts->max_depth : DEFAULT_DEPTH,
+        .unique = opts != NULL && opts->unique,
         .scratch = scratch,
         .err = err,
     };

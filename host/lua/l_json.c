@@ -1,9 +1,12 @@
 /* host.json: JSON text for Lua.
  *
- *   encode(value [, { sorted=, pretty= }]) -> text              raises on values without a JSON
- * form, naming the path decode(text [, { max_depth=64 }]) -> value | nil, err        strict; arrays
- * keep the array mark null                      JSON null (nil means absent) array(t) -> t,
- * object(t) -> t    marks; is_array(t) -> bool    raw(text) -> value that encodes as this text
+ * encode(value [, { sorted=, pretty= }]) -> text; raises on values without a JSON form, naming the path.
+ *
+ * decode(text [, { max_depth=64, unique=false }]) -> value | nil, err; strict; arrays keep the array
+ * mark; unique refuses equal keys in one object.
+ *
+ * null: JSON null (nil means absent). array(t) -> t, object(t) -> t: marks. is_array(t) -> bool.
+ * raw(text) -> value that encodes as this text.
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -51,13 +54,14 @@ static int l_decode(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    int max_depth = 0;
+    struct json_decode_opts opts = {0};
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
-        max_depth = (int)arg_opt_int(L, 2, "max_depth", 0, 1, 200);
+        opts.max_depth = (int)arg_opt_int(L, 2, "max_depth", 0, 1, 200);
+        opts.unique = arg_opt_bool(L, 2, "unique", false);
     }
     struct err err;
-    if (json_decode(L, text, len, max_depth, scratch_of(L), &err) != 0) {
+    if (json_decode(L, text, len, &opts, scratch_of(L), &err) != 0) {
         return arg_return_err(L, &err);
     }
     return 1;

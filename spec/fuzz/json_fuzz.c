@@ -23,7 +23,7 @@ static int decode(const void *data, size_t size)
     char *text = malloc(size + 1);
     memcpy(text, data, size);
     text[size] = '\0';
-    int status = json_decode(L, text, size, 0, &scratch, &err);
+    int status = json_decode(L, text, size, NULL, &scratch, &err);
     free(text);
     return status;
 }

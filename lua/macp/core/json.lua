@@ -2,6 +2,8 @@
 
 local json = require("host.json")
 
+local utf8 = require("macp.core.utf8")
+
 local M = {
   null = json.null,
   array = json.array,
@@ -11,6 +13,12 @@ local M = {
   encode = json.encode,
   decode = json.decode,
 }
+
+---A text as messages show it: in quotes, shortened, in one line.
+---@param text string valid UTF-8
+---@param bytes integer shown at most
+---@return string
+function M.quoted(text, bytes) return (json.encode(utf8.shorten(text, bytes)):gsub("\127", "\\u007f")) end
 
 ---nil for JSON null, the value otherwise.
 function M.absent(value)

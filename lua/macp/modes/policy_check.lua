@@ -3,6 +3,7 @@
 
 local json = require("macp.core.json")
 local policy = require("macp.modes.inside.policy")
+local policy_rules = require("macp.modes.policy_rules")
 
 local ANY_MODE = "*"
 
@@ -53,6 +54,16 @@ local function collector(total)
   return add, texts
 end
 
+-- A mode that may come later: what every mode has in common can be judged now.
+local function check_unknown(mode_id, rules, schema_version, strict)
+  local problems, warnings = policy_rules.check(policy.compile(nil), rules, schema_version, { strict = strict })
+  local texts = {}
+  for i, item in ipairs(#problems > 0 and problems or warnings) do texts[i] = item.rule .. ": " .. item.text end
+  if #problems > 0 then return nil, texts end
+  texts[#texts + 1] = string.format("mode: %q is not registered; its rules are checked when it is", mode_id)
+  return true, texts
+end
+
 ---Checks the rules of a policy for one mode, or for "*" for all of them.
 ---@param mode_id string mode id or "*"
 ---@param rules table
@@ -64,9 +75,7 @@ local function check_policy(registry, mode_id, rules, schema_version, opts)
   local strict = opts and opts.strict
   if mode_id ~= ANY_MODE then
     local rev = registry:get(mode_id)
-    if rev == nil then
-      return true, { string.format("mode: %q is not registered; the rules are checked when it is", mode_id) }
-    end
+    if rev == nil then return check_unknown(mode_id, rules, schema_version, strict) end
     return rev:check_policy(rules, schema_version, { strict = strict })
   end
   local revs = revisions(registry)
@@ -98,7 +107,7 @@ local function reduced(compiled, tree, prefix)
     local kept = value
     if key:find("^[_$]") then
       kept = nil
-    elseif compiled.groups[path] and type(value) == "table" then
+    elseif compiled.groups[path] and type(value) == "table" and not json.is_array(value) then
       kept = reduced(compiled, value, path)
     elseif rule and rule.default ~= nil and json.canonical(rule.default) == json.canonical(value) then
       kept = nil

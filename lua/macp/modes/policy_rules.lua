@@ -5,7 +5,6 @@
 local json = require("macp.core.json")
 local policy = require("macp.modes.inside.policy")
 local suggest = require("macp.core.suggest")
-local utf8 = require("macp.core.utf8")
 
 local lookup = policy.lookup
 
@@ -20,7 +19,7 @@ local TYPE_TEXT = { boolean = "true or false", integer = "a whole number", numbe
 
 local M = {}
 
-local function quoted(text) return json.encode(utf8.shorten(text, SHOWN_BYTES)) end
+local function quoted(text) return json.quoted(text, SHOWN_BYTES) end
 
 -- Where something is; names come from the author of the policy and may be anything.
 local function at(path)

@@ -162,6 +162,14 @@ describe("json.decode", function()
     assert.equal("line 1, column 2: nested too deeply", err.message)
   end)
 
+  it("takes the last of equal keys, or refuses them when asked", function()
+    assert.same({ a = 2 }, (json.decode('{"a":1,"a":2}')))
+    local value, err = json.decode('{"b":{"a":null,\n"\\u0061":2}}', { unique = true })
+    assert.is_nil(value)
+    assert.equal("line 2, column 1: this member is there twice", err.message)
+    assert.same({ { a = 1 }, { a = 1 } }, (json.decode('[{"a":1},{"a":1}]', { unique = true })))
+  end)
+
   it("reads back every number it writes", function()
     math.randomseed(7)
     for _ = 1, 20000 do

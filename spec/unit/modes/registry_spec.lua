@@ -309,7 +309,8 @@ describe("the mode registry", function()
     assert.same({ "rules.other.x: expected true or false, got 1 (ext.other.v1)",
       "rules.spec.limit: expected a whole number of at least 0, got -1 (ext.spec.v1)" }, reasons)
     local _, warnings = reg:check_policy("ext.none.v1", { any = 1 }, 3)
-    assert.same({ 'mode: "ext.none.v1" is not registered; the rules are checked when it is' }, warnings)
+    assert.is_nil((reg:check_policy("ext.none.v1", { commitment = { authority = "nobody" } }, 3)))
+    assert.same({ 'mode: "ext.none.v1" is not registered; its rules are checked when it is' }, warnings)
   end)
 
   it("knows when two policies mean the same", function()

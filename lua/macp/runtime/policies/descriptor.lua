@@ -3,7 +3,6 @@
 
 local json = require("macp.core.json")
 local suggest = require("macp.core.suggest")
-local utf8 = require("macp.core.utf8")
 
 local MAX_ID_BYTES = 255
 local MAX_MODE_BYTES = 128
@@ -34,7 +33,7 @@ local M = { MAX_RULES_BYTES = MAX_RULES_BYTES }
 
 local function shown(value)
   if value == json.null then return "null" end
-  if type(value) == "string" then return json.encode(utf8.shorten(value, SHOWN_BYTES)) end
+  if type(value) == "string" then return json.quoted(value, SHOWN_BYTES) end
   if type(value) == "table" then return json.is_array(value) and "an array" or "an object" end
   return tostring(value)
 end
@@ -113,7 +112,7 @@ function M.of_message(message)
   local rules, problem = {}, nil
   if message.rules ~= "" then
     local err
-    rules, err = json.decode(message.rules, { max_depth = MAX_DEPTH })
+    rules, err = json.decode(message.rules, { max_depth = MAX_DEPTH, unique = true })
     if rules == nil then
       problem = "rules: expected a JSON object: " .. err.message
     elseif type(rules) ~= "table" or json.is_array(rules) then
@@ -134,7 +133,7 @@ end
 ---@return macp.runtime.Policy|nil policy, string[]|nil problems
 ---@return table|nil given the whole object, members of the file format included
 function M.of_json(text)
-  local given, err = json.decode(text, { max_depth = MAX_DEPTH + 1 })
+  local given, err = json.decode(text, { max_depth = MAX_DEPTH + 1, unique = true })
   if given == nil then return nil, { err.message } end
   if type(given) ~= "table" or json.is_array(given) then
     return nil, { "expected one JSON object, got " .. shown(given) }

@@ -28,6 +28,8 @@ describe("a policy off the wire", function()
     -- W33: text that does not parse once became {}, which turned all governance off.
     { "W33: ", { rules = '{"voting":' }, "rules: expected a JSON object: line 1, column 11: the text ends too early" },
     { "W33: ", { rules = "  " }, "rules: expected a JSON object: line 1, column 3: the text ends too early" },
+    { "W33: ", { rules = '{"voting":{"algorithm":"majority"},\n "voting":{}}' },
+      "rules: expected a JSON object: line 2, column 2: this member is there twice" },
     { "W33: ", { rules = "[]" }, "rules: expected a JSON object, got an array" },
     { "W33: ", { rules = "null" }, "rules: expected a JSON object, got null" },
     { "W33: ", { rules = '"{}"' }, 'rules: expected a JSON object, got "{}"' },
