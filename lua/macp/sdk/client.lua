@@ -157,10 +157,40 @@ function Client:get_manifest(agent_id, opts)
 end
 function Client:list_modes(opts) return unary(self, "ListModes", {}, opts) end
 function Client:list_ext_modes(opts) return unary(self, "ListExtModes", {}, opts) end
+function Client:list_roots(opts) return unary(self, "ListRoots", {}, opts) end
 function Client:get_session(session_id, opts)
   local reply = unary(self, "GetSession", { session_id = session_id }, opts, true)
   reply.metadata.state = acks.short_state(reply.metadata.state)
   return reply
+end
+
+local function ends_by_commitment(descriptor)
+  for _, name in ipairs(descriptor.terminal_message_types or {}) do
+    if name == "Commitment" then return true end
+  end
+  return false
+end
+
+---Registers a mode that is nothing but its descriptor. (yields)
+---@param descriptor table macp.v1.ModeDescriptor
+---@return { ok: boolean, error: string }
+function Client:register_ext_mode(descriptor, opts)
+  if not ends_by_commitment(descriptor) then
+    sdk_errors.raise("MacpSessionError", "terminal_message_types must have Commitment: nothing else ends a session")
+  end
+  return unary(self, "RegisterExtMode", { mode_descriptor = descriptor }, opts, true)
+end
+
+---Takes a registered mode back. (yields)
+---@return { ok: boolean, error: string }
+function Client:unregister_ext_mode(mode, opts)
+  return unary(self, "UnregisterExtMode", { mode = mode }, opts, true)
+end
+
+---Moves a mode to the standards track, under a new name if one is given. (yields)
+---@return { ok: boolean, error: string, mode: string }
+function Client:promote_mode(mode, promoted_mode_name, opts)
+  return unary(self, "PromoteMode", { mode = mode, promoted_mode_name = promoted_mode_name or "" }, opts, true)
 end
 
 -- Cancel, suspend and resume share their shape.

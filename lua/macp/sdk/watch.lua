@@ -36,6 +36,8 @@ M.sessions = watcher("WatchSessions", lifecycle)
 M.signals = watcher("WatchSignals", signal)
 ---A hint at each change of the set of modes.
 M.modes = watcher("WatchModeRegistry", change)
+---A hint at each change of the roots; one at once.
+M.roots = watcher("WatchRoots", change)
 
 ---The next item, nil at the end. (yields) Raises MacpTransportError.
 function Watcher:next()

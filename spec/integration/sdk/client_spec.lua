@@ -49,6 +49,31 @@ describe("the SDK's client", function()
     assert.equal("NOT_FOUND", raised("MacpTransportError", nobody.get_manifest, nobody, "nobody-has-this-name").code)
   end)
 
+  it("registers, promotes and unregisters modes", function()
+    local descriptor = { mode = "ext.sdk.v1", mode_version = "1", message_types = { "Ping", "Commitment" },
+      terminal_message_types = { "Commitment" } }
+    assert.same({ ok = true, error = "" }, lead:register_ext_mode(descriptor))
+    assert.same({ ok = false, error = "mode 'ext.sdk.v1' is already registered" }, lead:register_ext_mode(descriptor))
+    local ack = lead:send(macp.builder.envelope({ mode = "ext.sdk.v1", message_type = "SessionStart",
+      session_id = "sdk-registered-mode-session",
+      payload = runtime_client.payload("macp.v1.SessionStartPayload", { ttl_ms = 60000 }) }))
+    assert.is_true(ack.ok)
+    assert.same({ ok = true, error = "" }, lead:unregister_ext_mode("ext.sdk.v1"))
+    assert.same({ ok = false, error = "mode 'ext.sdk.v1' is not registered" }, lead:unregister_ext_mode("ext.sdk.v1"))
+    assert.is_false(lead:promote_mode("ext.sdk.v1").ok)
+    lead:register_ext_mode(descriptor)
+    assert.same({ ok = true, error = "", mode = "org.sdk.v1" }, lead:promote_mode("ext.sdk.v1", "org.sdk.v1"))
+    descriptor.terminal_message_types = { "Done" }
+    local err = raised("MacpSessionError", lead.register_ext_mode, lead, descriptor)
+    assert.truthy(err.message:find("must have Commitment", 1, true))
+    raised("MacpSdkError", rig:client(nil).unregister_ext_mode, rig:client(nil), "ext.sdk.v1")
+  end)
+
+  it("asks for roots, and watches them", function()
+    assert.same({}, lead:list_roots().roots)
+    assert.is_true(macp.watch.roots(lead):first().observed_at_unix_ms > 0)
+  end)
+
   it("refuses to send anything without a credential", function()
     local nobody = rig:client(nil)
     local err = raised("MacpSdkError", nobody.get_session, nobody, "x")
