@@ -509,6 +509,30 @@ describe("the mode registry after a restart", function()
     rig:destroy()
   end)
 
+  it("refuses a change it cannot store, and makes it when it can", function()
+    local rig = assert(client.start())
+    register(rig, { mode = "ext.first.v1" })
+    assert(fs.remove(rig.dir .. "/modes.json"))
+    assert(fs.mkdir_p(rig.dir .. "/modes.json/in the way"))
+    local texts = {
+      refusal(rig),
+      assert(rig:call("boss", "UnregisterExtMode", { mode = "ext.first.v1" })).error,
+      assert(rig:call("boss", "PromoteMode", { mode = "ext.first.v1" })).error,
+    }
+    for _, text in ipairs(texts) do
+      assert.truthy(text:find("the registry cannot be stored: rename into " .. rig.dir .. "/modes.json", 1, true), text)
+    end
+    assert.is_false(contains(supported(rig), "ext.chat.v1"))
+    assert.is_true(contains(ids(rig, "ListExtModes"), "ext.first.v1"))
+    assert.is_true(start(rig, "ext.first.v1").ok)
+    assert(fs.remove_tree(rig.dir .. "/modes.json"))
+    assert.is_true(assert(register(rig)).ok)
+    rig = rig:again()
+    assert.is_true(contains(supported(rig), "ext.chat.v1"))
+    assert.is_true(contains(supported(rig), "ext.first.v1"))
+    rig:destroy()
+  end)
+
   it("does not start on a registry it cannot read, and names what is wrong", function()
     local dir = assert(fs.temp_dir("macp-modes-"))
     local function reason(text)
