@@ -61,9 +61,11 @@ local function check_evaluations(t, d, r)
 end
 
 local function check_quorum(t, d, r, n)
-  local quorum, share = r.quorum, t.voters
-  if quorum.type == "percentage" then share = n > 0 and t.voters / n * 100 or 0 end
-  if share < quorum.value then
+  local quorum = r.quorum
+  local reached = t.voters >= quorum.value
+  -- Multiplied out: 29 / 100 * 100 is a little less than 29.
+  if quorum.type == "percentage" then reached = n > 0 and t.voters * 100 >= quorum.value * n or quorum.value <= 0 end
+  if not reached then
     d.deny("voting.quorum.value: %d of %d participants voted, the quorum is %s%s", t.voters, n,
       tostring(quorum.value), quorum.type == "percentage" and " percent" or "")
   end
@@ -140,12 +142,16 @@ end
 local function judge_negative(result, text, rejects, d, c)
   if result == "none" then
     d.deny("voting.algorithm: a decline needs a decisive explicit REJECT (%s)", text)
-  elseif rejects == 0 then
+    return
+  end
+  local overrides = result ~= "passed" or c.rules.commitment.allow_decline_over_approval
+  if not overrides then
+    d.deny("commitment.allow_decline_over_approval: the vote passed and declining over it is not enabled (%s)", text)
+  end
+  if rejects == 0 then
     d.deny("voting.algorithm: a decline needs a decisive explicit REJECT; incomplete participation is not a rejection (%s)",
       text)
-  elseif result == "passed" and not c.rules.commitment.allow_decline_over_approval then
-    d.deny("commitment.allow_decline_over_approval: the vote passed and declining over it is not enabled (%s)", text)
-  else
+  elseif overrides then
     d.allow("voting.threshold: %s", text)
   end
 end
