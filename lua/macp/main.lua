@@ -172,7 +172,9 @@ local function run_command(argv)
   if command.config ~= false then
     local problems
     cfg, problems = load_config(command, opts)
-    if cfg == nil then return report_config(problems) end
+    if cfg == nil then
+      return command.report_config and command.report_config(opts, problems) or report_config(problems)
+    end
   end
   return execute(name, command, opts, cfg)
 end
