@@ -120,6 +120,11 @@ static void close_driver(void *self)
     free(redis);
 }
 
+static int check_owned(void *self, struct err *err)
+{
+    return journal_redis_check_fence(self, err);
+}
+
 static int open_driver(void *self, struct journal_store *store, struct journal_opened *opened,
                        struct err *err)
 {
@@ -144,6 +149,7 @@ static const struct journal_driver redis_driver = {
     .write = journal_redis_write,
     .read = journal_redis_read,
     .closing = begin_close,
+    .owned = check_owned,
     .close = close_driver,
 };
 

@@ -83,6 +83,12 @@ static void warn(const struct journal_redis *redis, bool has_aof, const char *fs
                  "Redis at %s has appendfsync %s: a power loss may lose %s acknowledged messages "
                  "(set appendfsync always, or use Redis 7.2, which can be waited for)",
                  shown, fsync, strcmp(fsync, "everysec") == 0 ? "the last second of" : "any number of");
+    } else if (has_barrier) {
+        log_line(
+            LOG_INFO, "redis.durability",
+            "Redis at %s has appendfsync %s: each acknowledgement waits for the file to reach the disk, up "
+            "to a second (appendfsync always is sooner)",
+            shown, fsync);
     }
 }
 

@@ -150,11 +150,12 @@ static uint64_t get_epoch(const struct journal *journal)
 
 static int check_owned(const struct journal *journal, struct err *err)
 {
-    const struct err *lost = &journal_store_of(journal)->lost;
-    if (lost->code != 0) {
-        *err = *lost;
+    const struct journal_store *store = journal_store_of(journal);
+    if (store->lost.code != 0) {
+        *err = store->lost;
+        return store->lost.code;
     }
-    return lost->code;
+    return store->driver->owned == NULL ? 0 : store->driver->owned(store->self, err);
 }
 
 static const struct journal_ops store_ops = {
@@ -235,6 +236,7 @@ int journal_store_open(struct loop *loop, const struct journal_opts *opts,
     store->self = self;
     store->index = journal_index_new();
     list_init(&store->groups);
+    list_init(&store->turns);
     journal_ledger_init(&store->ledger, loop, on_ledger_idle, store);
     struct opening *opening = xcalloc(1, sizeof(*opening));
     *opening = (struct opening){.store = store, .fn = fn, .arg = arg, .started_ns = loop_mono_ns()};

@@ -292,6 +292,7 @@ static void on_flushed(struct journal_task *task)
     if (err.code != 0) {
         fail_groups(store, group, &err);
         flush(store); /* what the waiters have added */
+        journal_store_read_on(store);
         journal_store_settle(store);
         return;
     }
@@ -299,6 +300,7 @@ static void on_flushed(struct journal_task *task)
     flush(store); /* the disk works again before anybody is told */
     journal_ledger_wake(&group->span, NULL);
     free_group(group);
+    journal_store_read_on(store);
     journal_store_settle(store);
 }
 

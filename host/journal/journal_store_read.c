@@ -8,7 +8,7 @@
 #include "loop/loop.h"
 #include "loop/work.h"
 
-enum { MAX_RECORDS = 65536, BATCH = 256, BATCH_BYTES = 1 << 20, MAX_TRIES = 1000 };
+enum { MAX_RECORDS = 65536, BATCH = 256, BATCH_BYTES = 1 << 20, MAX_TRIES = 16 };
 
 struct read_op {
     struct journal_op op; /* first: cancel gets its address */
@@ -19,6 +19,7 @@ struct read_op {
     size_t max_bytes;
     struct buf out;
     struct err err;
+    struct journal_store_turn turn;
     int tries;
 };
 
@@ -27,7 +28,9 @@ struct journal_scan {
     struct journal_store *store;
     struct err err;
     size_t cursor;
+    struct journal_store_turn turn;
     int tries;
+    bool is_ahead;      /* something was missing that the flush in flight may have replaced */
     bool is_last_round; /* the walk began at 0 and has found nothing yet */
     size_t range_count;
     struct buf out;
@@ -43,10 +46,30 @@ static int missing(const struct journal_range *range, struct err *err)
 }
 
 /* While a flush is in flight the database may be ahead of the index: what is missing may have been replaced
- * or removed by it. So often it is looked for again. */
+ * or removed by it. It is looked for again when the index knows; so often. */
 static bool may_be_ahead(const struct journal_store *store, int *tries)
 {
     return store->flying != NULL && (*tries)++ < MAX_TRIES;
+}
+
+static void wait_turn(struct journal_store *store, struct journal_store_turn *turn,
+                      void (*fn)(struct journal_store_turn *turn))
+{
+    turn->fn = fn;
+    list_push_back(&store->turns, &turn->link);
+}
+
+void journal_store_read_on(struct journal_store *store)
+{
+    struct list due;
+    list_init(&due);
+    for (struct list *node; (node = list_pop_front(&store->turns)) != NULL;) {
+        list_push_back(&due, node);
+    }
+    for (struct list *node; (node = list_pop_front(&due)) != NULL;) {
+        struct journal_store_turn *turn = list_entry(node, struct journal_store_turn, link);
+        turn->fn(turn);
+    }
 }
 
 /* Is what the range was planned from still the key's log? */
@@ -89,18 +112,34 @@ static void finish(struct read_op *read)
 }
 
 static bool plan(struct read_op *read);
+static void on_read(void *arg);
+
+/* Once more, from the index as it is now. */
+static void read_again(struct journal_store_turn *turn)
+{
+    struct read_op *read = list_entry(turn, struct read_op, turn);
+    struct journal_store *store = read->store;
+    if (!read->op.is_cancelled && plan(read)) {
+        work_queue(store->loop, run_read, on_read, read);
+    } else {
+        loop_defer(store->loop, on_read, read);
+    }
+}
 
 static void on_read(void *arg)
 {
     struct read_op *read = arg;
     struct journal_store *store = read->store;
     if (read->err.code == 0 && read->range.is_missing && !read->op.is_cancelled) {
-        if (is_current(store, &read->range) && !may_be_ahead(store, &read->tries)) {
-            (void)missing(&read->range, &read->err);
-        } else if (plan(read)) {
-            work_queue(store->loop, run_read, on_read, read);
+        if (!is_current(store, &read->range)) {
+            read_again(&read->turn);
             return;
         }
+        if (may_be_ahead(store, &read->tries)) {
+            wait_turn(store, &read->turn, read_again);
+            return;
+        }
+        (void)missing(&read->range, &read->err);
     }
     finish(read);
     store->busy--;
@@ -194,7 +233,8 @@ static void note_scanned(struct journal_scan *scan, const struct journal_range *
     if (!range->is_missing) {
         key->scanned = range->first - 1 + range->found;
     } else if (key->epoch == range->epoch && key->count > 0) {
-        if (!may_be_ahead(scan->store, &scan->tries)) {
+        scan->is_ahead = may_be_ahead(scan->store, &scan->tries);
+        if (!scan->is_ahead) {
             (void)missing(range, &scan->err);
         }
         key->scanned = range->first - 1 + range->found;
@@ -203,10 +243,17 @@ static void note_scanned(struct journal_scan *scan, const struct journal_range *
     }
 }
 
+static void scan_on(struct journal_store_turn *turn)
+{
+    loop_defer(list_entry(turn, struct journal_scan, turn)->store->loop, start_step,
+               list_entry(turn, struct journal_scan, turn));
+}
+
 static void on_scan(void *arg)
 {
     struct journal_scan *scan = arg;
     size_t count = 0;
+    scan->is_ahead = false;
     for (size_t i = 0; i < scan->range_count && scan->err.code == 0; i++) {
         const struct journal_range *range = &scan->ranges[i];
         note_scanned(scan, range);
@@ -220,6 +267,10 @@ static void on_scan(void *arg)
                 .len = extent->len,
             };
         }
+    }
+    if (count == 0 && scan->is_ahead) {
+        wait_turn(scan->store, &scan->turn, scan_on);
+        return;
     }
     if (count == 0) {
         start_step(scan); /* all of them have gone; count 0 would be the end */

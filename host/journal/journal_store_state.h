@@ -20,6 +20,12 @@ struct journal_store_group {
     size_t bytes;
 };
 
+/* Something that waits for the end of the flush in flight. */
+struct journal_store_turn {
+    struct list link;
+    void (*fn)(struct journal_store_turn *turn);
+};
+
 struct journal_store {
     struct journal base;
     struct loop *loop;
@@ -35,7 +41,8 @@ struct journal_store {
     double flush_ms;
     struct list groups; /* behind it; the last one takes appends */
     bool flush_scheduled;
-    int busy; /* pool jobs and deferred calls */
+    int busy;          /* pool jobs and deferred calls */
+    struct list turns; /* struct journal_store_turn */
     struct journal_scan *scan;
     uint64_t epoch;
     struct err lost; /* code 0, or why nothing can be written any more */
@@ -62,7 +69,8 @@ int journal_store_replace(struct journal *journal, const char *name, size_t key_
 int journal_store_remove(struct journal *journal, const char *name, size_t key_len, uint64_t *lsn,
                          struct err *err);
 
-/* journal_store_read.c */
+/* journal_store_read.c. read_on: a flush has ended, its changes are in the index (or were forgotten). */
+void journal_store_read_on(struct journal_store *store);
 struct journal_op *journal_store_read(struct journal *journal, const char *name, size_t key_len,
                                       uint64_t from_index, size_t max_records, size_t max_bytes,
                                       journal_records_fn fn, void *arg);

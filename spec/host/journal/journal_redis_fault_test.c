@@ -219,7 +219,11 @@ TEST(an_idle_holder_notices_within_its_lease)
     struct journal *journal = fresh();
     help_append(journal, "k", "1");
     (void)server_do("DEL", "macp:journal:epoch", NULL);
+    struct err err;
+    CHECK_INT(journal->ops->owned(journal, &err), 0);
     run_for(LEASE_MS);
+    CHECK_INT(journal->ops->owned(journal, &err), ERR_FENCED);
+    CHECK(strstr(err.text, "has lost records that were stored") != NULL);
     (void)server_do("SET", "macp:journal:epoch", "back too late", NULL);
     expect_fenced(journal, "has lost records that were stored");
     help_close(journal);
