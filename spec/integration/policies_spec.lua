@@ -53,6 +53,13 @@ describe("macp policies check", function()
       1, true), text)
   end)
 
+  it("finds nothing in the examples", function()
+    local code, text = check("examples/policies")
+    assert.equal(0, code)
+    assert.equal("OK        examples/policies/judge.json: policy.example.judge for *\n"
+      .. "OK        examples/policies/two-thirds.json: policy.example.two-thirds for macp.mode.decision.v1", text)
+  end)
+
   it("says when there is nothing, and what cannot be read", function()
     local code, text = check(dir)
     assert.equal(0, code)

@@ -157,6 +157,69 @@ describe("the policy registry", function()
   end)
 end)
 
+describe("registered policies on disk", function()
+  local rig
+
+  after_each(function() rig:destroy() end)
+
+  local function register(changes)
+    return rig:call("boss", "RegisterPolicy", { policy_descriptor = descriptor(changes) })
+  end
+
+  it("are INTERNAL when the disk does not take them, and then nobody sees them", function()
+    rig = assert(client.start())
+    assert(fs.write(rig.dir .. "/policies", "a file in the way"))
+    local _, err = register()
+    assert.equal(INTERNAL, err.status)
+    assert.truthy(err.message:find("StorageFailed: ", 1, true), err.message)
+    assert.equal(4, #assert(rig:call("ann", "ListPolicies", {})).descriptors)
+    assert(fs.remove(rig.dir .. "/policies"))
+    assert.is_true(register().ok)
+  end)
+
+  it("are left out when they are damaged, which strict recovery does not accept", function()
+    rig = assert(client.start())
+    register()
+    register({ policy_id = "policy.team.other" })
+    local file = require("host.crypto").sha256_hex("policy.team.other") .. ".json"
+    assert(fs.write(rig.dir .. "/policies/" .. file, "{"))
+    rig = rig:again()
+    local found = {}
+    for i, one in ipairs(assert(rig:call("ann", "ListPolicies", { mode = DECISION })).descriptors) do
+      found[i] = one.policy_id
+    end
+    assert.same({ "policy.default", "policy.std.majority", "policy.std.supermajority", "policy.std.unanimous",
+      "policy.team.strict" }, found)
+    rig:stop()
+    local strict, err = client.start({ dir = rig.dir, env = { MACP_STRICT_RECOVERY = "1" } })
+    assert.is_nil(strict)
+    assert.equal("registered policies in " .. rig.dir .. "/policies: " .. file
+      .. ": line 1, column 2: the text ends too early", err.message)
+    rig = assert(client.start({ dir = rig.dir }))
+  end)
+
+  it("are not served while policies come from files, and are there again afterwards", function()
+    rig = assert(client.start())
+    register()
+    local files = assert(fs.temp_dir("macp-policies-"))
+    rig = rig:again({ MACP_POLICIES_DIR = files })
+    local _, err = rig:call("ann", "GetPolicy", { policy_id = "policy.team.strict" })
+    assert.equal(NOT_FOUND, err.status)
+    rig = rig:again({})
+    assert.is_table(rig:call("ann", "GetPolicy", { policy_id = "policy.team.strict" }))
+    fs.remove_tree(files)
+  end)
+
+  it("are judged strictly when that is asked for", function()
+    local needless = { mode = "macp.mode.quorum.v1", rules = '{"commitment":{"require_vote_quorum":false}}' }
+    rig = assert(client.start({ env = { MACP_STRICT_POLICIES = "1" } }))
+    assert.equal("INVALID_POLICY_DEFINITION: rules.commitment.require_vote_quorum: belongs to another mode",
+      assert(register(needless)).error)
+    rig = rig:again({})
+    assert.is_true(register(needless).ok)
+  end)
+end)
+
 describe("who may use the policy registry", function()
   local rig, dir
 
