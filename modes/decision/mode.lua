@@ -6,6 +6,8 @@ local tally  = require "lib.tally"
 
 local has_proposal = function(s) return not macp.empty(s.proposals) end
 
+local ENDS = "when there is a proposal; what the votes must say is the policy's"
+
 local deliberating = { "deliberation is open: there is a proposal and nobody has voted",
   function(s) return s.phase == "Evaluation" end }
 
@@ -108,9 +110,9 @@ return {
   },
 
   outcomes = {
-    { action = "decision.selected", positive = true,  when = has_proposal },
-    { action = "decision.rejected", positive = false, when = has_proposal },
-    { action = "decision.declined", positive = false, when = has_proposal },
+    { action = "decision.selected", positive = true,  when = has_proposal, doc = ENDS },
+    { action = "decision.rejected", positive = false, when = has_proposal, doc = ENDS },
+    { action = "decision.declined", positive = false, when = has_proposal, doc = ENDS },
   },
 
   policy = policy,

@@ -119,8 +119,10 @@ return {
   },
 
   outcomes = {
-    { action = "handoff.accepted", positive = true,  when = function(s) return s.accepted ~= nil end },
+    { action = "handoff.accepted", positive = true, doc = "when an offer was accepted",
+      when = function(s) return s.accepted ~= nil end },
     { action = "handoff.declined", positive = false,
+      doc = "when an offer was declined, none is pending and none was accepted",
       when = function(s) return s.declined > 0 and not s.accepted and not s.pending end },
   },
 

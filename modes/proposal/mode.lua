@@ -111,8 +111,11 @@ return {
   },
 
   outcomes = {
-    { action = "proposal.accepted", positive = true,  when = function(s) return s.phase == "Converged" end },
-    { action = "proposal.rejected", positive = false, when = function(s) return s.phase == "TerminalRejected" end },
+    { action = "proposal.accepted", positive = true,
+      doc = "when a live proposal is accepted by all that the policy asks for, and no terminal rejection stands",
+      when = function(s) return s.phase == "Converged" end },
+    { action = "proposal.rejected", positive = false, doc = "when a terminal rejection of a live proposal stands",
+      when = function(s) return s.phase == "TerminalRejected" end },
   },
 
   policy = policy,

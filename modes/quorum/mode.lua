@@ -75,8 +75,10 @@ return {
   },
 
   outcomes = {
-    { action = "quorum.approved", positive = true, when = bar.is_reached },
+    { action = "quorum.approved", positive = true, when = bar.is_reached,
+      doc = "when enough participants approve: as many as the request or the policy says" },
     { action = "quorum.rejected", positive = false,
+      doc = "when there is a ballot and the ballots left cannot make it enough",
       when = function(s, c) return s.request ~= nil and s.tally.ballots > 0 and not bar.is_reachable(s, c) end },
   },
 

@@ -169,8 +169,10 @@ return {
   },
 
   outcomes = {
-    { action = "task.completed", positive = true,  when = function(s) return reports(s).Complete ~= nil end },
-    { action = "task.failed",    positive = false, when = function(s) return reports(s).Fail ~= nil end },
+    { action = "task.completed", positive = true, doc = "when the assignee reported completion",
+      when = function(s) return reports(s).Complete ~= nil end },
+    { action = "task.failed", positive = false, doc = "when the assignee reported failure",
+      when = function(s) return reports(s).Fail ~= nil end },
   },
 
   policy = policy,

@@ -144,11 +144,11 @@ local function check_outcome(c, index, outcome, seen)
     c:problem(path, "must be a table { action =, positive =, when = }", "type")
     return nil
   end
-  c:keys(outcome, path, { "action", "positive", "when" })
+  c:keys(outcome, path, { "action", "positive", "when", "doc" })
   local action = c:text(outcome, path, "action", true)
   local positive = c:get(outcome, path, "positive", "boolean")
-  local out = { action = action, positive = positive, when = c:get(outcome, path, "when", "function") and true
-    or false }
+  local out = { action = action, positive = positive, doc = c:get(outcome, path, "doc", "string"),
+    when = c:get(outcome, path, "when", "function") and true or false }
   if not action then return nil end
   local demanded = M.polarity(action)
   if positive ~= nil and demanded ~= nil and demanded ~= positive then

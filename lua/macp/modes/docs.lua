@@ -77,7 +77,7 @@ local function outcomes(out, model)
   for _, outcome in ipairs(model.outcomes) do
     local polarity = outcome.positive == nil and "either" or outcome.positive and "positive" or "negative"
     out[#out + 1] = string.format("| `%s` | %s | %s |", outcome.action, polarity,
-      outcome.when and "when its condition holds" or "always")
+      cell(outcome.doc or outcome.when and "when its condition holds" or "always"))
   end
 end
 

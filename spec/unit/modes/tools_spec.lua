@@ -201,4 +201,21 @@ describe("modes doc", function()
     end
     rev:close()
   end)
+
+  it("tells when an outcome is ready and which old words a rule takes", function()
+    local rev = modes.build(modes.source({
+      outcomes = [[outcomes = { { action = "spec.completed", positive = true, when = function() return true end,
+        doc = "when it is | done" }, { action = "spec.failed", positive = false, when = function() return true end },
+        { action = "spec.other" } },]],
+      rest = [[policy = { rules = { ["spec.kind"] = { type = "string", one_of = { "new" },
+        alias = { older = "new", old = "new" } }, ["spec.limit"] = { type = "integer", min = 1, unset = 0 } } },]] }))
+    local text = docs.render(rev)
+    for _, part in ipairs({ "| `spec.completed` | positive | when it is \\| done |",
+      "| `spec.failed` | negative | when its condition holds |", "| `spec.other` | either | always |",
+      "| `spec.kind` | string |  | new; old means new; older means new |  |",
+      "| `spec.limit` | integer |  | 0 means absent; at least 1 |  |" }) do
+      assert.truthy(text:find(part, 1, true), part .. "\n" .. text)
+    end
+    rev:close()
+  end)
 end)

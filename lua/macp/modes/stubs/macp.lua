@@ -77,7 +77,7 @@
 ---@field state table|fun(c: macp.Context): table
 ---@field messages table<string, macp.Message>
 ---@field timers table<string, macp.Timer>|nil
----@field outcomes { action: string, positive: boolean?, when: (fun(s: table, c: macp.Context): boolean)? }[]
+---@field outcomes { action: string, positive: boolean?, doc: string?, when: (fun(s: table, c: macp.Context): boolean)? }[]
 ---@field policy { rules: table<string, macp.Rule>?, evaluate: (fun(s: table, d: macp.Decision, c: macp.Context))? }|nil
 ---@field result (fun(s: table, c: macp.Context): any)|nil
 ---@field strict_actions boolean|nil
