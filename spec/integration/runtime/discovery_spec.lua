@@ -49,6 +49,31 @@ describe("discovery", function()
     end
   end)
 
+  it("describes the standard modes in their order", function()
+    local expected = {
+      { "macp.mode.decision.v1", "Decision Mode", "semantic-deterministic", "declared",
+        "SessionStart Proposal Evaluation Objection Vote Commitment" },
+      { "macp.mode.proposal.v1", "Proposal Mode", "semantic-deterministic", "peer",
+        "SessionStart Proposal CounterProposal Accept Reject Withdraw Commitment" },
+      { "macp.mode.task.v1", "Task Mode", "structural-only", "orchestrated",
+        "SessionStart TaskRequest TaskAccept TaskReject TaskUpdate TaskComplete TaskFail Commitment" },
+      { "macp.mode.handoff.v1", "Handoff Mode", "context-frozen", "delegated",
+        "SessionStart HandoffOffer HandoffContext HandoffAccept HandoffDecline Commitment" },
+      { "macp.mode.quorum.v1", "Quorum Mode", "semantic-deterministic", "quorum",
+        "SessionStart ApprovalRequest Approve Reject Abstain Commitment" },
+    }
+    local found = {}
+    for i, mode in ipairs(assert(rig:call(nil, "ListModes")).modes) do
+      found[i] = { mode.mode, mode.title, mode.determinism_class, mode.participant_model,
+        table.concat(mode.message_types, " ") }
+      assert.same({ "1.0.0", { "Commitment" } }, { mode.mode_version, mode.terminal_message_types })
+      assert.is_true(#mode.description > 0)
+      assert.is_string(mode.schema_uris.protobuf)
+      assert.equal(mode.schema_uris.protobuf, mode.schema_uris.proto)
+    end
+    assert.same(expected, found)
+  end)
+
   it("has one manifest", function()
     local manifest = assert(rig:call(nil, "GetManifest", {})).manifest
     assert.truthy(#manifest.agent_id > 0 and #manifest.description > 0)

@@ -23,13 +23,13 @@ describe("the local view", function()
   local function as(name) return { auth = macp.auth.for_dev_agent(name) } end
 
   -- Announces a run of the mode and opens its session.
-  local function open(mode)
+  local function open(mode, participants)
     local session = client:session(mode)
     local body = plane_rig.descriptor(session.session_id)
     body.session.modeName = mode
     local status, accepted = rig:post("/runs", body)
     assert.equal(202, status)
-    session:start({ intent = "see the same", participants = { "ann", "bob" }, ttl_ms = 60000 })
+    session:start({ intent = "see the same", participants = participants or { "ann", "bob" }, ttl_ms = 60000 })
     return session, accepted.runId
   end
 
@@ -64,6 +64,44 @@ describe("the local view", function()
     session:objection({ proposal_id = "p1", reason = "lost at restart", severity = "high" }, as("bob"))
     session:vote({ proposal_id = "p2", vote = "APPROVE" }, as("ann"))
     session:vote({ proposal_id = "p2", vote = "ABSTAIN", reason = "either" }, as("bob"))
+    compare(session, run_id)
+  end)
+
+  it("of a negotiation is the plane's", function()
+    local session, run_id = open("macp.mode.proposal.v1")
+    session:proposal({ proposal_id = "p1", title = "ten", details = "\0\255", tags = { "price" } }, as("ann"))
+    session:counter_proposal({ proposal_id = "p2", supersedes_proposal_id = "p1" }, as("bob"))
+    session:accept({ proposal_id = "p2" }, as("ann"))
+    session:reject({ proposal_id = "p1", terminal = true, reason = "no" }, as("bob"))
+    session:withdraw({ proposal_id = "p1" }, as("ann"))
+    compare(session, run_id)
+  end)
+
+  it("of a task is the plane's", function()
+    local session, run_id = open("macp.mode.task.v1")
+    session:task_request({ task_id = "t1", title = "index", input = "\0" })
+    session:task_reject({ task_id = "t1", reason = "busy" }, as("bob"))
+    session:task_accept({ task_id = "t1" }, as("ann"))
+    session:task_update({ task_id = "t1", status = "running", progress = 0.25, partial_output = "\1" }, as("ann"))
+    session:task_fail({ task_id = "t1", error_code = "E1", retryable = true }, as("ann"))
+    compare(session, run_id)
+  end)
+
+  it("of a handoff is the plane's", function()
+    local session, run_id = open("macp.mode.handoff.v1", { "boss", "ann", "bob" })
+    session:handoff_offer({ handoff_id = "h1", target_participant = "ann" })
+    session:handoff_context({ handoff_id = "h1", content_type = "text/plain", context = "\0\255" })
+    session:handoff_decline({ handoff_id = "h1", reason = "busy" }, as("ann"))
+    session:handoff_offer({ handoff_id = "h2", target_participant = "bob" })
+    session:handoff_accept({ handoff_id = "h2" }, as("bob"))
+    compare(session, run_id)
+  end)
+
+  it("of a quorum is the plane's", function()
+    local session, run_id = open("macp.mode.quorum.v1")
+    session:approval_request({ request_id = "r1", action = "release", required_approvals = 2 })
+    session:approve({ request_id = "r1", reason = "tested" }, as("ann"))
+    session:abstain({ request_id = "r1" }, as("bob"))
     compare(session, run_id)
   end)
 
