@@ -35,11 +35,15 @@ struct holder {
     char since[SINCE];
 };
 
+/* "pid epoch host since"; what is not there stays unknown (an earlier version wrote the pid alone). */
 static void parse(const char *text, struct holder *holder)
 {
     *holder = (struct holder){.host = "an unknown host", .since = "an unknown time"};
-    if (sscanf(text, "%ld %llu %64s %31s", &holder->pid, &holder->epoch, holder->host, holder->since) < 1) {
-        holder->pid = 0;
+    char *end;
+    holder->pid = strtol(text, &end, 10);
+    holder->epoch = strtoull(end, &end, 10);
+    if (*end == ' ') {
+        (void)sscanf(end, " %64s %31s", holder->host, holder->since);
     }
 }
 

@@ -37,7 +37,6 @@
     X(options_set_info_log_level)                                                                            \
     X(options_set_keep_log_file_num)                                                                         \
     X(options_set_max_background_jobs)                                                                       \
-    X(options_set_max_log_file_size)                                                                         \
     X(options_set_max_open_files)                                                                            \
     X(options_set_max_write_buffer_number)                                                                   \
     X(options_set_paranoid_checks)                                                                           \
@@ -65,7 +64,8 @@
     X(writeoptions_set_sync)
 
 struct rocksdb_api {
-#define DECLARE(name) __typeof__(rocksdb_##name) *name;
+#define DECLARE(name)                                                                                        \
+    __typeof__(rocksdb_##name) *name; /* NOLINT(bugprone-macro-parentheses): a declared name */
     ROCKSDB_FUNCTIONS(DECLARE)
 #undef DECLARE
 };

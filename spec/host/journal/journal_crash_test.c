@@ -1,6 +1,7 @@
 /* kill -9 at random points: a child works on a journal and tells which operations were acknowledged; whatever
  * was acknowledged must be there afterwards, in order, once. The child is this program, started again with
- * arguments: libuv's threads do not survive a fork.
+ * arguments: libuv's threads do not survive a fork. Runs for each backend that keeps its records here;
+ * RocksDB is killed at its commit points, too.
  *
  * The operations of a key are a fixed sequence: what the key holds after the first n of them is known
  * (model_after). So the parent only has to find an n, not smaller than what was acknowledged, that explains
@@ -128,9 +129,10 @@ static _Noreturn void run_child(int argc, char **argv)
 {
     help_start();
     struct worker workers[KEYS];
-    struct journal *journal = help_open(argv[2], SEGMENT);
+    help_backend = argv[2];
+    struct journal *journal = help_open(argv[3], SEGMENT);
     for (int k = 0; k < KEYS; k++) {
-        unsigned start = (unsigned)strtoul(argv[3 + k], NULL, 10);
+        unsigned start = (unsigned)strtoul(argv[4 + k], NULL, 10);
         workers[k] = (struct worker){.journal = journal, .key = k};
         struct buf model = {0};
         for (; workers[k].issued < start; workers[k].issued++) {
@@ -154,10 +156,10 @@ static _Noreturn void run_child(int argc, char **argv)
 static pid_t start_child(const char *program, const char *dir, const unsigned *done, int *out)
 {
     char numbers[KEYS][16];
-    char *argv[KEYS + 4] = {(char *)program, "child", (char *)dir};
+    char *argv[KEYS + 5] = {(char *)program, "child", (char *)help_backend, (char *)dir};
     for (int k = 0; k < KEYS; k++) {
         (void)snprintf(numbers[k], sizeof(numbers[k]), "%u", done[k]);
-        argv[3 + k] = numbers[k];
+        argv[4 + k] = numbers[k];
     }
     int fds[2];
     CHECK(pipe(fds) == 0);
@@ -197,10 +199,15 @@ static unsigned explain(struct journal *journal, int k, unsigned acked)
     exit(1);
 }
 
-static void run_round(const char *program, unsigned *done, unsigned *total)
+/* fault: where the child kills itself (MACP_FAULT), or NULL. */
+static void run_round(const char *program, const char *fault, unsigned *done, unsigned *total)
 {
     int out;
+    if (fault != NULL) {
+        CHECK(setenv("MACP_FAULT", fault, 1) == 0);
+    }
     pid_t pid = start_child(program, help_dir(), done, &out);
+    CHECK(unsetenv("MACP_FAULT") == 0);
     /* The first acknowledgement shows that it runs; then some time of its own. */
     struct ack ack;
     unsigned acked[KEYS];
@@ -230,30 +237,53 @@ static void run_round(const char *program, unsigned *done, unsigned *total)
     help_close(journal);
 }
 
+/* Every second round of RocksDB ends at one of its commit points, after some groups. */
+static const char *choose_fault(char *out, size_t size, int round)
+{
+    static const char *const points[] = {"rocksdb.before_write", "rocksdb.after_write"};
+    if (strcmp(help_backend, "rocksdb") != 0 || round % 2 == 0) {
+        return NULL;
+    }
+    (void)snprintf(out, size, "%s=kill:%d", points[round / 2 % 2], 3 + rand() % 20);
+    return out;
+}
+
+static void run_backend(const char *backend, int rounds, unsigned seed)
+{
+    help_backend = backend;
+    help_wipe(help_dir());
+    unsigned done[KEYS] = {0};
+    unsigned total = 0;
+    for (int round = 0; round < rounds; round++) {
+        char fault[64];
+        run_round("/proc/self/exe", choose_fault(fault, sizeof(fault), round), done, &total);
+    }
+    struct journal *journal = help_open(help_dir(), SEGMENT);
+    struct journal_stats stats;
+    journal->ops->stats(journal, &stats);
+    help_close(journal);
+    printf("ok %s: %d kills, %u acknowledged operations, seed %u, %llu segments at the end\n", backend,
+           rounds, total, seed, (unsigned long long)stats.segments);
+    CHECK(total > (unsigned)rounds * 10);
+    CHECK(stats.segments < 60); /* compaction keeps up although it is killed as well */
+    help_wipe(help_dir());
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "child") == 0) {
+    if (argc > 3 && strcmp(argv[1], "child") == 0) {
         run_child(argc, argv);
     }
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : ROUNDS;
     unsigned seed = (unsigned)time(NULL);
     srand(seed);
     help_start();
-    help_wipe(help_dir());
-    unsigned done[KEYS] = {0};
-    unsigned total = 0;
-    for (int round = 0; round < rounds; round++) {
-        run_round("/proc/self/exe", done, &total);
-    }
-    struct journal *journal = help_open(help_dir(), SEGMENT);
-    struct journal_stats stats;
-    journal->ops->stats(journal, &stats);
-    help_close(journal);
-    printf("ok %d kills, %u acknowledged operations, seed %u, %llu segments at the end\n", rounds, total,
-           seed, (unsigned long long)stats.segments);
-    CHECK(total > (unsigned)rounds * 10);
-    CHECK(stats.segments < 60); /* compaction keeps up although it is killed as well */
-    help_wipe(help_dir());
+    run_backend("file", rounds, seed);
+#ifdef MACP_ROCKSDB
+    run_backend("rocksdb", rounds / 2, seed);
+#else
+    printf("# rocksdb: skipped, this build has no RocksDB\n");
+#endif
     help_end();
     return 0;
 }

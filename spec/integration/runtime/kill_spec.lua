@@ -7,15 +7,16 @@ local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
 local program = require("spec.support.program")
+local stores = require("spec.support.stores")
 
 local ROUNDS = tonumber(sys.env("MACP_KILL_ROUNDS") or "6")
 local WORKERS = 8
 
-local function start_program(dir)
+local function start_program(dir, store)
   local run = program.start({
     args = { "runtime", "--log-level", "info" },
     env = {
-      MACP_ALLOW_INSECURE = "1", MACP_BIND_ADDR = "127.0.0.1:0", MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json",
+      MACP_STORAGE_BACKEND = store and store.name, MACP_ALLOW_INSECURE = "1", MACP_BIND_ADDR = "127.0.0.1:0", MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json",
       MACP_MESSAGE_LIMIT_PER_MINUTE = "1000000", MACP_SESSION_START_LIMIT_PER_MINUTE = "1000000",
       MACP_CHECKPOINT_INTERVAL = "16",
     },
@@ -86,30 +87,32 @@ local function check(rig, book)
 end
 
 describe("kill -9 under load", function()
-  it("loses nothing that was acknowledged, over " .. ROUNDS .. " rounds", function()
-    local dir, book = assert(fs.temp_dir("macp-kill-")), {}
-    math.randomseed(sys.pid())
-    local run, rig = start_program(dir)
-    for i = 1, WORKERS do
-      local id = string.format("killed-session-%08d", i)
-      assert.is_true(rig:send("boss", client.start_envelope(id, { ttl_ms = 3600000 })).ok)
-      book[id] = { open = {} }
-    end
-    for round = 1, ROUNDS do
-      local tasks = {}
-      for id in pairs(book) do tasks[#tasks + 1] = task.spawn(load_session, rig, id, book, round) end
-      task.sleep(math.random(10, 150))
-      run:crash()
-      for _, running in ipairs(tasks) do running:join() end
+  for _, store in ipairs(stores.here()) do
+    it("loses nothing that was acknowledged: " .. store.name .. ", " .. ROUNDS .. " rounds", function()
+      local dir, book = assert(fs.temp_dir("macp-kill-")), {}
+      math.randomseed(sys.pid())
+      local run, rig = start_program(dir, store)
+      for i = 1, WORKERS do
+        local id = string.format("killed-session-%08d", i)
+        assert.is_true(rig:send("boss", client.start_envelope(id, { ttl_ms = 3600000 })).ok)
+        book[id] = { open = {} }
+      end
+      for round = 1, ROUNDS do
+        local tasks = {}
+        for id in pairs(book) do tasks[#tasks + 1] = task.spawn(load_session, rig, id, book, round) end
+        task.sleep(math.random(10, 150))
+        run:crash()
+        for _, running in ipairs(tasks) do running:join() end
+        rig.channel:close()
+        run, rig = start_program(dir, store)
+        check(rig, book)
+      end
       rig.channel:close()
-      run, rig = start_program(dir)
-      check(rig, book)
-    end
-    rig.channel:close()
-    run:kill("TERM")
-    assert.equal(0, run:wait(8000).code)
-    fs.remove_tree(dir)
-  end)
+      run:kill("TERM")
+      assert.equal(0, run:wait(8000).code)
+      fs.remove_tree(dir)
+    end)
+  end
 
   it("ends cleanly on TERM with open streams, and tells them", function()
     local dir = assert(fs.temp_dir("macp-term-"))
