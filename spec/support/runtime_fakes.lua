@@ -234,7 +234,9 @@ function M.modes()
   function modes:unpin() self.pins = self.pins - 1 end
   function modes.list() return { revisions[1].descriptor, revisions[2].descriptor } end
   function modes.check_policy(_, _, rules) return revisions[1]:check_policy(rules) end
-  function modes.check_policy_for(_, rev, policy) return rev:check_policy(policy.rules) end
+  function modes.policy_checker(_, rev)
+    return function(policy) return rev:check_policy(policy.rules) end
+  end
   function modes.policy_meaning(_, _, rules) return host_json.encode(host_json.object(rules), { sorted = true }) end
   return modes
 end

@@ -91,11 +91,16 @@ local function check_policy(registry, mode_id, rules, schema_version, opts)
   return true, warned()
 end
 
----Checks a policy for the mode of one revision only.
----@param given { mode: string, rules: table, schema_version: integer }
-local function check_policy_for(registry, rev, given, opts)
-  local elsewhere = given.mode == ANY_MODE and union(revisions(registry)) or nil
-  return rev:check_policy(given.rules, given.schema_version, { strict = opts and opts.strict, elsewhere = elsewhere })
+---A function that checks policies for the mode of one revision only: what is the same for all of them is found once.
+---@param opts { strict: boolean }|nil
+---@return fun(given: { mode: string, rules: table, schema_version: integer }): boolean|nil, string[]
+local function policy_checker(registry, rev, opts)
+  local strict, elsewhere = opts and opts.strict, nil
+  return function(given)
+    if given.mode ~= ANY_MODE then return rev:check_policy(given.rules, given.schema_version, { strict = strict }) end
+    elsewhere = elsewhere or union(revisions(registry))
+    return rev:check_policy(given.rules, given.schema_version, { strict = strict, elsewhere = elsewhere })
+  end
 end
 
 -- A tree without annotations and without what only repeats a default; nil when nothing is left.
@@ -137,7 +142,7 @@ end
 
 ---Gives the mode registry its methods about policies.
 function M.install(Registry)
-  Registry.check_policy, Registry.check_policy_for = check_policy, check_policy_for
+  Registry.check_policy, Registry.policy_checker = check_policy, policy_checker
   Registry.policy_meaning = policy_meaning
 end
 

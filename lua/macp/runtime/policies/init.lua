@@ -213,20 +213,22 @@ function Registry:unregister(policy_id)
 end
 
 -- Notes for one mode whether its sessions may still bind a policy.
-local function recheck(self, policy, rev)
-  local ok, texts = self.modes:check_policy_for(rev, policy, { strict = self.strict and policy.origin ~= "registered" })
+local function recheck(policy, mode_id, ok, texts)
   local why = not ok and table.concat(texts, "; ") or nil
-  if why and policy.refused[rev.id] ~= why then
-    log.warn("policy.unfit", { policy_id = policy.policy_id, mode = rev.id, reason = why })
+  if why and policy.refused[mode_id] ~= why then
+    log.warn("policy.unfit", { policy_id = policy.policy_id, mode = mode_id, reason = why })
   end
-  policy.refused[rev.id] = why
+  policy.refused[mode_id] = why
 end
 
----A revision began to serve: policies that it does not take any more are kept and refused to new sessions.
+---A revision began to serve: policies that its mode does not take any more are kept and refused to new sessions. What
+---was registered once is not judged strictly.
 ---@param rev macp.modes.Revision
 function Registry:mode_changed(rev)
+  local id = rev.id
+  local check = self.modes:policy_checker(self.modes:get(id) or rev)
   for _, policy in pairs(self.by_id) do
-    if policy.mode == ANY_MODE or policy.mode == rev.id then recheck(self, policy, rev) end
+    if policy.mode == ANY_MODE or policy.mode == id then recheck(policy, id, check(policy)) end
   end
 end
 

@@ -208,6 +208,27 @@ describe("policies", function()
     assert.equal(10000, #registry.buried)
   end)
 
+  it("are judged by the newest version of a mode that changed, and kept whatever it says", function()
+    local quick, asked, verdict = fakes.modes(), nil, {}
+    local newest = quick:get("ext.loose.v1")
+    function quick.policy_checker(_, rev)
+      asked = rev
+      return function() return unpack(verdict) end
+    end
+    registry = policies.new({ modes = quick, now_ms = function() return 1 end })
+    assert(registry:register(policy({ mode = "ext.loose.v1" })))
+    verdict = { nil, { "rules.a: no", "rules.b: neither" } }
+    registry:mode_changed({ id = "ext.loose.v1" })
+    assert.equal(newest, asked)
+    assert.same({ "INVALID_POLICY_DEFINITION",
+      'policy "policy.team.strict" does not fit the mode as it is now: rules.a: no; rules.b: neither' },
+      { select(2, registry:resolve("policy.team.strict", "ext.loose.v1")) })
+    assert.is_table(registry:get("policy.team.strict"))
+    verdict = { true, {} }
+    registry:mode_changed({ id = "ext.loose.v1" })
+    assert.is_table(registry:resolve("policy.team.strict", "ext.loose.v1"))
+  end)
+
   it("share the memory of equal bindings, and only of equal ones", function()
     assert(registry:register(policy({ mode = "ext.own.v1", rules = { a = 1 } })))
     local own = registry:resolve("policy.team.strict", "ext.own.v1")
