@@ -16,6 +16,8 @@ local M = {
                                                 for tests: nothing on disk, a free port
   MACP_AUTH_TOKENS_FILE=tokens.json MACP_TLS_CERT_PATH=cert.pem MACP_TLS_KEY_PATH=key.pem macp runtime
                                                 with identities and TLS
+  MACP_AUTH_ISSUER=https://issuer MACP_AUTH_JWKS_URL=https://issuer/.well-known/jwks.json macp runtime
+                                                with signed tokens (JWT); `sub` is the sender, `macp_scopes` its rights
   macp runtime --modes ./modes                  add or override coordination modes; changes are served at once
   MACP_POLICIES_DIR=policies MACP_POLICIES_DRY_RUN=1 macp runtime
                                                 only tells what is wrong with the policy files; ends with 0 or 1
@@ -25,6 +27,7 @@ local M = {
 
 Tokens: {"tokens":[{"token":"k7-planner","sender":"agent://planner"},
                    {"token":"k7-watch","sender":"control-plane","can_start_sessions":false,"is_observer":true}]}
+Token and key files are read again when they change; streams of a withdrawn or expired credential end.
 
 An accepted message is on disk (MACP_DATA_DIR) before it is acknowledged. TERM or INT ends streams with UNAVAILABLE,
 finishes calls and stops; the next start continues every session.]],

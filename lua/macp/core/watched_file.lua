@@ -30,6 +30,7 @@ local function look(self)
   local now = signature(self.path)
   if now == self.seen then return end
   local text, err = self:read()
+  if task.current():cancelled() then return end -- what was not read is no news
   self.on_change(text, err)
 end
 

@@ -275,6 +275,16 @@ describe("credentials of the runtime", function()
       assert.equal(0, (status_of(token("spy", { is_observer = true }), "GetSession", { session_id = id })))
       assert.equal(rpc.status.PERMISSION_DENIED, (status_of(token("spy"), "GetSession", { session_id = id })))
       assert.equal(UNAUTHENTICATED, (status_of(company:token(), "ListSessions")))
+      for method, request in pairs({
+        RegisterPolicy = {
+          policy_descriptor = { policy_id = "policy.spec", mode = "*", rules = "{}", schema_version = 1 },
+        },
+        UnregisterPolicy = { policy_id = "policy.spec" }, UnregisterExtMode = { mode = "ext.none.v1" },
+        PromoteMode = { mode = "ext.none.v1" }, RegisterExtMode = { mode_descriptor = { mode = "ext.none.v1" } },
+      }) do
+        assert.equal(rpc.status.PERMISSION_DENIED, (status_of(token("a"), method, request)), method)
+        assert.equal(0, (status_of(token("a", { can_manage_mode_registry = true }), method, request)), method)
+      end
     end)
 
     it("follow a file of keys that changes, and keep the old keys when it turns bad", function()

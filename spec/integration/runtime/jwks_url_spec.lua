@@ -117,6 +117,18 @@ describe("keys behind a URL", function()
     assert.equal(1, requests)
   end)
 
+  it("are asked for anew when the role reads its files again", function()
+    start()
+    rig.role:reload()
+    assert.equal("ok", code_of(company:token()))
+    assert.equal(1, requests)
+    local newer = issuer.new({ kid = "second" })
+    answer = { 200, newer:jwks() }
+    rig.role:reload()
+    eventually(function() return code_of(newer:token()) == "ok" end, 2000, "the new keys")
+    assert.equal(2, requests)
+  end)
+
   it("are renewed in the background, and new ones replace the old", function()
     start("1")
     assert.equal("ok", code_of(company:token()))

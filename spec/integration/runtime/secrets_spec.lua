@@ -82,6 +82,19 @@ describe("secrets", function()
     assert_hidden(output .. "\n" .. table.concat(answers, "\n"), secrets)
   end)
 
+  it("that nobody can use are told without showing them", function()
+    assert(fs.write(dir .. "/tokens.json", json.encode({ { token = "with.dot-secret", sender = "ann" } })))
+    local proc = program.start({ args = { "runtime" }, env = environment({ MACP_AUTH_JWT_ALGS = "none,hs256" }) })
+    proc:wait_line("(process%.ready)")
+    proc:kill("TERM")
+    assert.equal(0, proc:wait(15000).code)
+    local output = proc:output()
+    for _, word in ipairs({ "auth.token_unusable", '"entry":1', "auth.unknown_algorithm", '"algorithm":"none"' }) do
+      assert.truthy(output:find(word, 1, true), output)
+    end
+    assert_hidden(output, { token = "with.dot-secret" })
+  end)
+
   it("stay out of macp config, also when they are wrong", function()
     local url = "https://reader:url-secret@issuer.test/jwks"
     local tokens = '[{"token":"' .. STATIC .. '","sender":"s"}]'

@@ -87,6 +87,35 @@ describe("claims", function()
     end)
   end
 
+  it("give an identity with a sender, or a reason, whatever they are made of", function()
+    local seed = tonumber(os.getenv("MACP_TEST_SEED")) or os.time()
+    math.randomseed(seed)
+    local values = {
+      json.null, true, false, 0, -1, 1e308, NOW_S + 300, "", " ", "macp-runtime", EXPECTED.issuer, "agent://ann",
+      json.array({}), json.array({ "macp-runtime" }), json.array({ json.null }), json.object({}),
+      { allowed_modes = json.array({ "a" }) }, { max_open_sessions = 1e308 }, { is_observer = json.null },
+    }
+    local given = 0
+    for round = 1, 5000 do
+      local claims = { iss = EXPECTED.issuer, aud = "macp-runtime", sub = "agent://ann", exp = NOW_S + 300 }
+      for _ = 1, math.random(1, 3) do
+        local names = { "iss", "aud", "sub", "exp", "nbf", "macp_scopes" }
+        claims[names[math.random(#names)]] = values[math.random(#values)]
+      end
+      local identity, reason = jwt_claims.read(json.encode(claims), EXPECTED)
+      local where = "seed " .. seed .. ", round " .. round
+      if identity then
+        given = given + 1
+        assert.truthy(identity.sender:find("%S"), where)
+        assert.equal(EXPECTED.issuer, claims.iss, where)
+        assert.truthy(identity.expires_at_ms > EXPECTED.now_ms and type(identity.can_start) == "boolean", where)
+      else
+        assert.truthy(type(reason) == "string" and #reason > 0, where)
+      end
+    end
+    assert.truthy(given > 0 and given < 5000)
+  end)
+
   for _, text in ipairs({ "", "null", "[]", "7", '"a"', "{", "\255" }) do
     it(string.format("refuse %q", text), function()
       local identity, reason = jwt_claims.read(text, EXPECTED)
