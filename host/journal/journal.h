@@ -102,8 +102,8 @@ struct journal_ops {
     void (*stats)(const struct journal *journal, struct journal_stats *stats);
     /* Fencing token: larger than that of every journal that had this store open before. */
     uint64_t (*epoch)(const struct journal *journal);
-    /* 0 while this process may write; ERR_FENCED, for good, once a flush found that somebody else has taken the
-     * store over: nothing is accepted any more. */
+    /* 0 while this process may write; ERR_FENCED, for good, once a flush found that somebody else has taken
+     * the store over: nothing is accepted any more. */
     int (*owned)(const struct journal *journal, struct err *err);
     /* Flushes what is pending, then closes. Operations in flight complete first. */
     void (*close)(struct journal *journal, void (*done)(void *arg), void *arg);

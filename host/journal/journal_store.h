@@ -87,8 +87,8 @@ struct journal_driver {
     /* Loop thread: close was asked for; a write that waits for something to come back is to give up soon.
      * NULL is fine. */
     void (*closing)(void *self);
-    /* Loop thread, cheap: ERR_FENCED when it is known, also without a write, that another process has taken the
-     * store over. NULL is fine. */
+    /* Loop thread, cheap: ERR_FENCED when it is known, also without a write, that another process has taken
+     * the store over. NULL is fine. */
     int (*owned)(void *self, struct err *err);
     void (*close)(void *self);
 };

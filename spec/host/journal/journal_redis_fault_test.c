@@ -134,7 +134,6 @@ TEST(killed_connections_are_made_again)
 TEST(w7_a_server_killed_and_started_again_goes_on_without_a_restart)
 {
     struct journal *journal = fresh();
-    (void)server_do("CONFIG", "SET", "appendfsync", "always", NULL);
     help_append(journal, "k", "1");
     server_kill();
     uint64_t lsn = help_add(journal, "k", "2");
@@ -385,6 +384,8 @@ static pid_t hold(void)
         CHECK_INT(raise(SIGSTOP), 0);
         CHECK_INT(help_wait(journal, help_add(journal, "k", "late")), ERR_FENCED);
         refuse_append(journal, ERR_FENCED, "was taken over by process ");
+        help_close(journal);
+        help_end();
         _exit(0);
     }
     char byte;
@@ -417,6 +418,7 @@ TEST(w7_a_lease_that_ends_is_taken_over_and_late_writes_are_refused)
 int main(void)
 {
     help_backend = "redis";
+    server_fsync = "always";
     server_open();
     RUN(w7_a_lease_that_ends_is_taken_over_and_late_writes_are_refused);
     RUN(a_group_whose_reply_was_lost_is_applied_once);

@@ -13,6 +13,7 @@
 
 static char server_dir[80];
 static char server_address[128];
+static const char *server_fsync = "everysec"; /* set before server_open */
 static pid_t server_pid;
 static struct journal_redis_url server_url;
 static struct journal_redis_link server_link = {.url = &server_url, .timeout_ms = 5000};
@@ -27,7 +28,7 @@ static inline void server_start(void)
     if (server_pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a test that failed */
         (void)execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket_path, "--dir",
-                     server_dir, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
+                     server_dir, "--appendonly", "yes", "--appendfsync", server_fsync, "--save", "",
                      "--logfile", "log", (char *)NULL);
         perror("redis-server");
         _exit(127);
