@@ -43,9 +43,9 @@ end
 
 ---A booted isolate and the numbers of its hot entries.
 ---@param name string for messages
----@param limits table memory_bytes
+---@param limits table memory_bytes, wall_ms
 function M.new(name, limits)
-  local iso = assert(isolate.new({ name = name, memory_bytes = limits.memory_bytes }))
+  local iso = assert(isolate.new({ name = name, memory_bytes = limits.memory_bytes, wall_ms = limits.wall_ms }))
   local function must(ok, err)
     if not ok then error("mode machinery: " .. tostring(err.message) .. "\n" .. tostring(err.traceback), 0) end
   end

@@ -12,7 +12,20 @@ M.DEFAULTS = {
   growth_bytes = 16 * 1048576,
   state_bytes = 16 * 1048576,
   memory_bytes = 1024 * 1048576,     -- all sessions of a revision together; one call may add growth_bytes
+  wall_ms = 2000,                    -- one call, of processor time
 }
+
+---What the settings say, as `resolve` takes it; nil when they say what is so anyway.
+---@param script table the section `script` of the settings
+function M.from_settings(script)
+  local out, differs = { modes = script.by_mode }, next(script.by_mode or {}) ~= nil
+  for name, default in pairs(M.DEFAULTS) do
+    local value = script[name]
+    out[name] = value
+    differs = differs or value ~= default
+  end
+  return differs and out or nil
+end
 
 ---Limits of a mode.
 ---@param settings table|nil fields of DEFAULTS, and `modes` = { [mode id] = fields }

@@ -8,6 +8,7 @@ local describe = require("macp.modes.describe")
 local live_view = require("macp.modes.live_view")
 local policy = require("macp.modes.inside.policy")
 local policy_rules = require("macp.modes.policy_rules")
+local script_log = require("macp.modes.script_log")
 
 local COMMITMENT = "Commitment"
 local BYTES_PER_MESSAGE = 32 -- what a message adds to the state besides its payload, at most, in values
@@ -34,6 +35,7 @@ function M.new(fields)
   for name, value in pairs(fields) do rev[name] = value end
   rev.id, rev.version = rev.model.id, rev.model.version
   rev.pins, rev.weights, rev.max_used = 0, {}, {}
+  rev.script_log = fields.files and script_log.new(fields.files)
   rev.policy = policy.compile(rev.model.policy.rules)
   rev.prefixes = {}
   for i, timer in ipairs(rev.model.timers) do rev.prefixes[i] = timer.prefix .. ":" end
@@ -115,6 +117,7 @@ function Rev:submit(key, message_type, sender, payload, t, flags)
   local ok, verdict, a, b, c, d = self.iso:call_fast(self.entries.submit, budget, limits.growth_bytes, key,
     message_type,
     sender, payload, t, flags or 0)
+  if self.script_log then self.script_log:show(self, key) end
   if not ok then return nil, author_rejection(self, key, verdict) end
   if verdict == nil then return nil, rejection(a, b, c, d) end
   if is_commitment then return verdict, a, b, c, d end
@@ -129,6 +132,7 @@ function Rev:start(key, start)
   local limits = self.limits
   local ok, started, due, message, rule = self.iso:call("start",
     { instructions = limits.message_instructions, growth_bytes = limits.growth_bytes }, key, start)
+  if self.script_log then self.script_log:show(self, key) end
   if not ok then return nil, author_rejection(self, key, started) end
   if not started then return nil, rejection(due, message, rule) end
   self.weights[key] = #start.participants * 2
@@ -176,6 +180,7 @@ function Rev:apply_many(key, packed)
     count, weight = count + 1, weight + #payload + BYTES_PER_MESSAGE
   end
   self.weights[key] = weight
+  if self.script_log then self.script_log:drop(self) end
   local due, err = self:next_due(key)
   if err then return nil, err, count end
   return count, due

@@ -11,6 +11,7 @@ local housekeeping = require("macp.core.housekeeping")
 local metrics = require("macp.telemetry.metrics")
 local policy_files = require("macp.cmd.shared.policy_files")
 local process_metrics = require("macp.telemetry.process")
+local script_limits = require("macp.modes.limits")
 
 local DRAIN_MS = 10000
 local BAD_CONFIG = 2 -- exit code
@@ -29,10 +30,11 @@ local M = { ORDER = ORDER }
 function M.services(cfg, opts)
   local registry = metrics.new()
   process_metrics.register(registry)
-  local registries = {}
+  local registries, limits = {}, script_limits.from_settings(cfg.script)
   local function modes(given)
     local made = require("macp.modes.registry").new({
       dirs = opts and opts.mode_dirs or {}, archive = given and given.archive, metrics = registry,
+      limits = limits,
       strict_supersedes = cfg.runtime.strict_supersedes, lenient_outcomes = cfg.runtime.lenient_outcomes,
     })
     registries[#registries + 1] = made

@@ -3,6 +3,7 @@
 
 local history = require("macp.runtime.history")
 local mode_registry = require("macp.modes.registry")
+local script_limits = require("macp.modes.limits")
 local storage = require("macp.runtime.storage")
 local time = require("macp.core.time")
 
@@ -15,7 +16,8 @@ function M.with(cfg, fn)
   local store, err = storage.open_existing(cfg.runtime)
   if store == nil then return nil, err end
   local modes = mode_registry.new({
-    dirs = {}, archive = store.archive, strict_supersedes = cfg.runtime.strict_supersedes,
+    dirs = {}, archive = store.archive, limits = script_limits.from_settings(cfg.script),
+    strict_supersedes = cfg.runtime.strict_supersedes,
     lenient_outcomes = cfg.runtime.lenient_outcomes,
   })
   local ok, result, failure = pcall(fn, store, modes)
