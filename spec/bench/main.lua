@@ -6,8 +6,8 @@ local sys = require("host.sys")
 
 package.path = "./?.lua;" .. package.path
 
-local ALL = { "send", "auth", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "latency",
-  "fanout", "start", "memory", "reload", "script", "modes" }
+local ALL = { "send", "auth", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "checkpoint",
+  "latency", "fanout", "start", "memory", "sessions_memory", "reload", "script", "modes" }
 
 local report = require("spec.bench.lib.report")
 local postgres = require("spec.support.postgres")

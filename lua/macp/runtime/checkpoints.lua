@@ -49,45 +49,53 @@ function Checkpoints:consider(session)
   self.wake:signal()
 end
 
--- The hash of a state that is written in parts: the hash of their hashes.
-local function hash_of_parts(parts)
-  local hashes = {}
-  for i, part in ipairs(parts) do hashes[i] = crypto.sha256(part) end
-  return crypto.sha256_hex(table.concat(hashes))
+-- A state in parts of one size: what is written, and the hash, which is that of the parts' hashes. Each part is hashed
+-- and encoded when it is complete: no step grows with the state.
+local Parts = {}
+Parts.__index = Parts
+
+local function new_parts(finish) return setmetatable({ finish = finish, list = {}, hashes = {}, rest = "" }, Parts) end
+
+local function complete(parts, part)
+  parts.list[#parts.list + 1] = parts.finish(part)
+  parts.hashes[#parts.hashes + 1] = crypto.sha256(part)
 end
 
--- Cuts pieces of any size into parts of one size: the hash depends on where the cuts are.
-local function add_piece(parts, rest, piece)
-  rest = rest .. piece
+function Parts:add(piece)
+  local rest = self.rest .. piece
   while #rest >= PART_BYTES do
-    parts[#parts + 1] = rest:sub(1, PART_BYTES)
+    complete(self, rest:sub(1, PART_BYTES))
     rest = rest:sub(PART_BYTES + 1)
   end
-  return rest
+  self.rest = rest
+end
+
+function Parts:close()
+  complete(self, self.rest)
+  return self.list, crypto.sha256_hex(table.concat(self.hashes))
 end
 
 -- The state of a session in parts. `go_on` runs between two steps and may yield; false gives up.
----@return string[]|nil parts, string? reason
-local function encode(rev, id, go_on)
+---@return string[]|nil parts, string? hash_or_reason
+local function encode(rev, id, finish, go_on)
   local ok, err = rev:encode_begin(id)
   if not ok then return nil, err.message end
-  local parts, rest, total = {}, "", 0
+  local parts, total = new_parts(finish), 0
   while true do
     local piece, is_last = rev:encode_step(id)
     if piece == nil then return nil, is_last.message end
-    rest, total = add_piece(parts, rest, piece), total + #piece
+    parts:add(piece)
+    total = total + #piece
     if total > MAX_STATE_BYTES then
       rev:encode_stop(id)
       return nil, string.format("the state has more than %d bytes", MAX_STATE_BYTES)
     end
-    if is_last then break end
+    if is_last then return parts:close() end
     if not go_on() then
       rev:encode_stop(id)
       return nil, nil
     end
   end
-  if rest ~= "" then parts[#parts + 1] = rest end
-  return parts
 end
 
 -- Whether a session is still as it was when its encoding began.
@@ -95,35 +103,33 @@ local function is_same(session, rev, index)
   return session.rev == rev and session.index == index and not session.stale and session.state == lifecycle.OPEN
 end
 
--- Encodes a session between its messages. Returns parts; nil, reason; or nil, nil when it changed. (yields)
+-- Encodes a session between its messages, as records. Returns them; nil, reason; or nil, nil when it changed. (yields)
 local function encode_between(session)
-  local rev, index = session.rev, session.index
-  return encode(rev, session.id, function() return task.sleep(0) and is_same(session, rev, index) end)
-end
-
-local function as_records(session, parts)
-  local list, at = {}, session.last_at
-  for i, part in ipairs(parts) do list[i] = records.checkpoint({ received_at_ms = at, mode_state = part }) end
-  list[1] = records.checkpoint({
-    received_at_ms = at, mode_state = parts[1], mode_state_hash = hash_of_parts(parts),
+  local rev, index, at = session.rev, session.index, session.last_at
+  local function go_on() return task.sleep(0) and is_same(session, rev, index) end
+  local function finish(part) return records.checkpoint({ received_at_ms = at, mode_state = part }) end
+  local list, hash = encode(rev, session.id, finish, go_on)
+  if list == nil then return nil, hash end
+  table.insert(list, 1, records.checkpoint({
+    received_at_ms = at, mode_state_hash = hash,
     coverage = {
-      started_at_ms = session.started_at, index = session.index, ordinals = session.ordinals, parts = #parts,
+      started_at_ms = session.started_at, index = session.index, ordinals = session.ordinals, parts = #list + 1,
     },
-  })
+  }))
   return list
 end
 
 -- Encodes and stores; true when there is nothing left to do. (yields)
 local function write(self, session)
   if session.rev == nil or session.stale or session.state ~= lifecycle.OPEN then return true end
-  local parts, reason = encode_between(session)
-  if parts == nil then
+  local list, reason = encode_between(session)
+  if list == nil then
     if reason then log.warn("checkpoint.failed", { session_id = session.id, message = reason }) end
     return reason ~= nil
   end
   -- What it covers must not be lost already: then the history would be shorter than the checkpoint says.
   if session.lsn > 0 and self.journal:status(session.lsn) == "failed" then return true end
-  local ok, err = self.journal:replace(layout.checkpoint(session.id), as_records(session, parts))
+  local ok, err = self.journal:replace(layout.checkpoint(session.id), list)
   if not ok and err.code ~= "CANCELLED" then
     log.warn("checkpoint.failed", { session_id = session.id, message = err.message })
   end
@@ -181,8 +187,8 @@ function M.read(journal, id)
 end
 
 local function hash_of(rev, id)
-  local parts = encode(rev, id, function() return true end)
-  return parts and hash_of_parts(parts)
+  local list, hash = encode(rev, id, function() return true end, function() return true end)
+  return list and hash
 end
 
 ---Gives a session that has been read up to what a checkpoint covers the state of that checkpoint.

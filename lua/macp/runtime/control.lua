@@ -25,7 +25,7 @@ local function record(kernel, session, message_type, at, payload, event_type)
   session.last_at = at
   local lsn, err = kernel.log:append(session, bytes, event)
   if lsn == nil then return refuse("INTERNAL_ERROR", err.message) end
-  session.skips[#session.skips + 1] = session.index
+  session_record.skip(session, session.index)
   if lifecycle.is_terminal(session.state) then
     kernel_rules.release(kernel, session)
   else

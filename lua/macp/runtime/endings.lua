@@ -78,7 +78,7 @@ function Endings:note(session)
   if not session.has_summary then
     session.has_summary = true
     if not self.log:append(session, records.summary(session_record.summary(session))) then return end
-    session.skips[#session.skips + 1] = session.index
+    session_record.skip(session, session.index)
   end
   note(self, session)
 end
@@ -114,7 +114,7 @@ local function drop(self, session)
   list[#list + 1] = records.summary(summary)
   ok, err = self.journal:replace(session.id, list)
   if not ok then return nil, err end
-  session.is_dropped, session.has_summary, session.index, session.skips = true, true, #list, {}
+  session.is_dropped, session.has_summary, session.index, session.skips = true, true, #list, nil
   note(self, session)
   return true
 end

@@ -15,10 +15,17 @@ local M = { VERSION = VERSION }
 
 local function codec() return messages.codec("macp.internal.v1.Format") end
 
----The version a store has: 0 when it is empty; 1 was written before the store had a version. (yields)
+local function has_sessions(journal)
+  for _, key in ipairs(journal:keys()) do
+    if layout.is_session(key) then return true end
+  end
+  return false
+end
+
+---The version a store has: 0 when no session was ever in it; 1 was written before the store had a version. (yields)
 ---@return integer|nil version, table? err
 function M.read(journal)
-  if journal:count(layout.FORMAT) == 0 then return #journal:keys() == 0 and 0 or 1 end
+  if journal:count(layout.FORMAT) == 0 then return has_sessions(journal) and 1 or 0 end
   local chunk, err = journal:read(layout.FORMAT, 1, 1)
   if chunk == nil then return nil, err end
   local record, reason = codec():decode(chunk[1] or "")

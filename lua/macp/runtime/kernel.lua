@@ -100,7 +100,7 @@ local function expire(kernel, session, now)
     session.state, session.ended_at = before, nil
     return refuse("INTERNAL_ERROR", err.message)
   end
-  session.skips[#session.skips + 1] = session.index
+  session_record.skip(session, session.index)
   session.last_at = now
   kernel.metrics:transition("expired", session)
   release(kernel, session)

@@ -1,5 +1,5 @@
--- What lies where in the journal. Everything that is not a session's history has a "/" in its key, which no session id
--- has.
+-- What lies where in the journal. Everything that is not a session's history has a character in its key that no session
+-- id has, as a "/" or ":".
 --
 --   <session id>       the history: accepted envelopes, what the runtime noted, at last a summary
 --   checkpoint/<id>    the mode's state of an open session, so that a rebuild need not replay all of it
@@ -15,7 +15,7 @@ local MAX_KEY_BYTES = 255
 local M = { FORMAT = "macp/format", HOUR_MS = HOUR_MS }
 
 ---Whether a key is a session's history.
-function M.is_session(key) return key ~= "" and not key:find("/", 1, true) end
+function M.is_session(key) return key ~= "" and not key:find("[^%w_%-]") end
 
 ---The key of a session's checkpoint.
 function M.checkpoint(id)

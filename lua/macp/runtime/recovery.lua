@@ -14,8 +14,7 @@ local CHUNK_RECORDS = 512
 local CHUNK_BYTES = 1024 * 1024
 
 -- What survives a rebuild of a session's memory: who listens, and its place in the books.
-local KEPT = { subscribers = true, heap_at = true, heap_index = true, counted_open = true, order = true,
-  announced = true }
+local KEPT = { subscribers = true, heap_at = true, heap_index = true, counted_open = true, announced = true }
 
 local Loader = {}
 Loader.__index = Loader
@@ -202,7 +201,7 @@ local function from_summary(loader, id, last, count)
   if session == nil then return nil, reason end
   session_record.finish_from(session, last.summary)
   session.index = count
-  session.skips[#session.skips + 1] = count
+  session_record.skip(session, count)
   return session
 end
 

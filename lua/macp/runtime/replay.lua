@@ -117,7 +117,7 @@ function M.book(session, record)
     session.last_at = record.received_at_ms
     return book_incoming(session, record)
   end
-  session.skips[#session.skips + 1] = session.index
+  session_record.skip(session, session.index)
   if record.kind == records.INTERNAL then
     local transition = record.annotation and INTERNAL[record.annotation.message_type]
     session.last_at = record.received_at_ms

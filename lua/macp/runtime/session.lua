@@ -27,6 +27,33 @@ local M = { MAX_SUSPENSIONS = MAX_SUSPENSIONS }
 ---@field stale boolean what memory holds is not what the journal holds; rebuild before use
 ---@field quarantined string|nil why the session takes no messages
 
+-- What most sessions have in common costs them nothing: there may be many, and most are idle.
+local NONE = {}
+local SESSION = {
+  __index = {
+    context_id = "", extension_keys = NONE, suspended_total = 0, suspensions = 0, skips = NONE, others = NONE,
+    is_dropped = false, has_summary = false, is_noted = false, stale = false,
+  },
+}
+
+local function sorted_keys(map)
+  if next(map) == nil then return nil end
+  local keys = {}
+  for key in pairs(map) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+-- Adds to a list that sessions share as long as it is empty.
+local function add_to(session, name, value)
+  local list = session[name]
+  if list == NONE then
+    list = {}
+    session[name] = list
+  end
+  list[#list + 1] = value
+end
+
 ---@param start { id: string, mode: string, initiator: string, payload: table, bindings: table, policy: table,
 ---  started_at: integer }
 function M.new(start)
@@ -36,52 +63,35 @@ function M.new(start)
     if not is_participant[name] then distinct[#distinct + 1] = name end
     is_participant[name] = true
   end
-  local extension_keys = {}
-  for key in pairs(payload.extensions) do extension_keys[#extension_keys + 1] = key end
-  table.sort(extension_keys)
-  return {
+  return setmetatable({
     id = start.id,
     mode = start.mode,
     mode_version = bindings.mode_version,
     revision = bindings.mode_revision,
-    rev = nil,
     configuration_version = payload.configuration_version,
     policy = start.policy,
     initiator = start.initiator,
     participants = participants,
     -- Starts of registered modes may name somebody twice; books are kept once.
-    distinct = #distinct < #participants and distinct or participants,
+    distinct = #distinct < #participants and distinct or nil,
     is_participant = is_participant,
-    context_id = payload.context_id,
-    extension_keys = extension_keys,
+    context_id = payload.context_id ~= "" and payload.context_id or nil,
+    extension_keys = sorted_keys(payload.extensions),
     ttl_ms = payload.ttl_ms,
     started_at = start.started_at,
     expires_at = bindings.expires_at_ms,
     max_suspend_ms = bindings.max_suspend_ms,
     state = OPEN,
-    suspended_at = nil,
-    suspended_total = 0,
-    suspensions = 0,
-    ended_at = nil,
     last_at = start.started_at,
     ids = {},
     ordinals = 0,
     published = 0,
     index = 0,
-    skips = {},
-    is_dropped = false,
-    has_summary = false,
-    is_noted = false,
     since_checkpoint = 0,
     counts = {},
     last_seen = {},
-    others = {},
-    due = nil,
     lsn = 0,
-    stale = false,
-    quarantined = nil,
-    subscribers = nil,
-  }
+  }, SESSION)
 end
 
 ---Session time at a wall time that is not before the last transition.
@@ -93,12 +103,15 @@ end
 ---Wall time at which session time reaches t, if nothing suspends it before.
 function M.wall_of(session, t) return session.started_at + session.suspended_total + t end
 
+---Notes that a record takes no ordinal.
+function M.skip(session, index) add_to(session, "skips", index) end
+
 ---Counts an accepted envelope of a sender. SessionStart and synthetic messages are not activity.
 function M.count(session, sender, at)
   local count = session.counts[sender]
   if count == nil then
     count = 0
-    if not session.is_participant[sender] then session.others[#session.others + 1] = sender end
+    if not session.is_participant[sender] then add_to(session, "others", sender) end
   end
   session.counts[sender] = count + 1
   session.last_seen[sender] = at
@@ -165,7 +178,7 @@ local function activity(session)
       }
     end
   end
-  for _, name in ipairs(session.distinct) do add(name) end
+  for _, name in ipairs(session.distinct or session.participants) do add(name) end
   for _, name in ipairs(session.others) do add(name) end
   return list
 end
@@ -196,7 +209,7 @@ function M.summary(session)
     local count = session.counts[name]
     if count then list[#list + 1] = { sender = name, count = count, last_seen_ms = session.last_seen[name] } end
   end
-  for _, name in ipairs(session.participants) do add(name) end
+  for _, name in ipairs(session.distinct or session.participants) do add(name) end
   for _, name in ipairs(session.others) do add(name) end
   return {
     state = session.state, ended_at_ms = session.ended_at, expires_at_ms = session.expires_at,
@@ -213,9 +226,9 @@ function M.finish_from(session, summary)
   session.ordinals, session.published = summary.ordinals, summary.ordinals
   for _, entry in ipairs(summary.activity) do
     session.counts[entry.sender], session.last_seen[entry.sender] = entry.count, entry.last_seen_ms
-    if not session.is_participant[entry.sender] then session.others[#session.others + 1] = entry.sender end
+    if not session.is_participant[entry.sender] then add_to(session, "others", entry.sender) end
   end
-  for i, index in ipairs(summary.skips) do session.skips[i] = index end
+  for _, index in ipairs(summary.skips) do M.skip(session, index) end
   session.ids, session.has_summary, session.is_dropped = nil, true, summary.is_dropped
 end
 

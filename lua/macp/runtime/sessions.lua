@@ -80,8 +80,7 @@ local function insert(sessions, entry)
   sessions.by_id[entry.id] = entry
   sessions.count = sessions.count + 1
   sessions.by_name:add(entry.id)
-  entry.order = start_key(entry)
-  sessions.by_start:add(entry.order)
+  sessions.by_start:add(start_key(entry))
 end
 
 ---Puts a session into memory.
@@ -103,7 +102,7 @@ function Sessions:remove(session)
   self.by_id[session.id] = nil
   self.count = self.count - 1
   self.by_name:remove(session.id)
-  self.by_start:remove(session.order)
+  self.by_start:remove(start_key(session))
   if session.heap_index then self.deadlines:remove(session) end
 end
 

@@ -31,7 +31,7 @@ describe("checkpoints", function()
       if ordinals and ordinals ~= seen[#seen] then seen[#seen + 1] = ordinals end
     end
     assert.same({ 5, 10, 20, 40, 80, 160 }, seen)
-    assert.equal(1, #core.journal.logs[KEY])
+    assert.equal(2, #core.journal.logs[KEY]) -- what it covers, and the state
   end)
 
   it("stand beside the history, which holds envelopes only", function()
@@ -82,7 +82,7 @@ describe("checkpoints", function()
     { "is broken", function(log) log[1] = "\255" end, 0 },
     { "lacks a part", function(log)
       local record = records.decode(log[1])
-      record.coverage.parts = 2
+      record.coverage.parts = 3
       log[1] = records.checkpoint({ received_at_ms = 1, coverage = record.coverage, mode_state = record.mode_state })
     end, 0 },
     { "covers more than there is", function(log, record)

@@ -35,7 +35,7 @@ describe("a finished session", function()
 
   it("ends with a summary, is in the index, and has no checkpoint any more", function()
     core:work("checkpoints")
-    assert.equal(1, core.journal:count(layout.checkpoint(ID)))
+    assert.equal(2, core.journal:count(layout.checkpoint(ID)))
     local session = cancel(core, ID)
     assert.equal(0, core.journal:count(layout.checkpoint(ID)))
     local log = core.journal.logs[ID]

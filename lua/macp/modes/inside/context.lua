@@ -8,7 +8,7 @@ local AUTHORITIES = { initiator_only = true, any_participant = true, designated_
 local M = {}
 
 local Session = {}
-Session.__index = Session
+local NO_ROOTS = sandbox.freeze({})
 
 local function members(list)
   local set = {}
@@ -30,6 +30,26 @@ local function view_fields(fields, payload)
   return setmetatable(seen, { __index = fields })
 end
 
+-- What only presentation needs is made when it is asked for: a runtime has many sessions that nobody looks at.
+local LAZY = {
+  view_fields = function(session)
+    return view_fields(session.fields, { context_id = session.context_id, extensions = session.extensions })
+  end,
+  view_c = function(session) return readonly_proxy(session.view_fields) end,
+}
+
+local SESSION = {
+  __index = function(session, name)
+    local method = Session[name]
+    if method ~= nil then return method end
+    local make = LAZY[name]
+    if make == nil then return nil end
+    local value = make(session)
+    rawset(session, name, value)
+    return value
+  end,
+}
+
 ---A resolved rule tree as sessions use it: { frozen, copy, designated, authority }.
 function M.rules(tree)
   local group = tree.commitment or {}
@@ -42,6 +62,7 @@ end
 local function touch(session)
   return function(_, name)
     if name == "participants" then
+      session.participants_copy = session.participants_copy or sandbox.copy(session.participants)
       session.touched, session.saw_participants = true, true
       return session.participants
     elseif name == "rules" then
@@ -50,6 +71,12 @@ local function touch(session)
     end
     return nil
   end
+end
+
+local function roots_of(payload)
+  local roots = payload.roots
+  if roots == nil or next(roots) == nil then return NO_ROOTS end
+  return sandbox.freeze(sandbox.copy(roots))
 end
 
 ---Builds a session from its start record.
@@ -65,31 +92,31 @@ function M.new(key, start, rules)
     configuration_version = start.configuration_version or payload.configuration_version or "",
     policy_id = start.policy_version or (start.policy and start.policy.policy_id) or "policy.default",
     policy_problem = start.policy and start.policy.problem, -- why the policy of the session cannot be evaluated
+    context_id = payload.context_id ~= "" and payload.context_id or nil,
+    extensions = payload.extensions and next(payload.extensions) ~= nil and payload.extensions or nil,
     is_member = members(start.participants), touched = false,
-  }, Session)
+  }, SESSION)
   local participants = {}
   for i, name in ipairs(start.participants) do participants[i] = name end
   session.participants = sandbox.freeze(participants)
-  session.participants_copy = sandbox.copy(participants)
-  session.rules, session.designated, session.authority = rules, rules.designated, rules.authority
+  session.rules = rules
   local is_member = session.is_member
   session.fields = setmetatable({
     initiator = start.initiator, n = #participants, is_participant = function(name) return is_member[name] == true end,
     schema_version = start.policy and start.policy.schema_version or 1, policy_id = session.policy_id,
     mode_version = session.mode_version, configuration_version = session.configuration_version,
-    intent = payload.intent or "", roots = sandbox.freeze(sandbox.copy(payload.roots or {})),
+    intent = payload.intent or "", roots = roots_of(payload),
     ttl_ms = start.ttl_ms or payload.ttl_ms or 0, t = start.t or 0, seq = 1, synthetic = false,
   }, { __index = touch(session) })
   session.c = readonly_proxy(session.fields)
-  session.view_fields = view_fields(session.fields, payload)
-  session.view_c = readonly_proxy(session.view_fields)
   return session
 end
 
 ---Whether a sender may commit.
 function Session:may_commit(sender)
-  if self.authority == "any_participant" then return sender == self.initiator or self.is_member[sender] == true end
-  if self.authority == "designated_role" then return self.designated[sender] == true end
+  local rules = self.rules
+  if rules.authority == "any_participant" then return sender == self.initiator or self.is_member[sender] == true end
+  if rules.authority == "designated_role" then return rules.designated[sender] == true end
   return sender == self.initiator
 end
 

@@ -74,8 +74,8 @@ local function sender_reason(session, spec)
   if from.participant then who[#who + 1] = "a participant" end
   if from.initiator then who[#who + 1] = "the initiator" end
   if from.committer then
-    who[#who + 1] = session.authority == "designated_role" and "a designated sender"
-      or session.authority == "any_participant" and "the initiator or a participant" or "the initiator"
+    who[#who + 1] = session.rules.authority == "designated_role" and "a designated sender"
+      or session.rules.authority == "any_participant" and "the initiator or a participant" or "the initiator"
   end
   return spec.type .. " may only be sent by " .. table.concat(who, " or ")
 end
