@@ -114,6 +114,37 @@ describe("credentials of the runtime", function()
     assert.equal(0, (status_of("anybody", "ListSessions")))
   end)
 
+  it("of development end when tokens appear in the file, and do not come back when those go", function()
+    local dir = assert(fs.temp_dir("macp-tokens-"))
+    local path = dir .. "/tokens.json"
+    assert(fs.write(path, "[]"))
+    start({ MACP_AUTH_TOKENS_FILE = path })
+    assert.equal(0, (status_of("anybody", "ListSessions")))
+    local watch = rig:watch("anybody", "WatchSignals")
+    for _, list in ipairs({ '[{"token":"t","sender":"ann"}]', "[]" }) do
+      assert(fs.write(path, list))
+      rig.role:reload()
+      assert.equal(UNAUTHENTICATED, (status_of("anybody", "ListSessions")))
+    end
+    local _, err = watch:read()
+    assert.equal(UNAUTHENTICATED, err.status)
+    fs.remove_tree(dir)
+  end)
+
+  it("from a file of more than 4 MiB are not read", function()
+    local dir = assert(fs.temp_dir("macp-tokens-"))
+    local path = dir .. "/tokens.json"
+    assert(fs.write(path, "[" .. (" "):rep(4 * 1024 * 1024) .. "]"))
+    local _, err = client.start({ env = { MACP_AUTH_TOKENS_FILE = path } })
+    assert.same({ "MACP_AUTH_TOKENS_FILE: " .. path .. " is larger than 4194304 bytes" }, err.message)
+    assert(fs.write(path, '[{"token":"t","sender":"ann"}]'))
+    start({ MACP_AUTH_TOKENS_FILE = path })
+    assert(fs.write(path, "[" .. (" "):rep(4 * 1024 * 1024) .. "]"))
+    rig.role:reload()
+    assert.equal(0, (status_of("t", "ListSessions")))
+    fs.remove_tree(dir)
+  end)
+
   it("inline win over the file", function()
     start({ MACP_AUTH_TOKENS_JSON = '[{"token":"inline","sender":"a"}]', MACP_AUTH_TOKENS_FILE = "/nonexistent" })
     assert.equal(0, (status_of("inline", "ListSessions")))
