@@ -162,6 +162,22 @@ describe("Send", function()
     assert.is_true(#reasons > 0)
   end)
 
+  it("tells the reason when a rule of the policy refuses another message than a commitment", function()
+    local task, id = "macp.mode.task.v1", crypto.uuid4()
+    local function say(token, message_type, message_id)
+      return rig:send(token, client.envelope({ mode = task, session_id = id, message_type = message_type,
+        message_id = message_id,
+        payload = client.payload("macp.modes.task.v1." .. message_type .. "Payload", { task_id = "t1" }) }))
+    end
+    assert.is_true(rig:send("boss", client.start_envelope(id, nil, { mode = task })).ok)
+    assert.is_true(say("boss", "TaskRequest", "q").ok)
+    assert.is_true(say("ann", "TaskAccept", "a").ok)
+    local refused = say("ann", "TaskReject", "r").error
+    assert.equal("POLICY_DENIED", refused.code)
+    assert.same({ "the policy allows the assignee to give the task back" },
+      require("macp.core.json").decode(refused.details).reasons)
+  end)
+
   it("limits the open sessions of an identity", function()
     assert.is_true(start(nil, nil, "single").ok)
     local other = crypto.uuid4()

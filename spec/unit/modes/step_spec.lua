@@ -48,6 +48,8 @@ describe("judging a message", function()
     local _, r = put("ann", { n = 9 })
     assert.equal("n is small: it is 9", r.message)
     assert.equal("POLICY_DENIED", r.code)
+    assert.same({ reasons = { "n is small: it is 9" }, items = { { rule = "messages.Put.needs[1]",
+      text = "n is small: it is 9" } } }, r.details)
   end)
 
   it("knows every role", function()

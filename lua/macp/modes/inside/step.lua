@@ -146,6 +146,12 @@ local function details_of(reasons)
   return native.json_encode({ reasons = native.array(reasons), items = items }, true)
 end
 
+-- A message that a policy denies says so in the form of a denied commitment.
+local function denial(rule, reason)
+  return native.json_encode({ reasons = native.array({ reason }), items = native.array({ { rule = rule,
+    text = reason } }) }, true)
+end
+
 ---Policy evaluation for one polarity: denied (bool), reasons. A policy that is lost, or of a schema version that this
 ---program does not know, binds nothing that could be enforced, so it denies.
 function M.evaluate(session, positive, action, sender)
@@ -175,7 +181,7 @@ local function judge_commitment(session, spec, p, sender)
   local field, reason = commitment.check(p, session, program.strict_supersedes)
   if field then return reject(INVALID, "field '" .. field .. "' " .. reason, "commitment." .. field) end
   local code, why, rule = M.check_needs(session, spec, p, sender)
-  if code then return reject(code, why, rule) end
+  if code then return nil, code, why, rule, code == DENIED and denial(rule, why) or nil end
   why, rule = check_outcome(session, p)
   if why then return reject(INVALID, why, rule) end
   local denied, reasons = M.evaluate(session, p.outcome_positive, p.action, sender)
@@ -261,7 +267,7 @@ function M.submit(key, name, sender, payload, t, flags)
     if reasons == nil then return nil, code, message, rule, details end
   else
     local code, reason, rule = M.check_needs(session, spec, p, sender)
-    if code then return reject(code, reason, rule) end
+    if code then return nil, code, reason, rule, code == DENIED and denial(rule, reason) or nil end
   end
   if session.touched then session:verify() end
   if flags == DRY then return "accepted" end
