@@ -215,6 +215,33 @@ describe("a runtime on Redis", function()
     end)
   end)
 
+  it("W8: serves all but the session with a record that does not verify; strict, it does not start", function()
+    with_redis(function(world, server)
+      local one, two = crypto.uuid4(), crypto.uuid4()
+      start(world, one)
+      start(world, two)
+      for i = 1, 5 do
+        assert.is_true(world:client():send("ann", envelope(one, "one-" .. i)).ok)
+        assert.is_true(world:client():send("ann", envelope(two, "two-" .. i)).ok)
+      end
+      world:stop()
+      server:command("LSET", "macp:journal:log:" .. one, "3", "changed by hand")
+      world:serve()
+      assert.equal(6, #world:history(two))
+      assert.is_true(world:client():send("ann", envelope(two, "two-6")).ok)
+      assert.is_false(world:client():send("ann", envelope(one, "one-6")).ok)
+      assert.is_false(world:client():send("boss", client.start_envelope(one, nil, { message_id = "again" })).ok)
+      world:stop()
+      local run = program.start({ args = { "serve", "--role", "runtime" }, env = environment(server, {
+        MACP_ALLOW_INSECURE = "1", MACP_DATA_DIR = world.data, MACP_BIND_ADDR = "127.0.0.1:0",
+        MACP_STRICT_RECOVERY = "1",
+      }) })
+      assert.is_true(run:wait(20000).code ~= 0)
+      local said = 'record 4 of key "' .. one .. '" does not match its checksum'
+      assert.truthy(run:output():find(said, 1, true), run:output())
+    end)
+  end)
+
   it("stops accepting, and says why, when Redis has lost everything", function()
     with_redis(function(world, server)
       local id = crypto.uuid4()
