@@ -163,13 +163,13 @@ describe("Send", function()
   end)
 
   it("tells the reason when a rule of the policy refuses another message than a commitment", function()
-    local task, id = "macp.mode.task.v1", crypto.uuid4()
+    local task, other = "macp.mode.task.v1", crypto.uuid4()
     local function say(token, message_type, message_id)
-      return rig:send(token, client.envelope({ mode = task, session_id = id, message_type = message_type,
+      return rig:send(token, client.envelope({ mode = task, session_id = other, message_type = message_type,
         message_id = message_id,
         payload = client.payload("macp.modes.task.v1." .. message_type .. "Payload", { task_id = "t1" }) }))
     end
-    assert.is_true(rig:send("boss", client.start_envelope(id, nil, { mode = task })).ok)
+    assert.is_true(rig:send("boss", client.start_envelope(other, nil, { mode = task })).ok)
     assert.is_true(say("boss", "TaskRequest", "q").ok)
     assert.is_true(say("ann", "TaskAccept", "a").ok)
     local refused = say("ann", "TaskReject", "r").error
