@@ -8,6 +8,7 @@ local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 
 local STATUS = rpc.status
+local SHOWN_BYTES = 255
 
 local M = {}
 
@@ -75,7 +76,7 @@ function M.get(service, call)
   if request == nil then return end
   local policy = service.policies:get(request.policy_id)
   if policy == nil then
-    return call:fail(STATUS.NOT_FOUND, string.format("policy %q is not registered", request.policy_id))
+    return call:fail(STATUS.NOT_FOUND, "policy " .. json.quoted(request.policy_id, SHOWN_BYTES) .. " is not registered")
   end
   reply(call, "GetPolicyResponse", { policy_descriptor = descriptor.to_message(policy) })
 end

@@ -18,12 +18,16 @@ local MAX_POLICIES = 1000
 -- All descriptors together: a list of them must fit into what gRPC clients take by default, 4 MiB.
 local MAX_BYTES = 3 * 1024 * 1024
 local MAX_TOMBSTONES = 10000
+local SHOWN_BYTES = 255
 local INVALID = "INVALID_POLICY_DEFINITION: "
 
 local Registry = {}
 Registry.__index = Registry
 
 local M = { DEFAULT_ID = builtin.DEFAULT_ID, ANY_MODE = ANY_MODE }
+
+-- An id that somebody asks for may be anything; it is told shortened.
+local function shown(id) return json.quoted(id, SHOWN_BYTES) end
 
 local function size_of(policy)
   return #policy.policy_id + #policy.mode + #policy.description + #policy.rules_json + 32
@@ -195,7 +199,7 @@ end
 function Registry:unregister(policy_id)
   return change(self, policy_id, function()
     local policy = self.by_id[policy_id]
-    if policy == nil then return nil, string.format("policy %q is not found", policy_id) end
+    if policy == nil then return nil, "policy " .. shown(policy_id) .. " is not found" end
     if policy.origin == "built in" then
       return nil, string.format("policy %q is built in and cannot be unregistered", policy_id)
     end
@@ -345,7 +349,7 @@ function Registry:resolve(policy_id, mode)
   if policy_id == "" then policy_id = builtin.DEFAULT_ID end
   local policy = self.by_id[policy_id]
   if policy == nil then
-    return nil, "UNKNOWN_POLICY_VERSION", string.format("policy %q is not registered", policy_id)
+    return nil, "UNKNOWN_POLICY_VERSION", "policy " .. shown(policy_id) .. " is not registered"
   end
   if policy.mode ~= ANY_MODE and policy.mode ~= mode then
     return nil, "INVALID_POLICY_DEFINITION", string.format("policy %q is for %s", policy_id, policy.mode)

@@ -66,6 +66,16 @@ describe("the policy registry", function()
     assert.same({ NOT_FOUND, 'policy "policy.none" is not registered' }, { err.status, err.message })
   end)
 
+  it("shortens ids that nobody could have", function()
+    local long, shown = ("x"):rep(900000), '"' .. ("x"):rep(255) .. '..."'
+    local _, err = rig:call("ann", "GetPolicy", { policy_id = long })
+    assert.same({ NOT_FOUND, "policy " .. shown .. " is not registered" }, { err.status, err.message })
+    assert.same({ ok = false, error = "policy " .. shown .. " is not found" },
+      rig:call("boss", "UnregisterPolicy", { policy_id = long }))
+    assert.equal("UnknownPolicyVersion: policy " .. shown .. " is not registered", rig:send("boss",
+      client.start_envelope("policy-session-policy-x", { policy_version = long })).error.message)
+  end)
+
   it("takes policies out, and says in band when it cannot", function()
     local function unregister(id) return assert(rig:call("boss", "UnregisterPolicy", { policy_id = id })) end
     register()
