@@ -181,7 +181,8 @@ describe("policies of any kind (MACP_TEST_SEED=" .. SEED .. ")", function()
       local mode = list[round % #list + 1]
       local rev = modes:get(mode) or modes:get(list[random(#list - 2) + 2])
       local text = json.encode(near_rules(random, rev.policy.list))
-      if try(text, mode, random(3), random(8) == 1 and "policy.fuzz.buried" or "policy.fuzz.near" .. round) then taken = taken + 1 end
+      local id = random(8) == 1 and "policy.fuzz.buried" or "policy.fuzz.near" .. round
+      if try(text, mode, random(3), id) then taken = taken + 1 end
     end
     assert.is_true(taken > ROUNDS / 20, taken .. " were taken")
   end)
