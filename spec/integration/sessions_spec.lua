@@ -1,5 +1,6 @@
 -- `macp sessions` over the store of a runtime that has stopped: the real program on a real journal.
 
+local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
 
@@ -23,12 +24,12 @@ describe("macp sessions", function()
   local rig, dir, open, ended, paused
 
   local function run(...)
-    local child = program.start({ args = { "sessions", ... }, env = {
+    local one = program.start({ args = { "sessions", ... }, env = {
       MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json", MACP_LOG_LEVEL = "error", MACP_MEMORY_ONLY = false,
       MACP_STORAGE_BACKEND = false, MACP_LOG_COMPAT = false,
     } })
-    local status = child:wait(20000)
-    return status.code, child.lines
+    local status = one:wait(20000)
+    return status.code, one.lines
   end
 
   local function ok(...)
@@ -167,6 +168,41 @@ describe("macp sessions", function()
     assert.equal(1, code)
     assert.matches("the revision sha256:%x+ of macp.mode.decision.v1 is not in the archive", table.concat(lines, "\n"))
     assert(fs.rename(moved, modes))
+  end)
+
+  local function run_modes(...)
+    local one = program.start({ args = { "modes", ... }, env = {
+      MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json", MACP_LOG_LEVEL = "error", MACP_MEMORY_ONLY = false,
+      MACP_STORAGE_BACKEND = false,
+    } })
+    local status = one:wait(30000)
+    return status.code, one:output()
+  end
+
+  it("are stepped through by `macp modes replay`, with their states", function()
+    local code, text = run_modes("replay", ended)
+    assert.equal(0, code, text)
+    assert.matches("#10 .*Commitment", text)
+    assert.matches('\n *{".*p1', text)
+  end)
+
+  it("are played under two revisions by `macp modes diff --sessions`", function()
+    local changed = assert(fs.temp_dir("macp-changed-"))
+    local proc = assert(child.spawn({ file = "/bin/cp", args = { "-r", "modes/decision", changed .. "/decision" } }))
+    assert.equal(0, proc:wait().code)
+    local code, text = run_modes("diff", changed .. "/decision", "--sessions", "10")
+    assert.equal(0, code, text)
+    assert.truthy(text:find("3 sessions of macp.mode.decision.v1 played", 1, true), text)
+    local path = changed .. "/decision/mode.lua"
+    local rules = assert(fs.read(path))
+    local stricter, count = rules:gsub('"APPROVE|REJECT|ABSTAIN"', '"REJECT|ABSTAIN"', 1)
+    assert.equal(1, count)
+    assert(fs.write(path, stricter))
+    code, text = run_modes("diff", changed .. "/decision", "--sessions", "10")
+    assert.equal(1, code, text)
+    local line = "session " .. ended .. ":9: Vote by ann: accepted, before; Vote by ann: INVALID_ENVELOPE, now"
+    assert.truthy(text:find(line, 1, true), text)
+    fs.remove_tree(changed)
   end)
 
   local refusals = {

@@ -57,6 +57,36 @@ local function first_difference(old, new)
   return nil
 end
 
+-- What one revision makes of recorded messages: a list of { line, text, hash }; lines are records.
+local function trace_recorded(rev, transcript)
+  local out, key = {}, "diff"
+  local function note(index, text)
+    out[#out + 1] = { line = index, text = text, hash = rev:state_hash(key) or "none" }
+  end
+  local ok, rejection = rev:start(key, transcript.start)
+  if not ok then return { { line = 1, text = "start refused: " .. rejection.code, hash = "none" } } end
+  note(1, "started")
+  for _, step in ipairs(transcript.steps) do
+    local verdict, refused = rev:submit(key, step.type, step.sender, step.payload, step.t, step.flags)
+    note(step.index, string.format("%s by %s: %s", step.type, step.sender, verdict or refused.code))
+    if verdict == "resolved" then break end
+  end
+  rev:drop(key)
+  return out
+end
+
+---Compares two revisions over a recorded session.
+---@param transcript { start: table, steps: { index: integer, type: string, sender: string, payload: string, t: number,
+---  flags: integer }[] }
+---@return integer|nil record the first whose verdict, state or outcome differs
+---@return string|nil text
+function M.over_session(old, new, transcript)
+  old.quiet, new.quiet = true, true
+  local index, text = first_difference(trace_recorded(old, transcript), trace_recorded(new, transcript))
+  old.quiet, new.quiet = nil, nil
+  return index, text
+end
+
 ---Compares two revisions over fixtures.
 ---@param old macp.modes.Revision
 ---@param new macp.modes.Revision
