@@ -53,6 +53,9 @@ static void put_trash(struct journal_rocksdb *self, size_t count)
 
 static void drop_trash(struct journal_rocksdb *self, size_t count)
 {
+    if (count == 0) {
+        return; /* the array may not exist */
+    }
     self->trash_count -= count;
     memmove(self->trash, self->trash + count, self->trash_count * sizeof(*self->trash));
 }

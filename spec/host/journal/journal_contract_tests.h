@@ -112,7 +112,7 @@ TEST(reads_keep_to_their_bounds)
     struct journal *journal = contract_fresh();
     uint64_t lsn = 0;
     for (int i = 1; i <= 100; i++) {
-        char text[8];
+        char text[16];
         (void)snprintf(text, sizeof(text), "%03d", i);
         lsn = help_add(journal, "k", text);
     }
@@ -557,7 +557,7 @@ TEST(failed_flushes_in_a_row_lose_nothing_that_was_durable)
     struct journal *journal = contract_fresh();
     char expected[256] = "";
     for (int i = 0; i < 12; i++) {
-        char text[8];
+        char text[16];
         (void)snprintf(text, sizeof(text), "%d", i);
         contract->fail_writes(i % 3 != 0);
         int code = help_wait(journal, help_add(journal, "k", text));
@@ -617,7 +617,7 @@ static uint64_t contract_step(struct contract_model *model, struct journal *jour
 static void contract_compare(struct contract_model *model, struct journal *journal)
 {
     for (int i = 0; i < MODEL_KEYS; i++) {
-        char key[8];
+        char key[16];
         (void)snprintf(key, sizeof(key), "m%d", i);
         CHECK_STR(help_read(journal, key), model->texts[i]);
     }

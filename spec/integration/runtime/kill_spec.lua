@@ -16,7 +16,8 @@ local function start_program(dir, store)
   local run = program.start({
     args = { "runtime", "--log-level", "info" },
     env = {
-      MACP_STORAGE_BACKEND = store and store.name, MACP_ALLOW_INSECURE = "1", MACP_BIND_ADDR = "127.0.0.1:0", MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json",
+      MACP_STORAGE_BACKEND = store and store.name, MACP_DATA_DIR = dir, MACP_LOG_FORMAT = "json",
+      MACP_ALLOW_INSECURE = "1", MACP_BIND_ADDR = "127.0.0.1:0",
       MACP_MESSAGE_LIMIT_PER_MINUTE = "1000000", MACP_SESSION_START_LIMIT_PER_MINUTE = "1000000",
       MACP_CHECKPOINT_INTERVAL = "16",
     },
