@@ -23,6 +23,7 @@ local ownership = require("macp.runtime.ownership")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
+local reference = require("macp.runtime.reference")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
@@ -145,11 +146,21 @@ local function build_core(role, cfg)
   end
 end
 
+-- Sessions of macp-runtime, when its data directory is ours now. (yields)
+local function import_reference(role, cfg)
+  if cfg.memory_only then return true end
+  return reference.import({
+    dir = cfg.data_dir, journal = role.journal, modes = role.modes, policies = role.policies, metrics = role.metrics,
+  })
+end
+
 -- Sessions back into memory. (yields)
 local function recover(role, cfg)
   local began, retention_ms = sys.mono_ms(), cfg.session_retention_secs * 1000
   local ok, reason = format.ensure(role.journal)
   if not ok then return failed("the store in " .. role.storage.where, reason) end
+  ok, reason = import_reference(role, cfg)
+  if not ok then return failed("MACP_DATA_DIR " .. cfg.data_dir, reason) end
   local parts = { loader = role.loader, endings = role.endings, journal = role.journal, strict = cfg.strict_recovery }
   local result, err = startup.recover(parts, {
     on_session = function(session) role.sessions:add(session) end,

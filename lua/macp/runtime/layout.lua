@@ -5,6 +5,7 @@
 --   checkpoint/<id>    the mode's state of an open session, so that a rebuild need not replay all of it
 --   ended/<hour>       finished sessions by the hour they ended in: the index of clean-up and recovery
 --   macp/format        the version of this layout
+--   macp/import        how far the import of another runtime's sessions has come
 
 local crypto = require("host.crypto")
 
@@ -12,7 +13,7 @@ local HOUR_MS = 3600000
 local CHECKPOINT, ENDED = "checkpoint/", "ended/"
 local MAX_KEY_BYTES = 255
 
-local M = { FORMAT = "macp/format", HOUR_MS = HOUR_MS }
+local M = { FORMAT = "macp/format", IMPORT = "macp/import", HOUR_MS = HOUR_MS }
 
 ---Whether a key is a session's history.
 function M.is_session(key) return key ~= "" and not key:find("[^%w_%-]") end

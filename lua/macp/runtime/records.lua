@@ -86,7 +86,7 @@ end
 ---@param message_type string "TtlExpired", "SessionCancel", "SessionSuspend" or "SessionResume"
 ---@param at integer
 ---@param state integer the state it leads to
----@param payload? table
+---@param payload? table|string or its bytes
 function M.internal(session, message_type, at, state, payload)
   if record_codec == nil then codecs() end
   return encode_record({
@@ -94,7 +94,8 @@ function M.internal(session, message_type, at, state, payload)
     annotation = {
       macp_version = "1.0", mode = session.mode, message_type = message_type, session_id = session.id,
       sender = RUNTIME_SENDER, timestamp_unix_ms = at,
-      payload = payload and assert(payload_codecs[message_type]:encode(payload)) or "",
+      payload = type(payload) == "string" and payload
+        or payload and assert(payload_codecs[message_type]:encode(payload)) or "",
     },
   })
 end
