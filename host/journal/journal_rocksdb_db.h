@@ -53,7 +53,8 @@ struct journal_rocksdb {
     struct rocksdb_trash *trash;
     size_t trash_count;
     size_t trash_cap;
-    uint64_t bytes; /* atomic: size of the database, for stats */
+    uint64_t groups; /* written */
+    uint64_t bytes;  /* atomic: size of the database, for stats */
 };
 
 /* journal_rocksdb_db.c. The options, once. */
