@@ -33,7 +33,10 @@ function M.start(opts)
     metrics = rig.metrics,
     modes = function(given)
       if opts.modes then return opts.modes(given) end
-      return require("macp.modes.registry").new({ dirs = opts.mode_dirs or {}, archive = given.archive })
+      return require("macp.modes.registry").new({
+        dirs = opts.mode_dirs or {}, archive = given.archive, strict_supersedes = cfg.runtime.strict_supersedes,
+        lenient_outcomes = cfg.runtime.lenient_outcomes,
+      })
     end,
   })
   if role == nil then

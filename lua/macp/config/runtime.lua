@@ -88,8 +88,8 @@ return {
   {
     key = "runtime.data_dir", env = "MACP_DATA_DIR", type = "string", default = ".macp-data",
     doc = "Directory of the journal, of the archive of mode revisions and of modes.json (what was registered over the "
-      .. "wire); it is created. Sessions of macp-runtime that lie there are imported at start, once, into a journal that "
-      .. "holds none.",
+      .. "wire); it is created. Sessions of macp-runtime that lie there are imported at start, once, into a journal "
+      .. "that holds none.",
   },
   {
     key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum",

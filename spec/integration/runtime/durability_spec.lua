@@ -32,7 +32,7 @@ local function history(rig, id)
 end
 
 describe("a restart", function()
-  it("leaves metadata, states, ordinals, deadlines and duplicates as they were", function()
+  it("W26: leaves metadata, states, ordinals, deadlines and duplicates as they were", function()
     local rig = assert(client.start({ env = { MACP_CHECKPOINT_INTERVAL = "3" } }))
     local open, ended, paused = crypto.uuid4(), crypto.uuid4(), crypto.uuid4()
     for _, id in ipairs({ open, ended, paused }) do
@@ -66,7 +66,7 @@ describe("a restart", function()
     rig:destroy()
   end)
 
-  it("serves sessions that have left memory from the journal", function()
+  it("W18: serves sessions that have left memory from the journal", function()
     local rig = assert(client.start({ env = { MACP_SESSION_RETENTION_SECS = "0" } }))
     local id = crypto.uuid4()
     rig:send("boss", client.start_envelope(id))
@@ -84,7 +84,7 @@ describe("a restart", function()
     rig:destroy()
   end)
 
-  it("deletes finished sessions after their time in storage", function()
+  it("W17: deletes finished sessions after their time in storage", function()
     local rig = assert(client.start({ env = { MACP_SESSION_DISK_RETENTION_SECS = "1" } }))
     local gone, kept = crypto.uuid4(), crypto.uuid4()
     rig:send("boss", client.start_envelope(gone))

@@ -81,7 +81,7 @@ describe("sessions", function()
     assert.is_true(metadata.expires_at_unix_ms >= before + 15)
   end)
 
-  it("expire when a suspension outlasts its cap, without being asked", function()
+  it("W28: expire when a suspension outlasts its cap, without being asked", function()
     local id = start(nil, { max_suspend_ms = 50 })
     rig:call("boss", "SuspendSession", { session_id = id })
     require("spec.support.eventually")(function() return rig.role.sessions.by_id[id].state == 3 end, 2000)
@@ -160,7 +160,7 @@ describe("ambient messages", function()
     it("are refused: " .. case[1], function() assert.equal(case[2], signal(case[3]).error.code) end)
   end
 
-  it("are refused when an outsider reports progress of a session", function()
+  it("W30: are refused when an outsider reports progress of a session", function()
     local ack = rig:send("eve", client.envelope({ session_id = id, message_type = "Progress", message_id = "g" }))
     assert.equal("FORBIDDEN", ack.error.code)
   end)

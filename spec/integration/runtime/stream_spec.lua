@@ -73,7 +73,7 @@ describe("StreamSession", function()
     stream:cancel()
   end)
 
-  it("replays a finished session from its first envelope", function()
+  it("W40: replays a finished session from its first envelope", function()
     propose("m1")
     rig:call("boss", "CancelSession", { session_id = id, reason = "enough" })
     local stream = rig:stream("ann")
@@ -117,7 +117,7 @@ describe("StreamSession", function()
     stream:cancel()
   end)
 
-  it("answers refusals inline and stays open", function()
+  it("W36: answers refusals inline and stays open", function()
     local stream = rig:stream("ann")
     stream:write({ envelope = client.envelope({ session_id = id, message_id = "x", message_type = "Shout" }) })
     local failure = assert(stream:read()).error
@@ -127,7 +127,7 @@ describe("StreamSession", function()
     stream:cancel()
   end)
 
-  it("does not let a refused sender listen", function()
+  it("W25: does not let a refused sender listen", function()
     local stream = rig:stream("eve")
     stream:write({ envelope = client.envelope({ session_id = id, message_id = "x", payload = proposal("x") }) })
     assert.equal("FORBIDDEN", assert(stream:read()).error.code)
@@ -161,7 +161,7 @@ describe("StreamSession", function()
     end },
   }
   for _, case in ipairs(ENDINGS) do
-    it((case.inline and "answers inline on " or "ends on ") .. case[1], function()
+    it("W36: " .. (case.inline and "answers inline on " or "ends on ") .. case[1], function()
       local stream = rig:stream("ann")
       stream:write(case[3]())
       if case.inline then
@@ -193,7 +193,7 @@ describe("StreamSession", function()
     assert.equal(13, (end_status(stream)))
   end)
 
-  it("forgets a subscriber that cancels", function()
+  it("W21: forgets a subscriber that cancels", function()
     local stream = rig:stream("bob")
     stream:subscribe(id)
     stream:ids(1)

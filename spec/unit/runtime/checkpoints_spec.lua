@@ -22,7 +22,7 @@ describe("checkpoints", function()
     assert(core:start(ID))
   end)
 
-  it("come less often the longer a session is, and replace each other", function()
+  it("W10: come less often the longer a session is, and replace each other", function()
     local seen = {}
     for i = 1, 200 do
       say(core, i, i)
@@ -34,7 +34,7 @@ describe("checkpoints", function()
     assert.equal(2, #core.journal.logs[KEY]) -- what it covers, and the state
   end)
 
-  it("stand beside the history, which holds envelopes only", function()
+  it("W10 W11: stand beside the history, which holds envelopes only", function()
     say(core, 1, 9)
     core:work("checkpoints")
     assert.equal(10, #core.journal.logs[ID])

@@ -73,7 +73,7 @@ describe("a finished session", function()
     assert.same(before.ids, session.ids)
   end)
 
-  it("is a name in lists after a restart until somebody asks", function()
+  it("W20: is a name in lists after a restart until somebody asks", function()
     cancel(core, ID)
     local fresh = core:restart()
     assert.same({ recovered = 0, finished = 1, skipped = 0 }, fresh.report)
