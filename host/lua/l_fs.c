@@ -229,7 +229,7 @@ static int push_entries(lua_State *L, void *arg)
     return 1;
 }
 
-/* fs.list(dir) -> array of { name, type, size, mtime_ms, mode, uid }, by name | nil, err        (yields) */
+/* fs.list(dir) -> array of { name, type, size, mtime_ms, inode, mode, uid }, by name | nil, err (yields) */
 static int l_list(lua_State *L)
 {
     return start(L, new_job(L, 1), run_list, push_entries);
@@ -246,7 +246,7 @@ static int push_stat(lua_State *L, void *arg)
     return 1;
 }
 
-/* fs.stat(path) -> { type, size, mtime_ms, mode, uid } | nil, err        (yields); follows links */
+/* fs.stat(path) -> { type, size, mtime_ms, inode, mode, uid } | nil, err        (yields); follows links */
 static int l_stat(lua_State *L)
 {
     return start(L, new_job(L, 1), run_stat, push_stat);

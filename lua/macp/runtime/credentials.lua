@@ -10,6 +10,7 @@ local json = require("macp.core.json")
 local jwks = require("macp.auth.jwks")
 local jwks_source = require("macp.auth.jwks_source")
 local jwt_bearer = require("macp.auth.jwt_bearer")
+local settings = require("macp.runtime.settings")
 local static_bearer = require("macp.auth.static_bearer")
 local watched_file = require("macp.core.watched_file")
 
@@ -154,9 +155,6 @@ local function check_certificates(cfg, problems)
   end
 end
 
--- `macp dev` is open on purpose and says so itself; anywhere else it deserves a warning.
-local function level_of_openness(cfg) return rawget(cfg, "is_open_on_purpose") and "info" or "warn" end
-
 -- Development identities when nothing else is configured and insecurity is allowed.
 local function open_chain(self, cfg, problems)
   local resolvers = {}
@@ -168,7 +166,8 @@ local function open_chain(self, cfg, problems)
       problems[1] = "no authentication configured: set MACP_AUTH_TOKENS_JSON, MACP_AUTH_TOKENS_FILE or "
         .. "MACP_AUTH_ISSUER, or MACP_ALLOW_INSECURE=1 for development"
     else
-      host_log[level_of_openness(cfg)]("auth.insecure", { reason = "every bearer value is accepted as an identity" })
+      local level = settings.level_of_openness(cfg)
+      host_log[level]("auth.insecure", { reason = "every bearer value is accepted as an identity" })
       resolvers[1] = dev.new(cfg.dev_observers)
     end
   end

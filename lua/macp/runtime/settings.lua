@@ -4,8 +4,9 @@ local host_log = require("host.log")
 
 local M = {}
 
--- `macp dev` is open on purpose and says so itself; anywhere else it deserves a warning.
-local function level_of_openness(cfg) return rawget(cfg, "is_open_on_purpose") and "info" or "warn" end
+---Level of the log lines that tell how open the role is: `macp dev` is open on purpose and says so itself; anywhere else
+---it deserves a warning.
+function M.level_of_openness(cfg) return rawget(cfg, "is_open_on_purpose") and "info" or "warn" end
 
 ---Problems between settings that each are fine on their own.
 ---@return string[]
@@ -21,7 +22,7 @@ end
 ---@param has_tls boolean
 function M.announce(cfg, has_tls)
   if has_tls then return end
-  host_log[level_of_openness(cfg)]("tls.off", { reason = "the gRPC interface is in plain text" })
+  host_log[M.level_of_openness(cfg)]("tls.off", { reason = "the gRPC interface is in plain text" })
 end
 
 return M
