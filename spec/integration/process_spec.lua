@@ -57,7 +57,7 @@ describe("the program", function()
     end)
   end
 
-  it("says when it is ready and ends with 0 at TERM", function()
+  it("W38: says when it is ready and ends with 0 at TERM", function()
     local child = program.start({ args = { "serve", "--role", "runtime" }, env = environment() })
     local port = child:wait_line("ready.*runtime 127%.0%.0%.1:(%d+)")
     assert.is_true(tonumber(port) > 0)

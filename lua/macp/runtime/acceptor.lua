@@ -15,7 +15,7 @@ Acceptor.__index = Acceptor
 local M = {}
 
 ---@param opts { kernel: table, starts: table, sessions: table, watches: table, start_limiter: table,
----  message_limiter: table, metrics: table, max_payload_bytes: integer, now_ms: fun(): integer }
+---  message_limiter: table, metrics: table, audit: table, max_payload_bytes: integer, now_ms: fun(): integer }
 function M.new(opts)
   return setmetatable({
     kernel = opts.kernel,
@@ -25,6 +25,7 @@ function M.new(opts)
     start_limiter = opts.start_limiter,
     message_limiter = opts.message_limiter,
     metrics = opts.metrics,
+    audit = opts.audit,
     max_payload_bytes = opts.max_payload_bytes,
     now_ms = opts.now_ms,
     ambient_verdict = { lsn = 0, state = lifecycle.OPEN, accepted_at = 0, duplicate = false },
@@ -76,9 +77,8 @@ end
 -- A session that exists but cannot be read back right now.
 local function unreadable(err) return refuse("INTERNAL_ERROR", err.message) end
 
----Judges an envelope whose shape and sender are checked. Yields only when the session must be read from the journal.
----@return macp.runtime.Verdict|nil, string? code, string? text, macp.runtime.Details? details
-function Acceptor:accept(identity, envelope)
+-- (yields)
+local function judge(self, identity, envelope)
   local is_start = envelope.message_type == "SessionStart"
   local ok, code, text = admit(self, identity, envelope, is_start)
   if not ok then return nil, code, text end
@@ -98,6 +98,15 @@ function Acceptor:accept(identity, envelope)
     if not ok then return unreadable(err) end
   end
   return self.kernel:message(session, identity, envelope)
+end
+
+---Judges an envelope whose shape and sender are checked. Yields only when the session must be read from the journal.
+---@return macp.runtime.Verdict|nil, string? code, string? text, macp.runtime.Details? details
+function Acceptor:accept(identity, envelope)
+  local verdict, code, text, details = judge(self, identity, envelope)
+  if verdict then self.audit:accepted(identity, envelope, verdict)
+  else self.audit:refused(identity, envelope, code, text, details) end
+  return verdict, code, text, details
 end
 
 return M

@@ -7,6 +7,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local acceptor = require("macp.runtime.acceptor")
+local audit = require("macp.runtime.audit")
 local checkpoints = require("macp.runtime.checkpoints")
 local clock = require("macp.runtime.clock")
 local endings = require("macp.runtime.endings")
@@ -122,7 +123,7 @@ local function build_core(role, cfg)
     kernel = role.kernel, starts = starts.new({ kernel = role.kernel, max_clock_skew_ms = cfg.max_clock_skew_ms }),
     sessions = role.sessions, watches = role.watches, start_limiter = start_limiter,
     message_limiter = message_limiter, metrics = role.metrics, max_payload_bytes = cfg.max_payload_bytes,
-    now_ms = now_ms,
+    audit = audit.new(mono_ms), now_ms = now_ms,
   })
   role.streams = streams.new({
     acceptor = role.acceptor, sessions = role.sessions, log = role.log, journal = role.journal,

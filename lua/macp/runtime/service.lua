@@ -63,11 +63,7 @@ end
 
 local function reply_negative(self, call, envelope, code, text, details, is_anonymous)
   self.metrics:rejected(envelope, is_anonymous)
-  if code == "POLICY_DENIED" then
-    host_log.warn("message.denied", {
-      session_id = envelope.session_id, mode = envelope.mode, reasons = details and details.reasons,
-    })
-  elseif host_log.enabled("debug") then
+  if host_log.enabled("debug") then
     host_log.debug("message.refused", { session_id = envelope.session_id, code = code, reason = text })
   end
   local answer = negative(envelope.message_id, envelope.session_id, self.now_ms(), code, text, details)

@@ -163,3 +163,29 @@ describe("refused credentials", function()
     rig:destroy()
   end)
 end)
+
+describe("W15: the limit of open sessions", function()
+  local TOKENS = '[{"token":"a","sender":"ann","max_open_sessions":2},{"token":"b","sender":"bob"}]'
+
+  local function start(rig, token) return rig:send(token, client.start_envelope(crypto.uuid4())) end
+
+  it("counts the caller's own open sessions, however many others are busy, and holds under a race", function()
+    local rig = assert(client.start({ env = { MACP_AUTH_TOKENS_JSON = TOKENS } }))
+    for _ = 1, 20 do assert.is_true(start(rig, "b").ok) end
+    local attempts, accepted = {}, {}
+    for i = 1, 8 do attempts[i] = task.spawn(function() return start(rig, "a") end) end
+    for i = 1, 8 do
+      local ack = attempts[i]:join()
+      if ack.ok then accepted[#accepted + 1] = ack.session_id
+      else assert.equal("RATE_LIMITED", ack.error.code) end
+    end
+    assert.equal(2, #accepted)
+    assert.is_true(start(rig, "b").ok)
+    rig:call("a", "CancelSession", { session_id = accepted[1] })
+    assert.is_true(start(rig, "a").ok)
+    assert.equal("RATE_LIMITED", start(rig, "a").error.code)
+    rig = rig:again()
+    assert.equal("RATE_LIMITED", start(rig, "a").error.code)
+    rig:destroy()
+  end)
+end)
