@@ -104,7 +104,7 @@ function M.add(session, id, record)
     add_incoming(session, record)
     return session
   end
-  session.skips[#session.skips + 1] = session.index
+  session_record.skip(session, session.index)
   local note = record.annotation and TRANSITIONS[record.annotation.message_type]
   if note then
     session.last_at = record.received_at_ms

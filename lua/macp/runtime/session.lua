@@ -28,7 +28,7 @@ local M = { MAX_SUSPENSIONS = MAX_SUSPENSIONS }
 ---@field quarantined string|nil why the session takes no messages
 
 -- What most sessions have in common costs them nothing: there may be many, and most are idle.
-local NONE = {}
+local NONE = setmetatable({}, { __newindex = function() error("this list is shared: use skip or count", 2) end })
 local SESSION = {
   __index = {
     context_id = "", extension_keys = NONE, suspended_total = 0, suspensions = 0, skips = NONE, others = NONE,

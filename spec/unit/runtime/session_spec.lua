@@ -110,3 +110,18 @@ describe("journal index of an ordinal", function()
     assert.same({ 1, 2, 5, 6, 8 }, found)
   end)
 end)
+
+describe("what sessions share", function()
+  it("cannot be changed through one of them", function()
+    local function new()
+      return session_record.new({ id = "a", mode = "m", initiator = "i", policy = {}, started_at = 0,
+        payload = { participants = {}, extensions = {}, context_id = "", ttl_ms = 1 },
+        bindings = { expires_at_ms = 1, max_suspend_ms = 1 } })
+    end
+    local one, other = new(), new()
+    assert.has_error(function() one.skips[1] = 5 end)
+    session_record.skip(one, 5)
+    session_record.count(one, "stranger", 7)
+    assert.same({ { 5 }, { "stranger" }, {}, {} }, { one.skips, one.others, other.skips, other.others })
+  end)
+end)
