@@ -7,6 +7,7 @@ local fs = require("host.fs")
 local client = require("spec.support.runtime_client")
 local json = require("macp.core.json")
 local program = require("spec.support.program")
+local tables = require("macp.core.tables")
 
 local DECISION = "macp.modes.decision.v1."
 
@@ -221,6 +222,29 @@ describe("macp sessions", function()
       assert.truthy(table.concat(lines, "\n"):find(case[4], 1, true), table.concat(lines, "\n"))
     end)
   end
+
+  it("looks into RocksDB as into files", function()
+    if not tables.set(require("host.journal").backends()).rocksdb then return pending("RocksDB is not built in") end
+    local other = assert(client.start({ env = { MACP_STORAGE_BACKEND = "rocksdb" } }))
+    local id = crypto.uuid4()
+    assert.is_true(other:send("boss", client.start_envelope(id)).ok)
+    local function look(...)
+      local one = program.start({ args = { "sessions", ... }, env = { MACP_DATA_DIR = other.dir,
+        MACP_STORAGE_BACKEND = "rocksdb", MACP_LOG_LEVEL = "error", MACP_LOG_FORMAT = "json",
+        MACP_MEMORY_ONLY = false } })
+      return one:wait(20000).code, one:output()
+    end
+    local code, text = look("list")
+    assert.equal(1, code, text)
+    assert.truthy(text:find("is in use: a runtime serves it", 1, true), text)
+    other:stop()
+    code, text = look("show", id)
+    assert.equal(0, code, text)
+    assert.truthy(text:find("macp.mode.decision.v1", 1, true), text)
+    code, text = look("verify")
+    assert.same({ 0, "1 checked, 0 bad" }, { code, text })
+    fs.remove_tree(other.dir)
+  end)
 
   it("says that a store is in use, and that there is none", function()
     local again = assert(client.start({ dir = dir }))
