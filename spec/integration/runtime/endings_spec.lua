@@ -1,5 +1,7 @@
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local redis = require("spec.support.redis")
+local stores = require("spec.support.stores")
 
 local crypto = require("host.crypto")
 
@@ -20,11 +22,21 @@ end
 
 local function metadata(rig, id) return assert(rig:call("boss", "GetSession", { session_id = id })).metadata end
 
-local BACKENDS = { { "file", {} }, { "memory", { MACP_MEMORY_ONLY = "1" } } }
+local BACKENDS = { { "memory", { MACP_MEMORY_ONLY = "1" } } }
+for _, store in ipairs(stores.here()) do BACKENDS[#BACKENDS + 1] = { store.name, store.env } end
+if redis.is_built() then BACKENDS[#BACKENDS + 1] = { "redis", { MACP_STORAGE_BACKEND = "redis" } } end
 
 for _, backend in ipairs(BACKENDS) do
   describe("finished sessions in the store " .. backend[1], function()
-    local rig
+    local rig, server
+
+    setup(function()
+      server = backend[1] == "redis" and redis.start() or nil
+      if server then backend[2].MACP_REDIS_URL = server.url end
+    end)
+    teardown(function()
+      if server then server:stop() end
+    end)
 
     local function start(env)
       local all = { MACP_SESSION_RETENTION_SECS = "0", MACP_CHECKPOINT_INTERVAL = "2" }
@@ -92,6 +104,34 @@ for _, backend in ipairs(BACKENDS) do
       stream:half_close()
       local last, err = stream:read()
       assert.same({}, { last, err })
+    end)
+  end)
+end
+
+for _, store in ipairs(stores.here()) do
+  describe("a restart on the store " .. store.name, function()
+    it("brings open sessions back from their checkpoints, finished ones as names, and drops what is due", function()
+      local rig = assert(client.start({ env = {
+        MACP_STORAGE_BACKEND = store.env.MACP_STORAGE_BACKEND, MACP_CHECKPOINT_INTERVAL = "2",
+        MACP_SESSION_DISK_RETENTION_SECS = "3600",
+      } }))
+      local open, done = crypto.uuid4(), finished(rig, 3)
+      assert.is_true(rig:send("boss", client.start_envelope(open)).ok)
+      for i = 1, 12 do assert.is_true(propose(rig, open, "m" .. i).ok) end
+      local key = "checkpoint/" .. open
+      eventually(function() return rig.role.journal:count(key) > 0 and not rig.role.checkpoints:is_busy() end, 3000)
+      assert.equal(0, (rig.role.journal:count("checkpoint/" .. done)))
+      rig = rig:again()
+      assert.is_true(rig.role.sessions.by_id[done].is_stub)
+      assert.is_nil(rig.metrics:render():find("macp_replay_mismatches_total [1-9]"))
+      assert.is_true(propose(rig, open, "m13").ok)
+      assert.equal(14, rig.role.sessions:find(open).ordinals)
+      local clock = rig.role.clock
+      clock.now_ms = function() return require("host.sys").now_ms() + 3601000 end
+      clock:clean_up()
+      eventually(function() return rig.role.journal:count(done) == 0 end, 3000)
+      assert.is_true(rig.role.journal:count(open) > 0)
+      rig:destroy()
     end)
   end)
 end
