@@ -16,6 +16,7 @@
 #include "loop/timer.h"
 
 enum { MAX_DEPTH = 3, MAX_DIRECTORIES = 4096, DEFAULT_DEBOUNCE_MS = 20, DEFAULT_POLL_MS = 2000 };
+enum { MAX_DEBOUNCES = 10 }; /* a tree that never rests is told after that many quiet periods */
 
 /* One watched directory. */
 struct dir {
@@ -33,6 +34,8 @@ struct fswatch {
     char *path;
     uint64_t debounce_ms;
     struct timer *debounce;
+    bool is_restless;     /* the debounce runs */
+    uint64_t patience_ms; /* loop time until which changes may postpone it, while it runs */
     struct timer *poll;
     fswatch_fn fn;
     void *arg;
@@ -60,11 +63,23 @@ static void close_dir(struct dir *dir)
     }
 }
 
+/* Waits for a quiet period, but not for ever. */
+static void await_quiet(struct fswatch *watch)
+{
+    uint64_t now = uv_now(loop_uv(watch->loop));
+    if (!watch->is_restless) {
+        watch->is_restless = true;
+        watch->patience_ms = now + MAX_DEBOUNCES * watch->debounce_ms;
+    }
+    uint64_t left = watch->patience_ms > now ? watch->patience_ms - now : 0;
+    timer_start(watch->debounce, left < watch->debounce_ms ? left : watch->debounce_ms, 0);
+}
+
 static void on_event(uv_fs_event_t *handle, const char *name, int events, int status)
 {
     const struct dir *dir = handle->data;
     if (dir->watch != NULL) {
-        timer_start(dir->watch->debounce, dir->watch->debounce_ms, 0);
+        await_quiet(dir->watch);
     }
 }
 
@@ -180,6 +195,7 @@ static bool rescan(struct fswatch *watch)
 static void on_quiet(void *arg)
 {
     struct fswatch *watch = arg;
+    watch->is_restless = false;
     (void)rescan(watch); /* an event came: the receiver compares contents in any case */
     watch->fn(watch->arg);
 }
@@ -188,7 +204,7 @@ static void on_poll(void *arg)
 {
     struct fswatch *watch = arg;
     if (rescan(watch)) {
-        timer_start(watch->debounce, watch->debounce_ms, 0);
+        await_quiet(watch);
     }
 }
 

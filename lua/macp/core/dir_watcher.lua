@@ -1,5 +1,5 @@
--- Follows directories: whatever changes in one of them leads to a call. One task per directory; a failing call is
--- logged and following goes on.
+-- Follows directories: a call once one of them is watched, since it may have changed since its user read it, and after
+-- whatever changes in it. One task per directory; a failing call is logged and following goes on.
 
 local fs = require("host.fs")
 local log = require("host.log")
@@ -22,13 +22,11 @@ local function follow(self, dir)
       task.sleep(RETRY_MS)
     else
       self.watches[dir] = watch
-      while not self.stopped do
-        local changed = watch:next()
-        if not changed then break end
+      repeat
         -- Whatever a directory holds, the next change must still be seen.
         local ok, problem = pcall(self.on_change, dir)
         if not ok then log.error(self.what .. ".scan_failed", { directory = dir, message = tostring(problem) }) end
-      end
+      until self.stopped or not watch:next()
       self.watches[dir] = nil
       watch:close()
     end

@@ -98,8 +98,10 @@ local function advance(deps, subscriber, stream, tenant, run_id, opts)
     return poll(deps, subscriber, stream, tenant, run_id, opts)
   end
   if subscriber.snapshot_owed and opts.includeSnapshot then
-    local ok, err = send_snapshot(deps, subscriber, stream, tenant, run_id, false)
-    if not ok then return nil, err end
+    local had = subscriber.sent_seq
+    local ok, seq = send_snapshot(deps, subscriber, stream, tenant, run_id, false)
+    if not ok then return nil, seq end
+    if had < seq then subscriber.snapshot_seq = nil end -- events follow, and the last frame must be a snapshot
   end
   return nil, nil, true
 end
