@@ -50,7 +50,7 @@ end
 
 local function path_parameters(route, list)
   local declared = route.params and route.params.properties or {}
-  for name in route.path:gmatch(":([%w_]+)") do
+  for name in route.path:gmatch("[:*]([%w_]+)") do
     local schema = declared[name] or { type = "string", format = name == "id" and "uuid" or nil }
     list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = export(schema) }
   end
@@ -114,7 +114,7 @@ end
 function M.document(routes, info)
   local paths = {}
   for _, route in ipairs(routes) do
-    local path = route.path:gsub(":([%w_]+)", "{%1}")
+    local path = route.path:gsub("[:*]([%w_]+)", "{%1}")
     paths[path] = paths[path] or {}
     paths[path][route.method:lower()] = operation(route)
   end

@@ -1,5 +1,5 @@
--- Method and path -> route and parameters. A trie of path segments: fixed segments win over parameters, and looking up
--- costs as much as the path has segments, however many routes there are.
+-- Method and path -> route and parameters. A trie of path segments: fixed segments win over parameters, those over the
+-- rest of a path, and looking up costs as much as the path has segments, however many routes there are.
 
 local utf8 = require("macp.core.utf8")
 
@@ -30,12 +30,18 @@ local function add_method(node, method, route)
   node.methods[method] = route
 end
 
----Adds a route { method, path = "/runs/:id" }. A second one of the same method and shape raises.
+---Adds a route { method, path = "/runs/:id" }; a last segment `*name` takes all that is left of a path, slashes
+---included. A second route of the same method and shape raises.
 function Router:add(route)
   local node, names = self.root, {}
   for _, segment in ipairs(split(route.path)) do
     local name = segment:match("^:([%w_]+)$")
-    if name then
+    local rest = segment:match("^%*([%w_]+)$")
+    if rest then
+      names[#names + 1] = rest
+      node.rest = node.rest or { fixed = {} }
+      node = node.rest
+    elseif name then
       names[#names + 1] = name
       node.param = node.param or { fixed = {} }
       node = node.param
@@ -60,13 +66,16 @@ local function descend(node, segments, at, values)
     local found = descend(child, segments, at + 1, values)
     if found then return found end
   end
-  child = node.param
-  if child == nil then return nil end
   local depth = #values + 1
-  values[depth] = segment
-  local found = descend(child, segments, at + 1, values)
-  if found == nil then values[depth] = nil end
-  return found
+  if node.param then
+    values[depth] = segment
+    local found = descend(node.param, segments, at + 1, values)
+    if found then return found end
+    values[depth] = nil
+  end
+  if node.rest == nil then return nil end
+  values[depth] = table.concat(segments, "/", at)
+  return node.rest
 end
 
 local function decode_char(hex)

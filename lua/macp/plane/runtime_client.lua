@@ -1,5 +1,5 @@
 -- The runtime's calls as Lua functions: deadline, credentials, circuit breaker and typed errors in one place. The
--- control plane observes; the only thing it ever asks a runtime to change is the cancellation of a session.
+-- control plane observes. What it may ask a runtime to change is listed here, and sending envelopes is not in the list.
 
 local rpc = require("host.rpc")
 local sys = require("host.sys")
@@ -8,11 +8,19 @@ local breaker = require("macp.core.breaker")
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
+local tables = require("macp.core.tables")
 
 local GRPC = errors.grpc
 local KEEPALIVE_MS = 30000
 -- Runtimes allow about 128 streams per connection and the library queues further ones silently.
 local STREAMS_PER_CHANNEL = 100
+
+-- All that this client calls: there is deliberately no way to Send, and a stream of it carries one subscription.
+local CALLS = tables.set({
+  "Initialize", "GetManifest", "ListModes", "ListExtModes", "ListRoots", "GetSession", "ListSessions", "GetPolicy",
+  "ListPolicies", "RegisterPolicy", "UnregisterPolicy", "CancelSession", "SuspendSession", "ResumeSession",
+})
+local WATCHES = tables.set({ "WatchSessions", "WatchSignals" })
 
 -- Failures that say something about the runtime's health; others are answers.
 local COUNTED = {
@@ -74,11 +82,13 @@ local function call(self, method, request, opts)
   return decoded
 end
 
----One unary call through the circuit breaker. (yields)
+---One unary call through the circuit breaker. (yields) Raises for a method that an observer does not call.
+---@param method string
 ---@param opts { timeout_ms: integer|nil }|nil
 ---@return table|nil reply
 ---@return macp.Error|nil err with `status` (gRPC) when the runtime answered
 function Client:call(method, request, opts)
+  if not CALLS[method] then error("the control plane does not call " .. tostring(method), 2) end
   local reply, err = self.breaker:call(call, self, method, request, opts)
   if reply == nil then return nil, typed(err) end
   return reply
@@ -236,6 +246,7 @@ end
 
 ---Opens a server stream without arguments (WatchSessions, WatchSignals). (yields)
 function Client:watch(method)
+  if not WATCHES[method] then error("the control plane does not watch " .. tostring(method), 2) end
   local info = messages.rpc(method)
   local request = messages.codec(info.request):encode({})
   local stream, err = self.channel:server_stream(info.path, request, { metadata = self.credentials() })

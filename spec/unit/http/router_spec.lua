@@ -14,6 +14,7 @@ describe("router", function()
     "GET /", "GET /runs", "POST /runs", "POST /runs/validate", "GET /runs/:id", "DELETE /runs/:id",
     "POST /runs/:id/cancel", "POST /runs/batch/cancel", "GET /runs/:id/events", "GET /runtime/policies/:policyId",
     "GET /a/:x/c/:y", "GET /a/b/d",
+    "GET /rest/*name", "GET /rest/:one/end",
   })
 
   local found = {
@@ -26,6 +27,10 @@ describe("router", function()
     { "GET", "/runs/batch/events", "GET /runs/:id/events", { id = "batch" } },
     { "GET", "/a/b/c/z", "GET /a/:x/c/:y", { x = "b", y = "z" } }, { "GET", "/a/b/d", "GET /a/b/d", {} },
     { "GET", "/runtime/policies/a%2Fb%20c", "GET /runtime/policies/:policyId", { policyId = "a/b c" } },
+    { "GET", "/rest/a", "GET /rest/*name", { name = "a" } },
+    { "GET", "/rest/a/b%2Fc/d%20e", "GET /rest/*name", { name = "a/b/c/d e" } },
+    { "GET", "/rest/a/end", "GET /rest/:one/end", { one = "a" } },
+    { "GET", "/rest/a/end/b", "GET /rest/*name", { name = "a/end/b" } },
     { "GET", "/runtime/policies/%C3%A4", "GET /runtime/policies/:policyId", { policyId = "ä" } },
   }
   for _, case in ipairs(found) do
@@ -37,7 +42,8 @@ describe("router", function()
   end
 
   local unknown = {
-    "/nope", "/runs/1/2/3", "/runtime/policies", "/runtime/policies/%zz", "/runtime/policies/%",
+    "/nope", "/rest", "/rest/", "/rest/a/%zz",
+    "/runs/1/2/3", "/runtime/policies", "/runtime/policies/%zz", "/runtime/policies/%",
     "/runtime/policies/%00", "/runtime/policies/%ff", "/runtime/policies/\255", ("/x"):rep(40),
   }
   for _, path in ipairs(unknown) do
