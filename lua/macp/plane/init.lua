@@ -11,8 +11,8 @@ local api_key = require("macp.auth.api_key")
 local chain = require("macp.auth.chain")
 local app_module = require("macp.http.app")
 local errors = require("macp.core.errors")
-local json = require("macp.core.json")
 local supervisor = require("macp.core.supervisor")
+local audit = require("macp.plane.audit")
 local credentials = require("macp.plane.credentials")
 local discovery = require("macp.plane.discovery")
 local ending = require("macp.plane.ending")
@@ -33,13 +33,12 @@ local snapshot = require("macp.plane.snapshot")
 local upkeep = require("macp.plane.upkeep")
 local writer = require("macp.plane.writer")
 
-local audit_store = require("macp.store.audit")
 local db_door = require("macp.store.db")
 local migrate = require("macp.store.migrate")
 local revisions_store = require("macp.store.revisions")
 
 local TENANT = "default"
-local ROUTES = { "runs", "events", "replay", "runtime", "health", "admin" }
+local ROUTES = { "runs", "run_actions", "removed", "events", "replay", "runtime", "health", "admin" }
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
 local RELEASE_MS = 1000
 
@@ -131,6 +130,7 @@ end
 
 -- What requests are answered from.
 local function build_services(role, cfg)
+  role.audit = audit.new(role.db)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
   role.runs = runs.new({
@@ -143,23 +143,13 @@ local function build_services(role, cfg)
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
 end
 
--- Who changed what.
-local function audit(role)
-  return function(ctx, action)
-    return audit_store.insert(role.db, ctx.tenant, {
-      actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
-      resource_id = ctx.resource_id or ctx.params.id, request_id = ctx.request_id,
-      details = json.encode({ method = ctx.req.method, path = ctx.req.path }),
-    })
-  end
-end
-
 -- (yields)
 local function listen(role, cfg, services)
   local keys = api_key.new(cfg.api_keys, { is_open_on_purpose = rawget(cfg, "is_open_on_purpose") })
   local app = app_module.new({
     title = "MACP control plane", version = services.version, config = cfg, metrics = services.metrics,
-    auth = chain.new({ keys }), audit = audit(role),
+    auth = chain.new({ keys }),
+    audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
   app:mount_docs()

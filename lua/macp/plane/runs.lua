@@ -48,6 +48,9 @@ local function record_of(self, row)
   }
 end
 
+---The row as clients see it.
+function Runs:record(row) return record_of(self, row) end
+
 local function not_found(run_id)
   return errors.new("RUN_NOT_FOUND", nil, "run " .. run_id .. " not found")
 end
@@ -205,7 +208,7 @@ function Runs:cancel(tenant, run_id, opts)
   local row, err = self:find(tenant, run_id)
   if row == nil then return nil, err end
   row, err = cancellation.cancel(self, tenant, row, opts)
-  if not row then return nil, err end
+  if not row then return nil, err or not_found(run_id) end
   return record_of(self, row)
 end
 

@@ -127,11 +127,9 @@ local function reasons_of(details)
   return type(value) == "table" and type(value.reasons) == "table" and value.reasons or nil
 end
 
----Asks the runtime to cancel a session. (yields)
----@return table|nil ack
----@return macp.Error|nil err
-function Client:cancel_session(session_id, reason)
-  local reply, err = self:call("CancelSession", { session_id = session_id, reason = reason })
+-- Asks the runtime for a change of a session; a refusal in the acknowledgement becomes a typed error. (yields)
+local function control(self, method, session_id, reason)
+  local reply, err = self:call(method, { session_id = session_id, reason = reason })
   if reply == nil then return nil, err end
   local ack = reply.ack or {}
   if ack.ok then return ack end
@@ -139,6 +137,21 @@ function Client:cancel_session(session_id, reason)
   return nil, errors.new(ACK_ERRORS[refusal.code] or "INTERNAL_ERROR",
     { runtimeCode = refusal.code, reasons = reasons_of(refusal.details) }, refusal.message)
 end
+
+---Asks the runtime to cancel a session. (yields)
+---@return table|nil ack
+---@return macp.Error|nil err
+function Client:cancel_session(session_id, reason) return control(self, "CancelSession", session_id, reason) end
+
+---Asks the runtime to suspend a session. (yields)
+---@return table|nil ack
+---@return macp.Error|nil err
+function Client:suspend_session(session_id, reason) return control(self, "SuspendSession", session_id, reason) end
+
+---Asks the runtime to resume a suspended session. (yields)
+---@return table|nil ack
+---@return macp.Error|nil err
+function Client:resume_session(session_id, reason) return control(self, "ResumeSession", session_id, reason) end
 
 ---(yields)
 function Client:get_manifest(opts)

@@ -59,6 +59,15 @@ function M.exec(db, text, ...)
   return result.n
 end
 
+---Runs fn(tx) in one transaction: committed when it returns, undone when it raises or returns nil, err. (yields)
+---@return any|nil what fn returned
+---@return table|nil err
+function M.tx(db, fn)
+  local value, err = db:tx(fn)
+  if value == nil and err ~= nil then return M.fail(err) end
+  return value
+end
+
 ---Adds a reusable fragment `name = $n` list: builds `and` conditions with numbered parameters.
 ---@class macp.store.Filter
 local Filter = {}

@@ -63,6 +63,22 @@ returning r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.me
 
 local RELEASE = "update runs set lease_owner = null where tenant = $1 and id = $2 and lease_owner = $3"
 
+local ARCHIVE = [[
+update runs set archived_at = coalesce(archived_at, now()),
+  tags = case when tags ? 'archived' then tags else tags || '["archived"]'::jsonb end, updated_at = now()
+where tenant = $1 and id = $2 returning ]] .. COLUMNS
+
+local UNARCHIVE = [[
+update runs set archived_at = null, tags = tags - 'archived', updated_at = now()
+where tenant = $1 and id = $2 returning ]] .. COLUMNS
+
+local LOCK_ENDED = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
+
+-- What has no foreign key to the run; the rest goes with it.
+local DELETE_EVENTS = "delete from run_events_canonical where tenant = $1 and run_id = $2"
+local DELETE_RAW = "delete from run_events_raw where tenant = $1 and run_id = $2"
+local DELETE = "delete from runs where tenant = $1 and id = $2"
+
 local LIST_ORDER = {
   createdAt = { asc = "created_at asc, id asc", desc = "created_at desc, id desc" },
   updatedAt = { asc = "updated_at asc, id asc", desc = "updated_at desc, id desc" },
@@ -125,6 +141,25 @@ function M.claim(db, tenant, owner, id) return db_door.one(db, CLAIM, tenant, ow
 
 ---Gives one run back: whoever looks for runs without an owner finds it. (yields)
 function M.release(db, tenant, owner, id) return db_door.exec(db, RELEASE, tenant, id, owner) end
+
+---Marks a run as archived and tags it so; the row, false when there is none. (yields)
+function M.archive(db, tenant, id) return db_door.one(db, ARCHIVE, tenant, id) end
+
+---Takes mark and tag away again; the row, false when there is none. (yields)
+function M.unarchive(db, tenant, id) return db_door.one(db, UNARCHIVE, tenant, id) end
+
+---Locks the row until the end of the transaction: { status, ended_at }, false when there is none. (yields)
+function M.lock(tx, tenant, id) return db_door.one(tx, LOCK_ENDED, tenant, id) end
+
+---Deletes a run and everything that belongs to it. (yields)
+---@param tx table a transaction that has locked the row
+function M.delete(tx, tenant, id)
+  for _, text in ipairs({ DELETE_EVENTS, DELETE_RAW, DELETE }) do
+    local count, err = db_door.exec(tx, text, tenant, id)
+    if count == nil then return nil, err end
+  end
+  return true
+end
 
 local function list_filter(tenant, query)
   local filter = db_door.filter(tenant)

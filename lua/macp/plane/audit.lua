@@ -1,0 +1,46 @@
+-- Who changed what: one entry per change, written with the change where that is one transaction.
+
+local errors = require("macp.core.errors")
+local json = require("macp.core.json")
+
+local audit_store = require("macp.store.audit")
+local db_door = require("macp.store.db")
+
+---@class macp.plane.Audit
+local Audit = {}
+Audit.__index = Audit
+
+local M = {}
+
+---@param db table
+function M.new(db) return setmetatable({ db = db }, Audit) end
+
+---Writes the entry of a request. (yields)
+---@param ctx macp.Context resource_id names what was changed, else the path's id does
+---@param action string e.g. "run.archived"; the word before the dot is the resource
+---@param tx table|nil the transaction of the change
+---@param details table|nil facts beside method and path
+function Audit:record(ctx, action, tx, details)
+  local told = { method = ctx.req.method, path = ctx.req.path }
+  for name, value in pairs(details or {}) do told[name] = value end
+  return audit_store.insert(tx or self.db, ctx.tenant, {
+    actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
+    resource_id = ctx.resource_id or ctx.params.id, request_id = ctx.request_id, details = json.encode(told),
+  })
+end
+
+---Runs fn(tx) and writes the entry in the same transaction: both or neither. Raises what fails. (yields)
+---@return any what fn returned
+function Audit:within(ctx, action, fn)
+  local value = errors.check(db_door.tx(self.db, function(tx)
+    local result, err = fn(tx)
+    if not result then return nil, err end
+    local written, write_err = self:record(ctx, action, tx)
+    if written == nil then return nil, write_err end
+    return result
+  end))
+  ctx.audited = true
+  return value
+end
+
+return M
