@@ -1,8 +1,10 @@
 /* Entry point: loop, Lua state, then the program is lua/macp/main.lua. */
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "loop/loop.h"
@@ -10,8 +12,22 @@
 
 enum { DRAIN_MS = 5000 }; /* for tasks that are still alive when the program has decided to end */
 
+/* A program that was started without some of the first three descriptors would give their numbers to its own
+ * files, and what it logs would go into them. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        (void)close(fd); /* nothing was written */
+    }
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     /* One heap: the threads besides the loop allocate little, and what they free would stay in heaps of their
      * own. */
     (void)mallopt(M_ARENA_MAX, 1);
