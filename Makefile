@@ -15,8 +15,9 @@ run: setup                                      ## install what is missing, buil
 test: setup                                     ## install what is missing, build with checks on, run all tests
 	@scripts/test build-debug -DCMAKE_BUILD_TYPE=Debug
 
-test-long: setup                                ## the same with hundreds of kill rounds and long fuzzing
+test-long: setup                                ## the same with hundreds of kill rounds, a soak and long fuzzing
 	@MACP_TEST_LONG=1 scripts/test build-debug -DCMAKE_BUILD_TYPE=Debug
+	@MACP_TEST_LONG=1 scripts/fuzz build-fuzz
 
 bench: setup                                    ## print the benchmark figures with the machine's yardsticks
 	@$(MAKE) --no-print-directory all

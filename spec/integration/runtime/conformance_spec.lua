@@ -3,7 +3,6 @@
 local client = require("spec.support.runtime_client")
 local fixtures = require("spec.support.conformance")
 
-local crypto = require("host.crypto")
 local fs = require("host.fs")
 local json = require("host.json")
 local sys = require("host.sys")
@@ -13,80 +12,13 @@ local MODES = { "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.tas
   "macp.mode.quorum.v1", "ext.multi_round.v1" }
 local STATES = { Open = 1, Resolved = 2, Expired = 3, Suspended = 4, Cancelled = 5 }
 
--- "decision.Proposal", "macp.modes.decision.v1.ProposalPayload", "Commitment": one message.
-local function message_name(payload_type)
-  if payload_type:find("^macp%.") then return payload_type end
-  local mode, name = payload_type:match("^([%l_]+)%.(%u%a+)$")
-  if mode then return string.format("macp.modes.%s.v1.%sPayload", mode, name) end
-  return "macp.v1." .. payload_type .. "Payload"
-end
-
--- Bytes are arrays of numbers in fixtures, nothing is an empty array, annotations start with an underscore. A
--- commitment is positive unless it says otherwise.
-local function payload_fields(name, fields)
-  local out = {}
-  for field, value in pairs(fields) do
-    if type(value) == "table" and json.is_array(value) then
-      if value[1] == nil then
-        value = nil
-      elseif type(value[1]) == "number" then
-        local bytes = {}
-        for i, byte in ipairs(value) do bytes[i] = string.char(byte) end
-        value = table.concat(bytes)
-      end
-    end
-    if not field:find("^_") and value ~= json.null then out[field] = value end
-  end
-  if name == "Commitment" and out.outcome_positive == nil then out.outcome_positive = true end
-  return out
-end
-
--- Fixtures of a directory whose mode is served, decoded: { name, doc }.
-local function load_all(dir, served)
-  local out = {}
-  for _, entry in ipairs(assert(fs.list(dir))) do
-    if entry.name:find("%.json$") and entry.name ~= "schema.json" then
-      local doc = assert(json.decode(assert(fs.read(dir .. "/" .. entry.name))))
-      if served[doc.mode] and not fixtures.contradicts_itself(doc) then
-        out[#out + 1] = { name = entry.name, doc = doc, id = crypto.uuid4() }
-      end
-    end
-  end
-  return out
-end
-
--- Their policies as the runtime loads them; the file names are the fixtures'.
-local function policy_dir(list)
-  local dir = assert(fs.temp_dir("macp-policies-"))
-  for _, item in ipairs(list) do
-    if item.doc.policy then assert(fs.write(dir .. "/" .. item.name, json.encode(item.doc.policy))) end
-  end
-  return dir
-end
-
-local function payload_bytes(item, message)
-  if item.as_json and message.message_type == "Contribute" then return json.encode(message.payload) end
-  return client.payload(message_name(message.payload_type), payload_fields(message.message_type, message.payload))
-end
-
-local function envelope_of(item, i)
-  local message = item.doc.messages[i]
-  return client.envelope({
-    mode = item.doc.mode, session_id = item.id, message_type = message.message_type, message_id = "m" .. i,
-    payload = payload_bytes(item, message),
-  })
-end
-
 -- Plays one fixture; returns what is wrong.
 local function play(rig, item)
   local doc, problems = item.doc, {}
-  local ack = rig:send(doc.initiator, client.start_envelope(item.id, {
-    participants = doc.participants, mode_version = doc.mode_version,
-    configuration_version = doc.configuration_version, policy_version = doc.policy_version, ttl_ms = doc.ttl_ms,
-  }, { mode = doc.mode }))
+  local ack = rig:send(doc.initiator, fixtures.start_of(item))
   if not ack.ok then return { item.name .. ": start: " .. ack.error.message } end
   for i, message in ipairs(doc.messages) do
-    ack = rig:send(message.sender, envelope_of(item, i))
+    ack = rig:send(message.sender, fixtures.envelope_of(item, i))
     local verdict = ack.ok and "accept" or "reject"
     local code = ack.error and ack.error.code
     if verdict ~= message.expect or (message.expected_error_code and code ~= message.expected_error_code) then
@@ -108,7 +40,7 @@ local function recheck(rig, item)
     problems[1] = item.name .. ": another session after the restart"
   end
   for i, message in ipairs(item.doc.messages) do
-    local ack = rig:send(message.sender, envelope_of(item, i))
+    local ack = rig:send(message.sender, fixtures.envelope_of(item, i))
     local known = ack.ok and ack.duplicate
     if known ~= (message.expect == "accept") then
       problems[#problems + 1] = string.format("%s: message %d is %sa duplicate after the restart", item.name, i,
@@ -129,11 +61,11 @@ local function run(dir, wanted, as_json)
   for _, mode in ipairs(rig.role.modes:list()) do served[mode.mode] = true end
   rig:destroy()
   local list, problems = {}, {}
-  for _, item in ipairs(load_all(dir, served)) do
+  for _, item in ipairs(fixtures.load_all(dir, served)) do
     item.as_json = as_json
     if wanted == nil or item.name:find(wanted) then list[#list + 1] = item end
   end
-  local policies = policy_dir(list)
+  local policies = fixtures.policy_dir(list)
   rig = assert(client.start({ env = { MACP_POLICIES_DIR = policies } }))
   for _, item in ipairs(list) do
     add(problems, play(rig, item))
