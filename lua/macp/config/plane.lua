@@ -132,6 +132,10 @@ return {
     default = 15000, doc = "Pause between heartbeats of event streams.",
   },
   {
+    key = "plane.dashboard_cache_ms", env = "DASHBOARD_CACHE_MS", type = "integer", min = 0, max = 3600000,
+    default = 5000, doc = "For how long the same question of a dashboard gets the same answer; 0: counted each time.",
+  },
+  {
     key = "plane.replay_max_delay_ms", env = "REPLAY_MAX_DELAY_MS", type = "integer", min = 0, default = 2000,
     doc = "Longest pause between two events of a timed replay.",
   },

@@ -56,7 +56,7 @@ function M.fold(db, tenant, run_id, from, to, state, metrics)
     if stored == nil then return nil, err end
     local event = fold.from_stored(stored)
     fold.apply(state, event)
-    if metrics then run_metrics.apply(metrics, event, ms) end
+    if metrics then run_metrics.apply(metrics, event, ms, state) end
     return true
   end)
 end

@@ -14,6 +14,7 @@ local errors = require("macp.core.errors")
 local supervisor = require("macp.core.supervisor")
 local audit = require("macp.plane.audit")
 local credentials = require("macp.plane.credentials")
+local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
 local ending = require("macp.plane.ending")
 local health = require("macp.plane.health")
@@ -38,7 +39,7 @@ local migrate = require("macp.store.migrate")
 local revisions_store = require("macp.store.revisions")
 
 local TENANT = "default"
-local ROUTES = { "runs", "run_actions", "removed", "events", "replay", "runtime", "health", "admin" }
+local ROUTES = { "runs", "run_actions", "removed", "events", "replay", "runtime", "health", "admin", "dashboard" }
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
 local RELEASE_MS = 1000
 
@@ -140,6 +141,7 @@ local function build_services(role, cfg)
     allow_hosts = cfg.outbound_allow_hosts,
   })
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
+  role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
 end
 

@@ -9,9 +9,11 @@ local history = require("macp.plane.history")
 local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
 local run_module = require("macp.plane.run")
+local run_stats = require("macp.plane.run_stats")
 
 local events_store = require("macp.store.events")
 local metrics_store = require("macp.store.metrics")
+local participants_store = require("macp.store.participant_stats")
 local projections_store = require("macp.store.projections")
 local sessions_store = require("macp.store.sessions")
 
@@ -31,6 +33,9 @@ local function stored_base(db, tenant, run_id)
     log.warn("projection.unreadable", { run_id = run_id, error = load_err.message or tostring(load_err) })
     return { seq = 0, state = projection.new(run_id), metrics = run_metrics.new() }
   end
+  local people, people_err = participants_store.of_run(db, tenant, run_id)
+  if people == nil then return nil, people_err end
+  metrics.stats = run_stats.restore(people)
   return { seq = row.seq, state = state, metrics = metrics, mode_state = row.mode_state, last_t = state.last_t }
 end
 

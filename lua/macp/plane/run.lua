@@ -113,7 +113,7 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   event.seq, event.ts, event.type, event.data = seq, ts, event_type, data
   event.subject_kind, event.subject_id, event.trace_id = subject_kind, subject_id, self.trace_id
   apply(self.state, event)
-  count(self.metrics, event, ms)
+  count(self.metrics, event, ms, self.state)
   if self.rev_started then mode_fold.apply(self.rev, self.rev_key, event_type, document) end
   local batch = self.writer:open_for(self)
   events_store.add_canonical(batch, self.tenant, self.id, seq, ms, event_type, document)

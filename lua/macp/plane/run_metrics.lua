@@ -1,5 +1,7 @@
 -- Counters of one run, folded from its canonical events like the projection and stored with it.
 
+local run_stats = require("macp.plane.run_stats")
+
 local COUNTERS = {
   ["message.sent"] = "message_count", ["message.received"] = "message_count", ["message.send_failed"] = "message_count",
   ["signal.emitted"] = "signal_count",
@@ -16,6 +18,7 @@ function M.new()
     event_count = 0, message_count = 0, signal_count = 0, proposal_count = 0, tool_call_count = 0,
     decision_count = 0, stream_reconnect_count = 0, prompt_tokens = 0, completion_tokens = 0, total_tokens = 0,
     estimated_cost_usd = 0, first_event_ms = nil, last_event_ms = nil, session_state = nil, ended = false,
+    stats = run_stats.new(),
   }
 end
 
@@ -36,8 +39,10 @@ end
 ---@param metrics table
 ---@param event table as the projection's fold takes it
 ---@param ms integer the event's time
-function M.apply(metrics, event, ms)
+---@param state table the projection, with the event folded into it
+function M.apply(metrics, event, ms, state)
   local event_type = event.type
+  run_stats.apply(metrics.stats, event, ms, state)
   metrics.event_count = metrics.event_count + 1
   metrics.first_event_ms = metrics.first_event_ms or ms
   local field = COUNTERS[event_type]

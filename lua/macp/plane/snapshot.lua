@@ -3,6 +3,7 @@
 
 local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
+local run_stats = require("macp.plane.run_stats")
 local text = require("macp.plane.text")
 
 local metrics_store = require("macp.store.metrics")
@@ -67,6 +68,7 @@ function M.add(batch, run, now_ms)
     run.milestone_seq = run.seq
   end
   metrics_store.add_upsert(batch, run.tenant, run.id, run.metrics, run_metrics.duration_ms(run.metrics), now_ms)
+  run_stats.store(batch, run)
   runs_store.add_checkpoint(batch, run.tenant, run.id, run.seq, now_ms)
   if run.session then
     sessions_store.add_checkpoint(batch, run.tenant, run.id, run.cursor, run.metrics.session_state, now_ms)

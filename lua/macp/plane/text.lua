@@ -8,11 +8,16 @@ local CACHE_MAX = 4096
 
 local M = {}
 
+---A string without the character that PostgreSQL cannot hold; it becomes U+FFFD.
+function M.storable(value)
+  if not value:find("%z") then return value end
+  return (value:gsub("%z", REPLACEMENT))
+end
+
 ---A string as JSON text.
 function M.quote(value)
   if not value:find('[%c"\\]') then return '"' .. value .. '"' end
-  if value:find("%z") then value = value:gsub("%z", REPLACEMENT) end
-  return json.encode(value)
+  return json.encode(M.storable(value))
 end
 
 local cache, cached = {}, 0
