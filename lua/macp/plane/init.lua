@@ -39,7 +39,12 @@ local migrate = require("macp.store.migrate")
 local revisions_store = require("macp.store.revisions")
 
 local TENANT = "default"
-local ROUTES = { "runs", "run_actions", "removed", "events", "replay", "runtime", "health", "admin", "dashboard" }
+local ROUTES = {
+  "runs", "run_actions", "run_facts", "removed",
+  "events", "replay",
+  "runtime", "health", "admin",
+  "dashboard",
+}
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
 local RELEASE_MS = 1000
 

@@ -26,6 +26,8 @@ select event_count, message_count, signal_count, proposal_count, tool_call_count
   first_event_at, last_event_at, session_state
 from run_metrics where tenant = $1 and run_id = $2]]
 
+local ADD_EVENTS = "update run_metrics set event_count = event_count + $3 where tenant = $1 and run_id = $2"
+
 local M = {}
 
 local function ts(ms) return ms and pg.ts(ms) end
@@ -39,6 +41,9 @@ function M.add_upsert(unit, tenant, run_id, m, duration_ms, at_ms)
     m.total_tokens, m.estimated_cost_usd, ts(m.first_event_ms), ts(m.last_event_ms), duration_ms, m.session_state,
     pg.ts(at_ms))
 end
+
+---Adds events that only count as such to a unit of work; the duration of the run stays what it is.
+function M.add_events(unit, tenant, run_id, count) unit:add(ADD_EVENTS, tenant, run_id, count) end
 
 ---The counters as plane/run_metrics.lua keeps them, false when there are none. (yields)
 function M.find(db, tenant, run_id)

@@ -40,6 +40,8 @@ where tenant = $1 and id = $2 and status not in ('completed', 'failed', 'cancell
 
 local CHECKPOINT = "update runs set last_event_seq = $3, updated_at = $4 where tenant = $1 and id = $2"
 
+local LAST_SEQ = "update runs set last_event_seq = $3 where tenant = $1 and id = $2"
+
 -- Owners that live: their lease has not expired and, where that can be seen, they still have connections.
 local ALIVE = [[
 with alive as materialized (
@@ -132,6 +134,9 @@ end
 function M.add_checkpoint(unit, tenant, id, seq, at_ms)
   unit:add(CHECKPOINT, tenant, id, seq, pg.ts(at_ms))
 end
+
+---Adds the last sequence number of a run that nobody observes to a unit of work; nothing else about it changed.
+function M.add_last_seq(unit, tenant, id, seq) unit:add(LAST_SEQ, tenant, id, seq) end
 
 ---Takes over every active run that nobody alive owns. (yields)
 function M.claim_all(db, tenant, owner) return db_door.rows(db, CLAIM_ALL, tenant, owner) end

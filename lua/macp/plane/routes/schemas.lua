@@ -46,6 +46,54 @@ M.Projection = {
   },
 }
 
+M.ARTIFACT_KIND = { type = "string", enum = { "trace", "json", "report", "log", "bundle" } }
+
+M.Artifact = {
+  title = "Artifact", type = "object",
+  properties = {
+    runId = { type = "string", format = "uuid" }, kind = M.ARTIFACT_KIND, label = { type = "string" },
+    uri = { type = "string" }, inline = { type = "object" }, id = { type = "string", format = "uuid" },
+    createdAt = { type = "string", format = "date-time" },
+  },
+}
+
+local COUNT = { type = "integer", minimum = 0 }
+
+M.Metrics = {
+  title = "MetricsSummary", type = "object",
+  properties = {
+    runId = { type = "string", format = "uuid" }, eventCount = COUNT, messageCount = COUNT, signalCount = COUNT,
+    proposalCount = COUNT, toolCallCount = COUNT, decisionCount = COUNT, streamReconnectCount = COUNT,
+    promptTokens = COUNT, completionTokens = COUNT, totalTokens = COUNT, estimatedCostUsd = { type = "number" },
+    firstEventAt = { type = "string", format = "date-time" }, lastEventAt = { type = "string", format = "date-time" },
+    durationMs = COUNT, sessionState = { type = "string" },
+  },
+}
+
+M.Trace = {
+  title = "RunTrace", type = "object",
+  properties = {
+    traceId = { type = "string" }, spanCount = COUNT, lastSpanId = { type = "string" },
+    linkedArtifacts = { type = "array", items = { type = "string" } }, runStatus = M.STATUS,
+    scenarioRef = { type = "string" },
+  },
+}
+
+local TEXT_OR_NULL = { type = { "string", "null" } }
+
+M.Message = {
+  title = "ObservedMessage", type = "object",
+  properties = {
+    id = { type = "string", format = "uuid" }, runId = { type = "string", format = "uuid" },
+    runtimeSessionId = TEXT_OR_NULL, seq = M.SEQ, messageId = TEXT_OR_NULL, messageType = TEXT_OR_NULL,
+    category = { type = "string", enum = { "observed" } }, sender = TEXT_OR_NULL,
+    recipients = { type = "array", items = { type = "string" } },
+    status = { type = "string", enum = { "accepted", "rejected" } }, payloadDescriptor = { type = "object" },
+    ack = { type = "null" }, errorMessage = TEXT_OR_NULL, createdAt = { type = "string", format = "date-time" },
+    acceptedAt = TEXT_OR_NULL, updatedAt = { type = "string", format = "date-time" },
+  },
+}
+
 M.EventStream = { type = "string", description = "text/event-stream" }
 
 return M
