@@ -7,9 +7,9 @@
 #include <string.h>
 
 static const char *const names[] = {
-    "OK",       "INVALID",     "NOT_FOUND", "EXISTS", "TIMEOUT", "CANCELLED", "CLOSED",  "LIMIT", "IO",
-    "PROTOCOL", "UNAVAILABLE", "DENIED",    "SCRIPT", "PG",      "RPC",       "CORRUPT", "BUSY",  "INTERNAL",
-    "FENCED",
+    "OK",    "INVALID", "NOT_FOUND", "EXISTS",      "TIMEOUT", "CANCELLED", "CLOSED",
+    "LIMIT", "IO",      "PROTOCOL",  "UNAVAILABLE", "DENIED",  "SCRIPT",    "PG",
+    "RPC",   "CORRUPT", "BUSY",      "INTERNAL",    "FENCED",
 };
 
 const char *err_name(int code)
