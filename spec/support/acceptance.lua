@@ -235,7 +235,9 @@ function Session:commit(action, changes, by)
 end
 
 ---Its metadata as the initiator sees it. (yields)
-function Session:metadata() return assert(self.at.rig:call(self.by, "GetSession", { session_id = self.id })).metadata end
+function Session:metadata()
+  return assert(self.at.rig:call(self.by, "GetSession", { session_id = self.id })).metadata
+end
 
 ---SuspendSession and its like; returns the ack, or nil and the error. (yields)
 function Session:control(by, method)
@@ -248,7 +250,7 @@ end
 ---`it` for what needs a program with settings of its own: pending when an endpoint is given.
 function M.own_it(it, pending)
   return function(name, fn)
-    it(name, M.given and function() pending("needs a program with settings of its own") end or fn)
+    if M.given then pending(name) else it(name, fn) end
   end
 end
 

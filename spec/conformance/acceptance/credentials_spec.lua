@@ -67,7 +67,8 @@ describe("acceptance: signed tokens", function()
       local bad = {
         ["expired"] = company:token({ exp = 1600000000 }), ["of another issuer"] = company:token({ iss = "https://x" }),
         ["forged"] = forger:token({}), ["opaque"] = NOT_JSON, ["missing"] = false,
-        ["for another audience"] = company:token({ aud = "other" }), ["without a subject"] = company:token({ sub = "" }),
+        ["for another audience"] = company:token({ aud = "other" }),
+        ["without a subject"] = company:token({ sub = "" }),
       }
       for what, token in pairs(bad) do
         local ack = at:new_session({ mode = "decision" })

@@ -117,7 +117,8 @@ describe("acceptance: start and end of the program", function()
   end)
 
   for _, signal in ipairs({ "INT", "TERM" }) do
-    own_it((signal == "TERM" and "W38: " or "") .. "drains at SIG" .. signal .. " and ends with 0 within 8 s", function()
+    local weakness = signal == "TERM" and "W38: " or ""
+    own_it(weakness .. "drains at SIG" .. signal .. " and ends with 0 within 8 s", function()
       acceptance.with({ env = { MACP_SHUTDOWN_DRAIN_SECS = "2" } }, function(at)
         local session = at:session({ mode = "decision" })
         local stream = at.rig:stream(ANN)

@@ -80,7 +80,9 @@ describe("acceptance: policies", function()
     return assert(at.rig:call(BOSS, "RegisterPolicy", { policy_descriptor = policy })), policy
   end
 
-  local function forget(policy) return assert(at.rig:call(BOSS, "UnregisterPolicy", { policy_id = policy.policy_id })) end
+  local function forget(policy)
+    return assert(at.rig:call(BOSS, "UnregisterPolicy", { policy_id = policy.policy_id }))
+  end
 
   local function listed(filter)
     local found = {}
