@@ -1,7 +1,8 @@
--- The conformance fixtures over the wire: gRPC, journal, restart and all. MACP_CONFORMANCE names a directory of more.
+-- The conformance fixtures over the wire: gRPC, every store, restart and all. MACP_CONFORMANCE names a directory of more.
 
 local client = require("spec.support.runtime_client")
 local fixtures = require("spec.support.conformance")
+local journal_stores = require("spec.support.journal_stores")
 
 local fs = require("host.fs")
 local json = require("host.json")
@@ -54,8 +55,9 @@ local function add(into, list)
   for _, item in ipairs(list) do into[#into + 1] = item end
 end
 
--- Every fixture of a directory that `wanted` names, on one server, which is then restarted on its data.
-local function run(dir, wanted, as_json)
+-- Every fixture of a directory that `wanted` names, on one server with the given settings, which is then restarted on its
+-- data unless it keeps them in memory.
+local function run(dir, env, wanted, as_json)
   local served = {}
   local rig = assert(client.start())
   for _, mode in ipairs(rig.role.modes:list()) do served[mode.mode] = true end
@@ -66,7 +68,9 @@ local function run(dir, wanted, as_json)
     if wanted == nil or item.name:find(wanted) then list[#list + 1] = item end
   end
   local policies = fixtures.policy_dir(list)
-  rig = assert(client.start({ env = { MACP_POLICIES_DIR = policies } }))
+  local settings = { MACP_POLICIES_DIR = policies }
+  for name, value in pairs(env) do settings[name] = value end
+  rig = assert(client.start({ dir = env.MACP_DATA_DIR, env = settings }))
   for _, item in ipairs(list) do
     add(problems, play(rig, item))
     item.metadata = metadata_of(rig, item)
@@ -75,34 +79,47 @@ local function run(dir, wanted, as_json)
         item.metadata.state, item.doc.expected_final_state)
     end
   end
-  rig = rig:again()
+  if not env.MACP_MEMORY_ONLY then rig = rig:again() end
   for _, item in ipairs(list) do add(problems, recheck(rig, item)) end
   rig:destroy()
   fs.remove_tree(policies)
   return list, problems
 end
 
-describe("conformance over the wire", function()
-  it("holds for every fixture, before and after a restart", function()
-    local list, problems = run(FIXTURES)
-    assert.same({}, problems)
-    local modes = {}
-    for _, item in ipairs(list) do modes[item.doc.mode] = true end
-    for _, name in ipairs(MODES) do assert.is_true(modes[name], "no fixture of " .. name) end
+local function in_memory(fn) fn({ MACP_MEMORY_ONLY = "1" }) end
+
+local function on_store(name, with_store)
+  it("holds for every fixture, before and after a restart: " .. name, function()
+    with_store(function(env)
+      local list, problems = run(FIXTURES, env)
+      assert.same({}, problems)
+      local modes = {}
+      for _, item in ipairs(list) do modes[item.doc.mode] = true end
+      for _, mode in ipairs(MODES) do assert.is_true(modes[mode], "no fixture of " .. mode) end
+    end)
   end)
 
-  it("holds for contributions in their legacy JSON form", function()
-    local list, problems = run(FIXTURES, "^multi_round_", true)
-    assert.same({}, problems)
-    assert.is_true(#list >= 5)
+  it("holds for contributions in their legacy JSON form: " .. name, function()
+    with_store(function(env)
+      local list, problems = run(FIXTURES, env, "^multi_round_", true)
+      assert.same({}, problems)
+      assert.is_true(#list >= 5)
+    end)
   end)
 
   local given = sys.env("MACP_CONFORMANCE")
   if given and given ~= "" then
-    it("holds for every fixture of MACP_CONFORMANCE", function()
-      local list, problems = run(given)
-      assert.is_true(#list > 0, "no fixture of a served mode in " .. given)
-      assert.same({}, problems)
+    it("holds for every fixture of MACP_CONFORMANCE: " .. name, function()
+      with_store(function(env)
+        local list, problems = run(given, env)
+        assert.is_true(#list > 0, "no fixture of a served mode in " .. given)
+        assert.same({}, problems)
+      end)
     end)
   end
+end
+
+describe("conformance over the wire", function()
+  journal_stores.each(on_store)
+  on_store("memory, without a restart", in_memory)
 end)
