@@ -295,6 +295,26 @@ out:
     return status;
 }
 
+bool http_fetch_names_closed_address(const char *url)
+{
+    char *host = NULL;
+    bool is_closed = false;
+    CURLU *parts = curl_url();
+    if (curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) { /* "127.1" has become "127.0.0.1" */
+        size_t len = strlen(host);
+        char *address = host;
+        if (len >= 2 && host[0] == '[') {
+            host[len - 1] = '\0';
+            address = host + 1;
+        }
+        is_closed = http_guard_is_address_text(address) && !http_guard_is_public_text(address);
+    }
+    curl_free(host);
+    curl_url_cleanup(parts);
+    return is_closed;
+}
+
 static void add_field(struct http_fetch *fetch, const char *text)
 {
     struct curl_slist *list = curl_slist_append(fetch->fields, text);

@@ -77,6 +77,12 @@ bool http_guard_is_public(const struct sockaddr *address)
     return false;
 }
 
+bool http_guard_is_address_text(const char *text)
+{
+    struct in6_addr address; /* large enough for both */
+    return inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1;
+}
+
 bool http_guard_is_public_text(const char *address)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET};

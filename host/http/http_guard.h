@@ -10,3 +10,6 @@ bool http_guard_is_public(const struct sockaddr *address);
 
 /* The same for text such as "10.0.0.1" or "fe80::1"; false for anything that is not an address. */
 bool http_guard_is_public_text(const char *address);
+
+/* true for text that is an address at all. */
+bool http_guard_is_address_text(const char *text);

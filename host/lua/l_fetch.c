@@ -436,6 +436,13 @@ static int l_open(lua_State *L)
     return start(L, true);
 }
 
+/* fetch.names_closed_address(url) -> bool: the host is written as an address that guard = "public" refuses */
+static int l_names_closed_address(lua_State *L)
+{
+    lua_pushboolean(L, http_fetch_names_closed_address(luaL_checkstring(L, 1)));
+    return 1;
+}
+
 /* --- streamed replies ----------------------------------------------------------------------- */
 
 /* reply:read() -> bytes | nil (end) | nil, err        (yields) */
@@ -507,7 +514,10 @@ int luaopen_host_fetch(lua_State *L)
 {
     static const luaL_Reg upload[] = {{"write", l_upload_write}, {"finish", l_upload_finish}, {NULL, NULL}};
     static const luaL_Reg nothing[] = {{NULL, NULL}};
-    static const luaL_Reg functions[] = {{"request", l_request}, {"open", l_open}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"request", l_request},
+                                         {"open", l_open},
+                                         {"names_closed_address", l_names_closed_address},
+                                         {NULL, NULL}};
     arg_class(L, CLIENT_META, nothing, l_client_gc);
     arg_class(L, UPLOAD_META, upload, l_upload_gc);
     open_reply_class(L);

@@ -292,6 +292,13 @@ static int l_fault(lua_State *L)
     fault_arm(luaL_checkstring(L, 1), luaL_optstring(L, 2, NULL), (int)luaL_optinteger(L, 3, 0));
     return 0;
 }
+
+/* sys.fault_hit(name) -> bool: a fault point of the application; true: behave as if it failed. Absent like fault. */
+static int l_fault_hit(lua_State *L)
+{
+    lua_pushboolean(L, fault_hit(luaL_checkstring(L, 1)));
+    return 1;
+}
 #endif
 
 static void push_argv(lua_State *L)
@@ -331,6 +338,7 @@ int luaopen_host_sys(lua_State *L)
         {"trim", l_trim},
 #ifdef MACP_FAULTS
         {"fault", l_fault},
+        {"fault_hit", l_fault_hit},
 #endif
         {NULL, NULL},
     };

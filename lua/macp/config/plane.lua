@@ -145,10 +145,33 @@ return {
   },
   {
     key = "plane.outbound_allow_private", env = "OUTBOUND_ALLOW_PRIVATE", type = "boolean", default = is_development,
-    doc = "Allow callbacks to private and loopback addresses; the default allows it in development only.",
+    doc = "Allow callbacks and webhooks to private and loopback addresses; the default allows it in development only.",
   },
   {
     key = "plane.outbound_allow_hosts", env = "OUTBOUND_ALLOW_HOSTS", type = "list", default = {},
-    doc = "Hosts that callbacks may always reach, comma separated.",
+    doc = "Hosts that callbacks and webhooks may always reach, comma separated.",
+  },
+
+  -- webhooks
+  {
+    key = "plane.webhook_delivery_enabled", env = "WEBHOOK_DELIVERY_ENABLED", type = "boolean", default = true,
+    doc = "Deliver webhooks from this process; without it others do, or they wait.",
+  },
+  {
+    key = "plane.webhook_timeout_ms", env = "WEBHOOK_TIMEOUT_MS", type = "integer", min = 100, max = 60000,
+    default = 10000, doc = "Longest time of one attempt to deliver a webhook.",
+  },
+  {
+    key = "plane.webhook_concurrency", env = "WEBHOOK_CONCURRENCY", type = "integer", min = 1, max = 64, default = 4,
+    doc = "Attempts at once to one webhook from this process; one while it fails.",
+  },
+  {
+    key = "plane.webhook_concurrency_total", env = "WEBHOOK_CONCURRENCY_TOTAL", type = "integer", min = 1, max = 256,
+    default = 64, doc = "Attempts at once to all webhooks from this process.",
+  },
+  {
+    key = "plane.webhook_secret_overlap_ms", env = "WEBHOOK_SECRET_OVERLAP_MS", type = "integer", min = 0,
+    max = 2592000000, default = 86400000,
+    doc = "How long the old secret of a webhook signs beside the new one, unless the change says otherwise.",
   },
 }

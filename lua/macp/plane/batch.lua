@@ -75,6 +75,11 @@ function Batch:note_raw(run, seq, size)
   self.raw_count = self.raw_count + 1
 end
 
+---Notes that the current run has something for webhooks.
+function Batch:announce()
+  self.by_run[self.run].announces = true
+end
+
 ---Takes everything of a run out again.
 function Batch:remove(run)
   local ops, op_run, op_ordinal = {}, {}, {}

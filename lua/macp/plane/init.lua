@@ -32,6 +32,8 @@ local runtime_client = require("macp.plane.runtime_client")
 local signals = require("macp.plane.signals")
 local snapshot = require("macp.plane.snapshot")
 local upkeep = require("macp.plane.upkeep")
+local webhooks = require("macp.plane.webhooks.service")
+local webhook_worker = require("macp.plane.webhooks.worker")
 local writer = require("macp.plane.writer")
 
 local db_door = require("macp.store.db")
@@ -43,10 +45,11 @@ local ROUTES = {
   "runs", "run_actions", "run_facts", "removed",
   "events", "replay",
   "runtime", "health", "admin",
-  "dashboard",
+  "dashboard", "webhooks",
 }
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
 local RELEASE_MS = 1000
+local WEBHOOK_DRAIN_MS = 5000 -- for attempts in flight at the end
 
 ---@class macp.plane.Role
 local Role = {}
@@ -104,7 +107,10 @@ local function build_pipeline(role)
     supervisor = role.supervisor })
   role.writers = writer.new({
     pool = role.db, metrics = role.metrics,
-    on_commit = function(entry) role.owner:on_commit(entry) end,
+    on_commit = function(entry)
+      role.owner:on_commit(entry)
+      if entry.announces then role.webhooks:wake() end
+    end,
     on_lost = function(run, why) role.owner:on_lost(run, why) end,
   })
   role.owner.writers = role.writers
@@ -132,6 +138,19 @@ local function build_observation(role, cfg)
     role.owner.on_ended = function(run) role.discovery:forget(run.session_id) end
     role.signals = signals.new({ client = role.client, owner = role.owner, metrics = role.metrics })
   end
+end
+
+-- Who is told of runs, and what tells them.
+local function build_webhooks(role, cfg)
+  local attempt = { timeout_ms = cfg.webhook_timeout_ms, allow_private = cfg.outbound_allow_private,
+    allow_hosts = cfg.outbound_allow_hosts, now_ms = sys.now_ms }
+  if cfg.webhook_delivery_enabled then
+    role.webhook_worker = webhook_worker.new({ db = role.db, name = role.name, metrics = role.metrics.webhooks,
+      timeout_ms = attempt.timeout_ms, concurrency = cfg.webhook_concurrency, total = cfg.webhook_concurrency_total,
+      allow_private = attempt.allow_private, allow_hosts = attempt.allow_hosts })
+  end
+  role.webhooks = webhooks.new({ db = role.db, worker = role.webhook_worker, attempt = attempt,
+    overlap_ms = cfg.webhook_secret_overlap_ms })
 end
 
 -- What requests are answered from.
@@ -183,6 +202,10 @@ local function start_tasks(role, cfg)
   tasks:start("health", function(child) return role.health:work(child) end)
   tasks:start("snapshots", function() return role.hub:work() end)
   tasks:start("endings", function() return role.ending:work() end)
+  if role.webhook_worker then
+    tasks:start("webhooks", function(child) return role.webhook_worker:work(child) end, { restart = "always",
+      max_backoff_ms = 5000, stop = function() role.webhook_worker:stop() end })
+  end
   tasks:start("upkeep", function(child) return upkeep.work(role, child, cfg.stream_idle_timeout_ms) end)
   if cfg.run_recovery_enabled then
     tasks:start("recovery", function() return role.recovery:run() end, { max_backoff_ms = 5000 })
@@ -213,6 +236,7 @@ function M.start(config, services)
     if not ok then return nil, err end
     build_pipeline(role)
     build_observation(role, cfg)
+    build_webhooks(role, cfg)
     build_services(role, cfg)
     role.health:seed()
     services.metrics:on_render(function() role.metrics.depth:set(role.writers:depth()) end)
@@ -256,6 +280,9 @@ function Role:drain(ms)
   if self.discovery then
     self.discovery:stop()
     self.signals:stop()
+  end
+  if self.webhook_worker then
+    self.webhook_worker:drain(math.max(1, math.min(WEBHOOK_DRAIN_MS, deadline - sys.mono_ms() - FLUSH_MS)))
   end
   local ok, err = self.supervisor:drain(math.max(RELEASE_MS, math.min(FLUSH_MS, deadline - sys.mono_ms())))
   if not ok then log.warn("plane.drain_incomplete", { error = err.message }) end

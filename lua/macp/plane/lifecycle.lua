@@ -16,6 +16,7 @@ local webhooks_store = require("macp.store.webhooks")
 
 local OWN = "macp-control-plane"
 local OPEN = "SESSION_STATE_OPEN"
+local MAX_SHAPED = 65536 -- bytes of data that a mode may give a delivery; with more it goes as it is
 
 local FROM = {
   starting = { queued = true },
@@ -41,10 +42,11 @@ local function deliver(run, ms, event, status, data)
     local told = json.encode({ type = event, data = data or json.object({}) })
     local wanted, shaped = run.rev:webhook(run.rev_key, told)
     if wanted == false then return end
-    if shaped then payload.data = json.raw(shaped) end
+    if shaped and #shaped <= MAX_SHAPED then payload.data = json.raw(shaped) end
   end
-  webhooks_store.add_deliveries(run.writer:open_for(run), run.tenant, run.id, event,
-    text.clean(json.encode(payload)), ms)
+  local batch = run.writer:open_for(run)
+  webhooks_store.add_deliveries(batch, run.tenant, run.id, event, text.clean(json.encode(payload)), ms)
+  batch:announce()
 end
 
 -- Changes the status in memory and adds the row's change; call it after the events of the change.

@@ -33,7 +33,20 @@ function M.new(registry)
   state:set(0)
   local mode_label, type_label, signal_label = bounded(), bounded(), bounded()
   local inbound_series = {}
+  local deliveries = registry:counter("macp_webhook_deliveries_total", "Webhook deliveries that ended.", { "status" })
+  local attempts = registry:histogram("macp_webhook_attempt_seconds", "Time of attempts to deliver webhooks.",
+    { "result" }, { .01, .05, .1, .5, 1, 5, 10, 30 })
+  deliveries:labels("delivered")
+  deliveries:labels("failed")
   return {
+    webhooks = {
+      on_attempt = function(outcome)
+        attempts:observe(outcome.ok and "ok" or outcome.status and "refused" or "unreached", outcome.ms / 1000)
+      end,
+      on_finished = function(status)
+        if status ~= "pending" then deliveries:inc(status) end
+      end,
+    },
     inbound = function(mode, message_type)
       mode, message_type = mode_label(mode and mode ~= "" and mode or "unknown"), type_label(message_type)
       local by_type = inbound_series[mode]

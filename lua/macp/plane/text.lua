@@ -40,6 +40,12 @@ local function is_escape(text, at)
   return backslashes % 2 == 1
 end
 
+---Words of others as text that JSON and the database can hold: what is no UTF-8 and U+0000 become U+FFFD.
+function M.printable(words)
+  if not words:find("[%z\128-\255]") then return words end
+  return (json.decode(json.encode({ words }))[1]:gsub("%z", REPLACEMENT))
+end
+
 ---JSON text without U+0000 (it is replaced by U+FFFD).
 function M.clean(text)
   local at = text:find("\\u0000", 1, true)

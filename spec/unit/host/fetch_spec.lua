@@ -185,6 +185,17 @@ describe("host.fetch", function()
       assert.equal(0, server:stats().accepted)
     end)
 
+    it("tells closed addresses in URLs before anybody connects", function()
+      for _, host in ipairs({ "127.0.0.1", "127.1", "2130706433", "0x7f.1:80", "0177.0.0.1", "[::1]", "[fd00::1]:8080",
+        "169.254.169.254", "[::ffff:10.0.0.1]", "user@10.0.0.1" }) do
+        assert.is_true(fetch.names_closed_address("http://" .. host .. "/x"), host)
+      end
+      for _, url in ipairs({ "http://8.8.8.8/", "https://[2606:4700::1111]/", "http://localhost/", "http://10.example/",
+        "no url", "" }) do
+        assert.is_false(fetch.names_closed_address(url), url)
+      end
+    end)
+
     it("also applies to a connection that is kept open", function()
       assert(request({}))
       local _, err = request({ guard = "public" })
