@@ -70,11 +70,13 @@ end
 
 ---ListModes: what is on the standards track.
 function M.list_modes(service, call)
+  if decoded(call, "macp.v1.ListModesRequest") == nil then return end
   reply(call, "macp.v1.ListModesResponse", { modes = select_modes(service, true) })
 end
 
 ---ListExtModes: everything else.
 function M.list_ext_modes(service, call)
+  if decoded(call, "macp.v1.ListExtModesRequest") == nil then return end
   reply(call, "macp.v1.ListExtModesResponse", { modes = select_modes(service, false) })
 end
 

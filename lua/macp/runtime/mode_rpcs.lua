@@ -19,20 +19,25 @@ end
 
 local function reply(call, name, value) call:reply(assert(codec(name .. "Response"):encode(value))) end
 
+-- The decoded request; without one the call is answered.
+local function decoded(call, name)
+  local request, err = codec(name .. "Request"):decode(call:request())
+  if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
+  return request
+end
+
 -- The decoded request of a caller that may manage the registry; otherwise the call is answered.
 local function admitted(service, call, name)
-  local identity, reason = service.identities:identify(call)
+  local identity, reason, code = service.identities:identify(call)
   if identity == nil then
-    call:fail(STATUS.UNAUTHENTICATED, codes.text("UNAUTHENTICATED", reason))
+    call:fail(code == "RATE_LIMITED" and STATUS.RESOURCE_EXHAUSTED or STATUS.UNAUTHENTICATED, codes.text(code, reason))
     return nil
   end
   if not identity.can_manage then
     call:fail(STATUS.PERMISSION_DENIED, codes.text("FORBIDDEN", "the identity may not manage the mode registry"))
     return nil
   end
-  local request, err = codec(name .. "Request"):decode(call:request())
-  if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
-  return request
+  return decoded(call, name)
 end
 
 ---RegisterExtMode: a mode that is nothing but its descriptor. (yields)
@@ -63,6 +68,8 @@ function M.promote(service, call)
 end
 
 ---ListRoots: none, the runtime has no provider of roots.
-function M.list_roots(_, call) reply(call, "ListRoots", { roots = {} }) end
+function M.list_roots(_, call)
+  if decoded(call, "ListRoots") then reply(call, "ListRoots", { roots = {} }) end
+end
 
 return M

@@ -139,16 +139,19 @@ describe("refused credentials", function()
       local ack = rig:send(token, client.start_envelope(crypto.uuid4()))
       assert.same({ "RATE_LIMITED", "RateLimited: too many refused credentials from this address" },
         { ack.error.code, ack.error.message })
-      local _, err = rig:call(token, "GetSession", { session_id = crypto.uuid4() })
-      assert.same({ STATUS.RESOURCE_EXHAUSTED, "RateLimited: too many refused credentials from this address" },
-        { err.status, err.message })
+      local err
+      for _, method in ipairs({ "GetSession", "RegisterExtMode", "RegisterPolicy" }) do
+        _, err = rig:call(token, method, {})
+        assert.same({ STATUS.RESOURCE_EXHAUSTED, "RateLimited: too many refused credentials from this address" },
+          { err.status, err.message })
+      end
       local stream = rig:stream(token)
       _, err = stream:read()
       assert.equal(STATUS.RESOURCE_EXHAUSTED, err.status)
     end
     assert.is_true(rig:send("t", client.start_envelope(crypto.uuid4())).ok)
     assert.is_not_nil(rig:call(nil, "ListModes", {}))
-    assert.matches('macp_runtime_auth_failures_total{reason="limited"} 9', rig.metrics:render(), 1, true)
+    assert.matches('macp_runtime_auth_failures_total{reason="limited"} 15', rig.metrics:render(), 1, true)
     rig:destroy()
   end)
 
