@@ -140,6 +140,10 @@ return {
     doc = "Longest pause between two events of a timed replay.",
   },
   {
+    key = "plane.mode_route_timeout_ms", env = "MODE_ROUTE_TIMEOUT_MS", type = "integer", min = 1, default = 5000,
+    doc = "How long a read endpoint that a mode brings along may take, its questions to the database included.",
+  },
+  {
     key = "plane.cancel_callback_timeout_ms", env = "CANCEL_CALLBACK_TIMEOUT_MS", type = "integer", min = 1,
     default = 5000, doc = "How long a run's cancel callback may take.",
   },

@@ -4,7 +4,7 @@
 -- route = { method=, path="/runs/:id", summary=, description=, tag=, scope="runs:read" or public=true,
 --   params=schema, query=schema, body=schema, returns={ [200] = schema or name }, rate="default"|"none",
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
---   handler=function(ctx, body) -> status, value, headers }
+--   hidden=true (not in the document), handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower
 -- case. Handlers raise typed errors.
 
@@ -86,8 +86,11 @@ function App:mount(routes)
 end
 
 ---Adds GET /docs-json, the OpenAPI document of all routes.
-function App:mount_docs()
+---@param more (fun(): table[])|nil gives further routes, without handlers, that change while the program runs
+function App:mount_docs(more)
   local text
+  self.more_docs = more
+  self.forget_docs = function() text = nil end
   self:mount({ {
     method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs",
     summary = "This document", description = "The OpenAPI 3.1 description of this interface.",
@@ -99,9 +102,17 @@ function App:mount_docs()
   } })
 end
 
+---What the document described has changed: the next reader gets a new one.
+function App:docs_changed() self.forget_docs() end
+
 ---The OpenAPI 3.1 document of the mounted routes.
 function App:openapi()
-  return openapi.document(self.routes, { title = self.title, version = self.version })
+  local shown = {}
+  for _, route in ipairs(self.routes) do
+    if not route.hidden then shown[#shown + 1] = route end
+  end
+  for _, route in ipairs(self.more_docs and self.more_docs() or {}) do shown[#shown + 1] = route end
+  return openapi.document(shown, { title = self.title, version = self.version })
 end
 
 local function send(ctx, status, body, extra)

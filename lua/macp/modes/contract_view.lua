@@ -133,6 +133,15 @@ local function check_webhook(c, tbl)
     shape = c:get(tbl, "", "shape", "function") and true or false }
 end
 
+-- A query is text after text: only single values have a place there.
+local function check_query_fields(c, path, list)
+  for _, field in ipairs(list) do
+    if field.repeated or field.map or field.type == "json" or field.type == "bytes" or field.new or field.ref then
+      c:problem(path, "query field '" .. field.name .. "' must be one text, number or bool", "routes.query")
+    end
+  end
+end
+
 local function check_route(c, index, route, seen)
   local path = join("", index)
   if not checker.is_kind(route, "table") then
@@ -147,7 +156,7 @@ local function check_route(c, index, route, seen)
     return nil
   end
   local scope = c:choice(route, path, "scope", SCOPES) or "run"
-  local key = scope .. " " .. pattern:gsub(":[%w_]+", ":")
+  local key = scope .. " " .. pattern:gsub(":[%w_]+", ":"):gsub("(.)/$", "%1")
   if seen[key] then c:problem(path, "the same route stands above", "routes.duplicate") end
   seen[key] = true
   local query = c:get(route, path, "query", "string")
@@ -158,6 +167,7 @@ local function check_route(c, index, route, seen)
     for _, problem in ipairs(problems) do
       c:problem(join(path, "query"), problem.text:gsub("payload field", "query field"), "routes.query")
     end
+    check_query_fields(c, join(path, "query"), list)
   end
   return { method = "GET", path = pattern, scope = scope, summary = c:get(route, path, "summary", "string"),
     query = list,

@@ -3,6 +3,9 @@
 
 local json = require("host.json")
 
+local MAX_PERFORMED = 128 -- read operations of one request, those included that had to be asked again
+local MAX_ANSWER_BYTES = 4 * 1048576 -- of all of them together
+
 local M = {}
 
 local function view_call(self, entry, ...)
@@ -61,27 +64,35 @@ function M.install(Rev, note_failure)
   ---@param index integer of Rev:routes
   ---@param request table { params =, query = }
   ---@param perform fun(op: string, args: table): any, table|nil the host's read operations; nil, err when refused
-  ---@return integer|nil status; nil, err
+  ---@return integer|nil status; nil, err with code INTERNAL_ERROR for a failing script, LIMIT when it asks too much,
+  --- UNAVAILABLE when the session or the mode left memory, else what the handler said
   ---@return string body JSON
   function Rev:route(key, index, request, perform)
-    local answers = {}
+    local answers, bytes = {}, 0
     local limits = { instructions = self.limits.view_instructions, growth_bytes = self.limits.growth_bytes }
-    while true do
-      local ok, kind, a, b = self.iso:call("route", limits, key, index, request, answers)
+    for _ = 0, MAX_PERFORMED do
+      local ok, kind, a, b, at = self.iso:call("route", limits, key, index, request, answers)
       if not ok then
         note_failure(self, key or "", kind)
         return nil, { code = "INTERNAL_ERROR", message = "the mode's route failed", file = kind.file, line = kind.line }
       end
       if kind == "reply" then return a, b end
       if kind == "fail" then return nil, { code = a, message = b } end
+      if kind == "gone" then return nil, { code = "UNAVAILABLE", message = "the session is not in memory" } end
       local value, err = perform(a, json.decode(b))
       if self.iso == nil then return nil, { code = "UNAVAILABLE", message = "the mode was released meanwhile" } end
+      for later = at + 1, #answers do answers[later] = nil end
+      answers[at] = { op = a, args = b }
       if err then
-        answers[#answers + 1] = { error = { code = err.code, message = err.message } }
+        answers[at].error = { code = err.code, message = err.message }
       else
-        answers[#answers + 1] = { value = value }
+        answers[at].text = json.encode(value)
+        bytes = bytes + #answers[at].text
       end
+      if bytes > MAX_ANSWER_BYTES then break end
     end
+    return nil, { code = "LIMIT", message = string.format("the mode's route read more than %d times or %d bytes",
+      MAX_PERFORMED, MAX_ANSWER_BYTES) }
   end
 end
 

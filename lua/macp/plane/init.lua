@@ -22,6 +22,7 @@ local hub = require("macp.plane.hub")
 local launch = require("macp.plane.launch")
 local lease = require("macp.plane.lease")
 local metrics = require("macp.plane.metrics")
+local mode_routes = require("macp.plane.mode_routes")
 local observer = require("macp.plane.observer")
 local owner = require("macp.plane.owner")
 local reader = require("macp.plane.reader")
@@ -44,7 +45,7 @@ local TENANT = "default"
 local ROUTES = {
   "runs", "run_actions", "run_facts", "removed",
   "events", "replay",
-  "runtime", "health", "admin",
+  "runtime", "modes", "health", "admin",
   "dashboard", "webhooks",
 }
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing
@@ -167,6 +168,8 @@ local function build_services(role, cfg)
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
   role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
+  role.mode_routes = mode_routes.new({ registry = role.registry, owner = role.owner, reader = role.reader,
+    runs = role.runs, plane = role, timeout_ms = cfg.mode_route_timeout_ms })
 end
 
 -- (yields)
@@ -178,7 +181,8 @@ local function listen(role, cfg, services)
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
-  app:mount_docs()
+  app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end)
+  role.registry:on_change(function() app:docs_changed() end)
   local server, err = http.listen({ host = cfg.host, port = cfg.port })
   if server == nil then
     return nil, errors.wrap(err, string.format("listen on %s:%d", cfg.host, cfg.port))

@@ -54,8 +54,9 @@ local function mode_of(self, tenant, run_id)
   return session, binding.revision(self.registry, session)
 end
 
--- The mode's view of the history up to seq, computed aside. (yields)
-local function view_at(self, tenant, run_id, base, seq)
+-- Calls fn(rev, key) with the mode's session as the history up to seq leaves it, rebuilt aside. false when no mode reads
+-- the run (any more). (yields)
+local function aside(self, tenant, run_id, base, seq, fn)
   local session, rev = mode_of(self, tenant, run_id)
   if session == nil then return nil, rev end
   if not session or rev == nil then return false end
@@ -63,17 +64,24 @@ local function view_at(self, tenant, run_id, base, seq)
   self.registry:pin(rev)
   local replica = { rev = rev, key = key, session = session, db = self.db, tenant = tenant, run_id = run_id }
   local result, err = history.rebuild_mode(replica, base, seq)
-  local view, mode_state
-  if result and result.started then
-    view, mode_state = rev:render(key, nil, 0), rev:encode(key)
-    rev:drop(key)
-  end
+  local value, fn_err
+  if result then value, fn_err = fn(rev, key, result.started) end
+  if result and result.started then rev:drop(key) end
   self.registry:unpin(rev)
   if result == nil then
     log.warn("mode.replay_failed", { run_id = run_id, error = err.message or tostring(err) })
     return false
   end
-  return { view = view, mode_state = mode_state, presentation = rev.presentation }
+  return value, fn_err
+end
+
+-- The mode's view of the history up to seq, computed aside. (yields)
+local function view_at(self, tenant, run_id, base, seq)
+  return aside(self, tenant, run_id, base, seq, function(rev, key, is_started)
+    local view, mode_state
+    if is_started then view, mode_state = rev:render(key, nil, 0), rev:encode(key) end
+    return { view = view, mode_state = mode_state, presentation = rev.presentation }
+  end)
 end
 
 -- The nearest stored state at or before seq (nil: the latest), else an empty one. (yields)
@@ -152,6 +160,19 @@ local function stored_text(self, tenant, run_id)
     if saved == nil then return nil, save_err end
   end
   return snapshot.join(stored.document, stored.mode_view), stored.seq
+end
+
+---Calls fn(rev, key) while the mode's session of a run is in memory as everything stored leaves it. fn may yield and must
+---not raise. (yields)
+---@param fn fun(rev: macp.modes.Revision, key: string): any, table|nil
+---@return any the results of fn; false when no mode reads the run, nil and the error when the history cannot be read
+function Reader:with_mode(tenant, run_id, fn)
+  local base, err = base_at(self, tenant, run_id, nil)
+  if base == nil then return nil, err end
+  return aside(self, tenant, run_id, base, history.END, function(rev, key, is_started)
+    if not is_started then return false end
+    return fn(rev, key)
+  end)
 end
 
 ---The projection of a run as JSON text. (yields)

@@ -99,6 +99,7 @@ function Runs:list(tenant, query)
     created_before_ms = query.createdBefore and time.parse_iso(query.createdBefore),
     include_sandbox = query.includeSandbox == "true", include_archived = query.includeArchived == "true",
     environment = query.environment, scenario_ref = query.scenarioRef, search = query.search,
+    mode_name = query.modeName,
   })
   if page == nil then return nil, err end
   local data = json.array({})

@@ -179,6 +179,10 @@ local function list_filter(tenant, query)
     filter:add("(scenario_ref ilike ? or source_ref = " .. filter:param(query.scenario_ref) .. ")",
       db_door.contains(query.scenario_ref))
   end
+  if query.mode_name then -- runtime_sessions_mode_name_idx
+    filter:add("id in (select s.run_id from runtime_sessions s where s.tenant = $1 and s.mode_name = ?)",
+      query.mode_name)
+  end
   if query.search then
     filter:add("(id::text ilike ? or scenario_ref ilike ? or environment ilike ? or tags::text ilike ?"
       .. " or source_ref ilike ?)", db_door.contains(query.search))

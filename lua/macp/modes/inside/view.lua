@@ -338,7 +338,8 @@ function M.webhook(key, event_json)
 end
 
 -- A handler may not wait, so an unanswered req.ask ends the run; the host performs it and runs the handler again
--- with the answers so far. Handlers are pure, so every run takes the same way.
+-- with the answers so far. Handlers are pure, so every run takes the same way as long as the session stays the same:
+-- an answer to another question is not taken, and what follows it is asked again.
 local PENDING = {}
 
 local function make_request(session, request, answers, wanted)
@@ -351,29 +352,33 @@ local function make_request(session, request, answers, wanted)
   function req.ask(op, args)
     asked = asked + 1
     if asked > MAX_ASKS then error("more than " .. MAX_ASKS .. " asks in one request", 2) end
+    local text, problem = native.json_encode(args or {})
+    if text == nil then error("ask: " .. tostring(problem), 2) end
     local answer = answers[asked]
-    if answer == nil then
-      wanted.op, wanted.args = op, args or {}
+    if answer == nil or answer.op ~= op or answer.args ~= text then
+      wanted.op, wanted.args, wanted.at = op, text, asked
       error(PENDING, 0)
     end
     if answer.error then return nil, answer.error end
-    return answer.value
+    return native.json_decode(answer.text)
   end
   return req
 end
 
----Runs a route. Returns "ask", op, args JSON; "reply", status, body JSON; or "fail", code, message.
+---Runs a route. Returns "ask", op, args JSON, its number; "reply", status, body JSON; "fail", code, message; or "gone"
+---when the session is not here (any more).
 ---@param index integer position in routes.lua
 ---@param request table params, query
----@param answers table[] { value = } or { error = } of the asks so far
+---@param answers table[] { op =, args =, text = } (JSON) or { op =, args =, error = } of the asks so far
 function M.route(key, index, request, answers)
   local session = key and sessions[key] or nil
+  if key and session == nil then return "gone" end
   local wanted = {}
   local req = make_request(session, request, answers, wanted)
   local ok, data, status = pcall(view.routes[index].handler, req)
   if not ok then
     if data ~= PENDING then error(data, 0) end
-    return "ask", tostring(wanted.op), native.json_encode(wanted.args)
+    return "ask", tostring(wanted.op), wanted.args, wanted.at
   end
   if data == nil then
     local failure = type(status) == "table" and status or { "NOT_FOUND", "nothing here" }
