@@ -10,6 +10,7 @@ end
 
 local M = {
   ["uuid"] = { check = ids.is_uuid, says = "must be a UUID" },
+  ["strict-uuid"] = { check = ids.is_strict_uuid, says = "must be a UUID" },
   ["date-time"] = {
     check = function(text) return time.parse_iso(text) ~= nil end,
     says = "must be a valid ISO 8601 date string",

@@ -20,6 +20,12 @@ function M.is_uuid(text)
   return type(text) == "string" and #text == 36 and text:find(UUID) ~= nil
 end
 
+---A UUID whose version and variant are ones that exist, or the nil UUID.
+function M.is_strict_uuid(text)
+  if not M.is_uuid(text) then return false end
+  return (text:find("^[1-8]", 15) ~= nil and text:find("^[89abAB]", 20) ~= nil) or text:find("^[0%-]+$") ~= nil
+end
+
 ---What the runtime accepts as a session id: lower-case UUID of version 4 or 7, or base64url of 22 to 255 characters.
 function M.is_session_id(text)
   if type(text) ~= "string" or #text > MAX_SESSION_ID then return false end

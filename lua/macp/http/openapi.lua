@@ -9,7 +9,7 @@ local REASONS = {
 }
 
 -- Keywords of ours that are no JSON Schema, and formats that tell less outside.
-local OWN_FORMATS = { ["session-id"] = true, ["non-blank"] = true }
+local OWN_FORMATS = { ["session-id"] = true, ["non-blank"] = true, ["strict-uuid"] = true }
 
 local ERROR_SCHEMA = {
   type = "object", required = { "statusCode", "errorCode", "message", "error" },

@@ -17,6 +17,7 @@ local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
 local ending = require("macp.plane.ending")
+local exports = require("macp.plane.exports")
 local health = require("macp.plane.health")
 local hub = require("macp.plane.hub")
 local launch = require("macp.plane.launch")
@@ -43,7 +44,7 @@ local revisions_store = require("macp.store.revisions")
 
 local TENANT = "default"
 local ROUTES = {
-  "runs", "run_actions", "run_facts", "removed",
+  "runs", "run_actions", "run_facts", "removed", "exports",
   "events", "replay",
   "runtime", "modes", "health", "admin",
   "dashboard", "webhooks",
@@ -165,6 +166,7 @@ local function build_services(role, cfg)
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts,
   })
+  role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs })
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
   role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms

@@ -94,6 +94,34 @@ M.Message = {
   },
 }
 
+M.Bundle = {
+  title = "ExportBundle", type = "object",
+  properties = {
+    run = M.Run, session = { type = { "object", "null" } }, projection = M.Projection,
+    metrics = { type = { "object", "null" } }, artifacts = { type = "array", items = M.Artifact },
+    canonicalEvents = { type = "array", items = M.Event }, rawEvents = { type = "array", items = { type = "object" } },
+    exportedAt = { type = "string", format = "date-time" },
+  },
+}
+
+local NAMES = { type = "array", items = { type = "string" } }
+local COMPARED = {
+  type = "object",
+  properties = {
+    runId = { type = "string", format = "uuid" }, status = M.STATUS, modeName = { type = "string" }, durationMs = COUNT,
+  },
+}
+
+M.Comparison = {
+  title = "RunComparison", type = "object",
+  properties = {
+    left = COMPARED, right = COMPARED, statusMatch = { type = "boolean" }, durationDeltaMs = { type = "integer" },
+    confidenceDelta = { type = "number" },
+    participantsDiff = { type = "object", properties = { added = NAMES, removed = NAMES, common = NAMES } },
+    signalsDiff = { type = "object", properties = { added = NAMES, removed = NAMES } },
+  },
+}
+
 M.EventStream = { type = "string", description = "text/event-stream" }
 
 return M
