@@ -7,6 +7,7 @@ local load = require("spec.bench.lib.load")
 local stack = require("spec.bench.lib.stack")
 
 local SESSIONS, WARM = 64, 20000
+local PER_CONNECTION = 64 -- calls of one connection that the runtime works on at a time
 local TICKS_PER_SECOND = 100 -- of /proc/<pid>/stat, fixed on Linux
 
 -- Processor time of a process so far, in microseconds, of all its threads.
@@ -25,6 +26,7 @@ local function with_runtime(env, body)
   body(function(prefix, sessions, calls, in_flight, first)
     return load.send({
       target = st.target, prefix = prefix, sessions = sessions, calls = calls, in_flight = in_flight, first = first,
+      connections = math.ceil(in_flight / PER_CONNECTION),
     })
   end, function(sessions) return load.sessions(st.target, sessions) end, proc.proc:pid())
   proc:kill()

@@ -58,8 +58,9 @@ local function accepting_prefix(session_id)
 end
 
 ---Sends Evaluations spread over the sessions of a prefix with the C client. Returns its report. (yields)
----@param opts { target: string, prefix: string, sessions: integer, calls: integer, in_flight: integer, first: integer|nil, exact: boolean|nil }
---- exact: prefix is the id of the one session; opts.token: the credential, by default that of the agent `lead`
+---@param opts { target: string, prefix: string, sessions: integer, calls: integer, in_flight: integer, first: integer|nil, exact: boolean|nil,
+---  connections: integer|nil }
+--- exact: prefix is the id of the one session; connections: 1 unless given; opts.token: the credential, by default that of the agent `lead`
 function M.send(opts)
   local evaluation = assert(messages.codec("macp.modes.decision.v1.EvaluationPayload"):encode({
     proposal_id = "p1", recommendation = "APPROVE", confidence = 0.5, reason = "measured and found good enough",
@@ -78,7 +79,7 @@ function M.send(opts)
     args = {
       "--target", opts.target, "--method", messages.rpc("Send").path, "--calls", tostring(opts.calls),
       "--in-flight", tostring(opts.in_flight), "--groups", tostring(opts.sessions),
-      "--first", tostring(opts.first or 0),
+      "--first", tostring(opts.first or 0), "--channels", tostring(opts.connections or 1),
       "--request-file", dir .. "/request", "--metadata", "authorization:Bearer " .. (opts.token or "lead"),
       "--ok-prefix-hex", accepting_prefix(opts.exact and opts.prefix or opts.prefix .. "000000"),
     },
