@@ -126,6 +126,12 @@ return {
     doc = "Longest pause before a lost session stream is opened again.",
   },
 
+  -- reading events
+  {
+    key = "plane.model_costs_file", env = "MACP_MODEL_COSTS_FILE", type = "string",
+    doc = "JSON file with the prices of language models, read again when it changes. None: costs are not estimated.",
+  },
+
   -- serving
   {
     key = "plane.stream_sse_heartbeat_ms", env = "STREAM_SSE_HEARTBEAT_MS", type = "integer", min = 1000,

@@ -26,6 +26,7 @@ local metrics = require("macp.plane.metrics")
 local mode_routes = require("macp.plane.mode_routes")
 local observer = require("macp.plane.observer")
 local owner = require("macp.plane.owner")
+local prices = require("macp.plane.prices")
 local reader = require("macp.plane.reader")
 local recovery = require("macp.plane.recovery")
 local replay = require("macp.plane.replay")
@@ -58,6 +59,13 @@ local Role = {}
 Role.__index = Role
 
 local M = {}
+
+-- Files that the operator keeps. (yields)
+local function open_files(role, cfg)
+  local err
+  role.prices, err = prices.open(cfg.model_costs_file)
+  return role.prices ~= nil or nil, err
+end
 
 -- Connections and schema. (yields)
 local function open_database(role, cfg)
@@ -108,7 +116,7 @@ local function build_pipeline(role)
   role.owner = owner.new({ db = role.db, tenant = TENANT, name = role.name, registry = role.registry, hub = role.hub,
     supervisor = role.supervisor })
   role.writers = writer.new({
-    pool = role.db, metrics = role.metrics,
+    pool = role.db, metrics = role.metrics, prices = role.prices,
     on_commit = function(entry)
       role.owner:on_commit(entry)
       if entry.announces then role.webhooks:wake() end
@@ -234,7 +242,9 @@ function M.start(config, services)
     metrics = metrics.new(services.metrics), registry_metrics = services.metrics,
   }, Role)
   local function start()
-    local ok, err = open_database(role, cfg)
+    local ok, err = open_files(role, cfg)
+    if not ok then return nil, err end
+    ok, err = open_database(role, cfg)
     if not ok then return nil, err end
     ok, err = open_modes(role, services)
     if not ok then return nil, err end
@@ -307,6 +317,7 @@ function Role:close()
   end
   if self.client then self.client:close() end
   if self.registry then self.registry:close() end
+  if self.prices then self.prices:close() end
   if self.lease then task.with_deadline(RELEASE_MS, self.lease.release, self.lease) end
   if self.db then self.db:close() end
 end

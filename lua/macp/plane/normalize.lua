@@ -191,13 +191,13 @@ local function emit_host_events(run, ms, env, base, payload, payload_json)
   local fields = payload and fields_of(payload) or {}
   if message_type == "Signal" then
     local data = usage.signal_data(fields)
-    local found = usage.find(fields, data)
+    local found = usage.find(fields, data, run.prices)
     if found then emit_usage(run, ms, env, base, found) end
     emit_signal(run, ms, env, base, fields, data)
     return
   end
   if payload_json and usage.is_likely(payload_json) then
-    local found = usage.find(fields)
+    local found = usage.find(fields, nil, run.prices)
     if found then emit_usage(run, ms, env, base, found) end
   end
   if message_type == "Progress" then
@@ -254,7 +254,7 @@ function M.envelope(run, env, ms, t)
     if payload_json then
       emit_received(run, ms, env, base, payload_json)
       if usage.is_likely(payload_json) then
-        local found = usage.find(json.decode(payload_json))
+        local found = usage.find(json.decode(payload_json), nil, run.prices)
         if found then emit_usage(run, ms, env, base, found) end
       end
       emit_mode_events(run, ms, env, base, events, payload_json)

@@ -3,7 +3,6 @@
 local crypto = require("host.crypto")
 
 local json = require("macp.core.json")
-local costs = require("macp.plane.costs")
 
 local SIGNAL_TYPE = "llm.call.completed"
 
@@ -21,6 +20,11 @@ local function text(value)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
+local function latency(found)
+  local value = found.latencyMs or found.latency_ms
+  return type(value) == "number" and value >= 0 and value < math.huge and value or nil
+end
+
 -- The object and the tokenUsage inside it, the latter's counts first.
 local function merged(outer)
   local inner = object(outer.tokenUsage)
@@ -31,17 +35,25 @@ local function merged(outer)
   return out
 end
 
-local function usage_of(candidate)
+-- What the agent says it cost, else what the price list says.
+local function cost_of(found, prices, prompt, completion)
+  local told = found.estimatedCostUsd
+  if type(told) == "number" and told >= 0 and told < math.huge then return told end
+  if prices == nil then return nil end
+  return prices:estimate(text(found.model), prompt, completion)
+end
+
+local function usage_of(candidate, prices)
   local found = merged(candidate)
   local prompt = count(found.promptTokens or found.prompt_tokens)
   local completion = count(found.completionTokens or found.completion_tokens)
   if prompt == 0 and completion == 0 and not (text(found.model) or found.prompt or found.response) then return nil end
-  local cost = found.estimatedCostUsd
-  if type(cost) ~= "number" then cost = costs.estimate(text(found.model), prompt, completion) end
+  local cost, price_date = cost_of(found, prices, prompt, completion)
   return {
     promptTokens = prompt, completionTokens = completion, totalTokens = prompt + completion, model = text(found.model),
-    latencyMs = found.latencyMs or found.latency_ms, prompt = found.prompt, response = found.response,
+    latencyMs = latency(found), prompt = found.prompt, response = found.response,
     provider = text(found.provider), artifactId = text(found.artifactId), estimatedCostUsd = cost,
+    priceListDate = price_date,
   }
 end
 
@@ -57,13 +69,15 @@ end
 ---Usage told by a payload, nil when there is none.
 ---@param payload table decoded
 ---@param signal_data table|nil what M.signal_data found
+---@param prices macp.plane.Prices|nil
 ---@return table|nil
-function M.find(payload, signal_data)
+function M.find(payload, signal_data, prices)
+  if payload.encoding == "json" and object(payload.json) then payload = payload.json end
   local metadata = object(payload.metadata) or {}
   local candidates = { payload.llmCall or false, metadata.llmCall or false, payload.tokenUsage or false,
     metadata.tokenUsage or false, payload.signalType == SIGNAL_TYPE and signal_data or false }
   for _, candidate in ipairs(candidates) do
-    local found = object(candidate) and usage_of(candidate)
+    local found = object(candidate) and usage_of(candidate, prices)
     if found then return found end
   end
   return nil

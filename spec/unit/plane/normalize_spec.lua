@@ -7,6 +7,7 @@ local messages = require("macp.protocol.messages")
 
 local batches = require("macp.plane.batch")
 local normalize = require("macp.plane.normalize")
+local prices = require("macp.plane.prices")
 local run_module = require("macp.plane.run")
 
 local RUN = "7d444840-9dc0-4dc5-9a3e-3f0a30d7a1c4"
@@ -15,7 +16,9 @@ local NOW = 1770112800000
 
 -- A run without a mode, whose events can be looked at.
 local function new_run(rev)
-  local writer = { open = batches.new(), owner = {} }
+  local writer = { open = batches.new(), owner = { prices = prices.none() } }
+  writer.owner.prices:use(assert(prices.parse('{"date":"2026-01-31","currency":"USD","perTokens":1000000,"models":{'
+    .. '"gpt-4o":{"prompt":2.5,"completion":10}}}')))
   function writer:open_for(run)
     self.open:own(run)
     return self.open
@@ -155,8 +158,46 @@ describe("ambient messages", function()
     assert.same({ 1000, 500, 1500, 12 },
       { told.promptTokens, told.completionTokens, told.totalTokens, told.latencyMs })
     assert.near(0.0075, told.estimatedCostUsd, 1e-9)
+    assert.equal("2026-01-31", told.priceListDate)
+    assert.near(0.0075, run.metrics.estimated_cost_usd, 1e-9)
     assert.equal(1500, run.metrics.total_tokens)
     assert.equal(1, run.state.llm.callCount)
+  end)
+
+  -- What one LLM signal is told as, and the run's sums.
+  local function told_of(data)
+    local events, run = events_of(envelope("Signal", core("Signal",
+      { signal_type = "llm.call.completed", data = data })))
+    local event = find(events, "llm.call.completed")
+    return event and event.data.decodedPayload, run
+  end
+
+  it("W36: price no model that is not on the list, and believe what the agent paid", function()
+    local unknown, run = told_of('{"model":"other-1","tokenUsage":{"promptTokens":100,"completionTokens":50}}')
+    assert.is_nil(unknown.estimatedCostUsd)
+    assert.is_nil(unknown.priceListDate)
+    assert.same({ 150, 0 }, { run.metrics.total_tokens, run.metrics.estimated_cost_usd })
+    local paid
+    paid, run = told_of('{"model":"gpt-4o","promptTokens":100,"completionTokens":50,"estimatedCostUsd":0.5}')
+    assert.same({ 0.5, 0.5, 0.5 },
+      { paid.estimatedCostUsd, run.metrics.estimated_cost_usd, run.state.llm.estimatedCostUsd })
+    assert.is_nil(paid.priceListDate)
+    local listed = told_of('{"model":"gpt-4o","promptTokens":100,"completionTokens":50,"estimatedCostUsd":-1}')
+    assert.near(0.00075, listed.estimatedCostUsd, 1e-12)
+  end)
+
+  it("take no nonsense for numbers", function()
+    local told, run = told_of('{"model":"m","promptTokens":-3,"completionTokens":"7","latencyMs":"soon"}')
+    assert.same({ 0, 0, 0 }, { told.promptTokens, told.completionTokens, told.totalTokens })
+    assert.is_nil(told.latencyMs)
+    assert.equal(0, run.metrics.total_tokens)
+    assert.is_nil((told_of('{"note":"no usage in it"}')))
+  end)
+
+  it("find usage inside payloads of types that nobody knows", function()
+    local events, run = events_of(envelope("Note", '{"metadata":{"tokenUsage":{"promptTokens":7,"model":"gpt-4o"}}}'))
+    assert.same({ "participant.seen", "message.received", "llm.call.completed" }, types(events))
+    assert.equal(7, run.metrics.prompt_tokens)
   end)
 end)
 
