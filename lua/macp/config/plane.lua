@@ -110,6 +110,10 @@ return {
     doc = "Make runs of sessions nobody announced, and receive signals.",
   },
   {
+    key = "plane.run_discovery_grace_ms", env = "RUN_DISCOVERY_GRACE_MS", type = "integer", min = 0, max = 60000,
+    default = 1500, doc = "How long questions for an unknown run are held: its session may just have been opened.",
+  },
+  {
     key = "plane.run_recovery_enabled", env = "RUN_RECOVERY_ENABLED", type = "boolean", default = true,
     doc = "Pick up runs that nobody observes any more: at start and while running.",
   },

@@ -13,6 +13,7 @@ local app_module = require("macp.http.app")
 local errors = require("macp.core.errors")
 local supervisor = require("macp.core.supervisor")
 local audit = require("macp.plane.audit")
+local arrivals = require("macp.plane.arrivals")
 local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
@@ -167,6 +168,8 @@ end
 local function build_services(role, cfg)
   role.audit = audit.new(role.db)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry })
+  role.arrivals = arrivals.new({ owner = role.owner,
+    grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
   role.runs = runs.new({
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,

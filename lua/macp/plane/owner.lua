@@ -20,7 +20,7 @@ function M.new(opts)
   return setmetatable({
     db = opts.db, tenant = opts.tenant, name = opts.name, registry = opts.registry, hub = opts.hub,
     supervisor = opts.supervisor, runs = {}, sessions = {}, count = 0, loading = {},
-    writers = nil, resume = nil, on_ended = nil, -- set once those parts exist
+    writers = nil, resume = nil, on_ended = nil, on_added = nil, -- set once those parts exist
   }, Owner)
 end
 
@@ -45,6 +45,7 @@ function Owner:add(run)
   if run.session_id then self.sessions[run.session_id] = run end
   pin(self, run)
   self.hub:attach(run)
+  if self.on_added then self.on_added() end
 end
 
 -- Takes a run out of memory.

@@ -27,9 +27,9 @@ local CANCEL_BODY = {
 
 local M = {}
 
----@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader }
+---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, arrivals: macp.plane.Arrivals }
 function M.routes(plane)
-  local runs, reader = plane.runs, plane.reader
+  local runs, reader, arrivals = plane.runs, plane.reader, plane.arrivals
 
   local function create(ctx, body)
     local accepted, replayed = runs:create(ctx.tenant, body)
@@ -51,11 +51,13 @@ function M.routes(plane)
   end
 
   local function get(ctx)
-    return 200, check(runs:get(ctx.tenant, ctx.params.id))
+    return 200, check(arrivals:hold(ctx.params.id, function() return runs:get(ctx.tenant, ctx.params.id) end))
   end
 
   local function state(ctx)
-    return 200, (check(reader:state(ctx.tenant, ctx.params.id)))
+    return 200, (check(arrivals:hold(ctx.params.id, function()
+      return reader:state(ctx.tenant, ctx.params.id)
+    end)))
   end
 
   local function cancel(ctx, body)
