@@ -3,9 +3,11 @@
 
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
+local event_cursor = require("macp.plane.event_cursor")
 local fold = require("macp.plane.projection.fold")
 local mode_fold = require("macp.plane.mode_fold")
 local run_metrics = require("macp.plane.run_metrics")
+local session_clock = require("macp.plane.session_clock")
 local session_start = require("macp.plane.session_start")
 
 local events_store = require("macp.store.events")
@@ -61,12 +63,14 @@ function M.fold(db, tenant, run_id, from, to, state, metrics)
   end)
 end
 
----Session time of an envelope, as the owner of the run computed it.
----@param last_t integer|nil of the envelope before
-function M.session_time(timestamp_ms, received_ms, last_t, started_ms)
-  local t = timestamp_ms > 0 and timestamp_ms or received_ms
-  if t > received_ms then t = received_ms end
-  return math.max(t, last_t or started_ms or 0)
+local PAUSES = { "run.suspended", "run.resumed", "session.state.changed" }
+
+-- Lets a clock follow the stored suspensions of a run.
+local function pauses_of(replica, clock, range)
+  return event_cursor.new(replica, PAUSES, range, function(row)
+    local stored = json.decode(row.document)
+    if stored then fold.follow_clock(clock, fold.from_stored(stored)) end
+  end)
 end
 
 -- Envelopes of the accepted history with seq in (from, to]: fn(env, row) until it returns false. (yields)
@@ -93,43 +97,60 @@ local function find_start(replica, to)
   return start_env or false, start_row
 end
 
----A mode's session, brought to where the history up to `to` leaves it.
----@param replica { rev: table, key: string, session: table, db: table, tenant: string, run_id: string }
----@param stored { seq: integer, mode_state: string|nil, last_t: integer|nil }|nil a state to start from
----@param to integer
----@return { started: boolean, last_t: integer|nil }|nil
----@return table|nil err
----(yields)
-function M.rebuild_mode(replica, stored, to)
-  local rev, key, session = replica.rev, replica.key, replica.session
-  local env, row = find_start(replica, to)
-  if env == nil then return nil, row end
-  if not env then return { started = false } end
-  local t = M.session_time(tonumber(env.timestamp_unix_ms) or 0, row.ts, nil, session.started_ms)
-  local start = session_start.of(session, env, t)
-  local from, last_t = row.seq, t
-  local ok, err
-  if stored and stored.mode_state then
-    ok, err = rev:restore(key, start, stored.mode_state)
-    from, last_t = stored.seq, stored.last_t or t
-  else
-    ok, err = rev:start(key, start)
-  end
-  if ok == nil then return nil, err end
-  local types, folded = session_start.message_types(rev), mode_fold.stored(replica, from, to)
-  local done, apply_err = each_envelope(replica, from, to, function(later, later_row)
-    local caught_up, fold_err = folded:up_to(later_row.seq)
-    if not caught_up then return nil, fold_err end
-    last_t = M.session_time(tonumber(later.timestamp_unix_ms) or 0, later_row.ts, last_t, session.started_ms)
-    if later.message_type == "Commitment" or types[later.message_type] then
-      rev:apply(key, later.message_type, later.sender, later.payload, last_t,
-        rev:is_reserved_id(later.message_id) and 1 or 0)
+-- Starts the mode, from a stored state if there is one that it takes.
+local function start_mode(replica, stored, start)
+  if stored and stored.mode_state then return replica.rev:restore(replica.key, start, stored.mode_state) end
+  return replica.rev:start(replica.key, start)
+end
+
+-- Applies what a session accepted in a range, and the events that the mode folds, in their order. (yields)
+local function apply_range(replica, clock, pauses, from, to)
+  local rev, key = replica.rev, replica.key
+  local folded = mode_fold.stored(replica, { from = from, to = to })
+  local types = session_start.message_types(rev)
+  local done, err = each_envelope(replica, from, to, function(env, row)
+    local ok, fold_err = folded:up_to(row.seq)
+    if ok then ok, fold_err = pauses:up_to(row.seq) end
+    if not ok then return nil, fold_err end
+    local t = session_clock.tell(clock, tonumber(env.timestamp_unix_ms) or 0, row.ts)
+    if env.message_type == "Commitment" or types[env.message_type] then
+      rev:apply(key, env.message_type, env.sender, env.payload, t, rev:is_reserved_id(env.message_id) and 1 or 0)
     end
     return true
   end)
-  if done then done, apply_err = folded:up_to(to + 1) end
-  if not done then return nil, apply_err end
-  return { started = true, last_t = last_t }
+  if done then done, err = folded:up_to(to + 1) end
+  if done then done, err = pauses:up_to(to + 1) end
+  return done, err
+end
+
+---A mode's session, brought to where the history up to `to` leaves it.
+---@param replica { rev: table, key: string, session: table, db: table, tenant: string, run_id: string }
+---@param stored { seq: integer, mode_state: string|nil, clock: table|nil }|nil a state to start from
+---@param to integer
+---@return { started: boolean, clock: macp.plane.SessionClock|nil }|nil
+---@return table|nil err
+---(yields)
+function M.rebuild_mode(replica, stored, to)
+  local env, row = find_start(replica, to)
+  if env == nil then return nil, row end
+  if not env then return { started = false } end
+  local ok, err = start_mode(replica, stored, session_start.of(replica.session, env))
+  if ok == nil then return nil, err end
+  local clock, pauses, from
+  if stored and stored.mode_state then
+    clock, from = session_clock.copy(stored.clock), stored.seq
+    pauses = pauses_of(replica, clock, { from = from, to = to })
+  else
+    clock, from = session_clock.new(), row.seq
+    pauses = pauses_of(replica, clock, { from = 0, to = to })
+    ok, err = pauses:up_to(from)
+    if not ok then return nil, err end
+    clock.started_ms = replica.session.started_ms
+    session_clock.tell(clock, tonumber(env.timestamp_unix_ms) or 0, row.ts)
+  end
+  ok, err = apply_range(replica, clock, pauses, from, to)
+  if not ok then return nil, err end
+  return { started = true, clock = clock }
 end
 
 return M

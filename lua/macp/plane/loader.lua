@@ -10,6 +10,7 @@ local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
 local run_module = require("macp.plane.run")
 local run_stats = require("macp.plane.run_stats")
+local session_clock = require("macp.plane.session_clock")
 
 local events_store = require("macp.store.events")
 local metrics_store = require("macp.store.metrics")
@@ -36,7 +37,8 @@ local function stored_base(db, tenant, run_id)
   local people, people_err = participants_store.of_run(db, tenant, run_id)
   if people == nil then return nil, people_err end
   metrics.stats = run_stats.restore(people)
-  return { seq = row.seq, state = state, metrics = metrics, mode_state = row.mode_state, last_t = state.last_t }
+  return { seq = row.seq, state = state, metrics = metrics, mode_state = row.mode_state,
+    clock = session_clock.copy(state.clock) }
 end
 
 -- Starts or restores the mode's session of a run. (yields)
@@ -55,7 +57,8 @@ local function bring_mode(db, run, base, to)
     run.rev = nil
     return true
   end
-  run.rev_started, run.state.last_t = result.started, result.last_t
+  run.rev_started = result.started
+  if result.clock then run.state.clock = result.clock end
   return true
 end
 

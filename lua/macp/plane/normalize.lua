@@ -63,8 +63,8 @@ local function encode(value)
 end
 
 -- Starts the mode's state machine with the first envelope of a session.
-local function start_mode(run, env, t)
-  local ok, err = run.rev:start(run.rev_key, session_start.of(run.session, env, t))
+local function start_mode(run, env)
+  local ok, err = run.rev:start(run.rev_key, session_start.of(run.session, env))
   if ok == nil then
     log.warn("mode.start_failed", { run_id = run.id, mode = run.mode_name, error = err and err.message })
     run.rev = nil
@@ -74,10 +74,10 @@ local function start_mode(run, env, t)
 end
 
 -- The mode's reading of an envelope: payload text, derived events. nil: nobody read it.
-local function observe(run, env, t)
+local function observe(run, env, t, wall_ms)
   local rev, message_id = run.rev, env.message_id
   local payload_json, events, why_not = rev:observe(run.rev_key, env.message_type, env.sender, env.payload, t,
-    message_id, text.iso(t), rev:is_reserved_id(message_id) and 1 or 0)
+    message_id, text.iso(wall_ms), rev:is_reserved_id(message_id) and 1 or 0)
   if why_not and not run.degraded then
     run.degraded = true
     log.warn("mode.degraded", { run_id = run.id, mode = run.mode_name, error = why_not })
@@ -242,15 +242,16 @@ end
 ---@param env table decoded envelope (snake_case, payload as bytes)
 ---@param ms integer when it was received
 ---@param t integer|nil session time; nil for ambient messages
-function M.envelope(run, env, ms, t)
+---@param wall_ms integer|nil the same as wall time
+function M.envelope(run, env, ms, t, wall_ms)
   local message_type, sender = env.message_type, env.sender
   local is_start = message_type == "SessionStart"
-  if is_start and t and run.rev and not run.rev_started then start_mode(run, env, t) end
+  if is_start and t and run.rev and not run.rev_started then start_mode(run, env) end
   if sender ~= "" and run.state.people[sender] == nil then emit_seen(run, ms, sender) end
   local base = '{"modeName":' .. run.mode_json .. ',"messageType":' .. quote_name(message_type) .. ',"messageId":'
     .. quote(env.message_id) .. ',"sessionId":' .. run.session_json .. ',"sender":' .. quote_name(sender)
   if t and is_for_mode(run, message_type) then
-    local payload_json, events = observe(run, env, t)
+    local payload_json, events = observe(run, env, t, wall_ms)
     if payload_json then
       emit_received(run, ms, env, base, payload_json)
       if usage.is_likely(payload_json) then

@@ -32,9 +32,9 @@ local function take(deps, run, env, bytes, ms)
     run:receive_frame(ms, "undecodable", ordinal, bytes)
     return
   end
-  local t = run:session_time(tonumber(env.timestamp_unix_ms) or 0, ms)
+  local t, wall_ms = run:session_time(tonumber(env.timestamp_unix_ms) or 0, ms)
   run:receive_frame(ms, "stream-envelope", ordinal, bytes)
-  normalize.envelope(run, env, ms, t)
+  normalize.envelope(run, env, ms, t, wall_ms)
   if deps.metrics then deps.metrics.inbound(run.mode_name, env.message_type) end
   if CLOSING[env.message_type] then deps.ending:expect(run) end
 end

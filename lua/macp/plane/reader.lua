@@ -9,6 +9,7 @@ local errors = require("macp.core.errors")
 local binding = require("macp.plane.binding")
 local history = require("macp.plane.history")
 local projection = require("macp.plane.projection.state")
+local session_clock = require("macp.plane.session_clock")
 local snapshot = require("macp.plane.snapshot")
 
 local events_store = require("macp.store.events")
@@ -54,8 +55,8 @@ local function mode_of(self, tenant, run_id)
   return session, binding.revision(self.registry, session)
 end
 
--- Calls fn(rev, key) with the mode's session as the history up to seq leaves it, rebuilt aside. false when no mode reads
--- the run (any more). (yields)
+-- Calls fn(rev, key, clock) with the mode's session as the history up to seq leaves it, rebuilt aside; no clock: the
+-- session has not started. false when no mode reads the run (any more). (yields)
 local function aside(self, tenant, run_id, base, seq, fn)
   local session, rev = mode_of(self, tenant, run_id)
   if session == nil then return nil, rev end
@@ -65,7 +66,7 @@ local function aside(self, tenant, run_id, base, seq, fn)
   local replica = { rev = rev, key = key, session = session, db = self.db, tenant = tenant, run_id = run_id }
   local result, err = history.rebuild_mode(replica, base, seq)
   local value, fn_err
-  if result then value, fn_err = fn(rev, key, result.started) end
+  if result then value, fn_err = fn(rev, key, result.clock) end
   if result and result.started then rev:drop(key) end
   self.registry:unpin(rev)
   if result == nil then
@@ -77,10 +78,10 @@ end
 
 -- The mode's view of the history up to seq, computed aside. (yields)
 local function view_at(self, tenant, run_id, base, seq)
-  return aside(self, tenant, run_id, base, seq, function(rev, key, is_started)
+  return aside(self, tenant, run_id, base, seq, function(rev, key, clock)
     local view, mode_state
-    if is_started then view, mode_state = rev:render(key, nil, 0), rev:encode(key) end
-    return { view = view, mode_state = mode_state, presentation = rev.presentation }
+    if clock then view, mode_state = rev:render(key, nil, session_clock.base_ms(clock)), rev:encode(key) end
+    return { view = view, mode_state = mode_state, presentation = rev.presentation, clock = clock }
   end)
 end
 
@@ -98,7 +99,7 @@ local function base_at(self, tenant, run_id, seq)
   end
   local state = projection.load(run_id, row.document, row.internal)
   if state == nil then return { seq = 0, state = projection.new(run_id) } end
-  row.state, row.last_t = state, state.last_t
+  row.state, row.clock = state, session_clock.copy(state.clock)
   return row
 end
 
@@ -131,6 +132,7 @@ local function refresh(self, tenant, run_id, tail_seq)
   if done == nil then return nil, fold_err end
   local mode, mode_err = view_at(self, tenant, run_id, base, tail_seq)
   if mode == nil then return nil, mode_err end
+  if mode and mode.clock then base.state.clock = mode.clock end
   local stored = {
     seq = tail_seq, schema_version = projection.SCHEMA_VERSION, document = projection.render(base.state),
     internal = projection.internal(base.state), mode_state = mode and mode.mode_state or nil,
@@ -169,8 +171,8 @@ end
 function Reader:with_mode(tenant, run_id, fn)
   local base, err = base_at(self, tenant, run_id, nil)
   if base == nil then return nil, err end
-  return aside(self, tenant, run_id, base, history.END, function(rev, key, is_started)
-    if not is_started then return false end
+  return aside(self, tenant, run_id, base, history.END, function(rev, key, clock)
+    if clock == nil then return false end
     return fn(rev, key)
   end)
 end

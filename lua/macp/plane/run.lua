@@ -7,6 +7,7 @@ local projection = require("macp.plane.projection.state")
 local event_id = require("macp.plane.event_id")
 local mode_fold = require("macp.plane.mode_fold")
 local run_metrics = require("macp.plane.run_metrics")
+local session_clock = require("macp.plane.session_clock")
 local text = require("macp.plane.text")
 
 local events_store = require("macp.store.events")
@@ -40,7 +41,8 @@ function M.new(row, writer, restored)
   local self = setmetatable({
     tenant = row.tenant, id = id, session_id = row.session_id, kind = row.kind, status = row.status,
     trace_id = trace_id, created_ms = row.created_ms, started_ms = row.started_ms,
-    writer = writer, prices = writer.owner.prices, seq = restored.seq or 0, committed_seq = restored.seq or 0, cursor = restored.cursor or 0,
+    writer = writer, prices = writer.owner.prices, seq = restored.seq or 0, committed_seq = restored.seq or 0,
+    cursor = restored.cursor or 0,
     event_seq = restored.state and restored.state.latest_seq or 0,
     state = restored.state or projection.new(id), metrics = restored.metrics or run_metrics.new(),
     checkpoint_seq = restored.checkpoint_seq or 0, milestone_seq = restored.checkpoint_seq or 0,
@@ -155,16 +157,13 @@ function Run:is_duplicate(message_id)
   return false
 end
 
----Session time of an envelope: what its sender says, but neither before the last one nor after it was received.
+---Times of an envelope of the session: session time, wall time.
 ---@param timestamp_ms integer 0: not given
 ---@param received_ms integer
 function Run:session_time(timestamp_ms, received_ms)
-  local earliest = self.state.last_t or (self.session and self.session.started_ms) or 0
-  local t = timestamp_ms > 0 and timestamp_ms or received_ms
-  if t > received_ms then t = received_ms end
-  if t < earliest then t = earliest end
-  self.state.last_t = t
-  return t
+  local clock = self.state.clock
+  if clock.started_ms == nil and self.session then clock.started_ms = self.session.started_ms end
+  return session_clock.tell(clock, timestamp_ms, received_ms)
 end
 
 ---Forgets everything that a closed run does not need.

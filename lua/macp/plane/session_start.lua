@@ -9,8 +9,7 @@ local codec
 ---The arguments with which a revision starts a session.
 ---@param session table what the runtime said about the session
 ---@param env table SessionStart envelope
----@param t integer session time
-function M.of(session, env, t)
+function M.of(session, env)
   codec = codec or messages.codec("macp.v1.SessionStartPayload")
   local payload = codec:decode(env.payload) or {}
   local participants = session.participants
@@ -18,7 +17,7 @@ function M.of(session, env, t)
   return {
     initiator = env.sender, participants = participants, payload = payload, policy = session.policy,
     mode_version = session.mode_version, configuration_version = session.configuration_version,
-    policy_version = session.policy_version, ttl_ms = payload.ttl_ms, t = t, accepted = true,
+    policy_version = session.policy_version, ttl_ms = payload.ttl_ms, t = 0, accepted = true,
   }
 end
 

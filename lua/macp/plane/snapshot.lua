@@ -4,6 +4,7 @@
 local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
 local run_stats = require("macp.plane.run_stats")
+local session_clock = require("macp.plane.session_clock")
 local text = require("macp.plane.text")
 
 local metrics_store = require("macp.store.metrics")
@@ -18,7 +19,7 @@ local M = { EVERY = 200, MILESTONE_EVERY = 1000 }
 ---The mode's part of the projection as JSON text, nil when no mode reads this run.
 function M.mode_view(run)
   if run.rev == nil or not run.rev_started then return nil end
-  local view = run.rev:render(run.rev_key, nil, 0)
+  local view = run.rev:render(run.rev_key, nil, session_clock.base_ms(run.state.clock))
   return view and text.clean(view)
 end
 

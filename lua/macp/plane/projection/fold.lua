@@ -3,10 +3,12 @@
 -- and is only read during the call.
 
 local json = require("macp.core.json")
+local time = require("macp.core.time")
 
 local decisions = require("macp.plane.projection.decisions")
 local people = require("macp.plane.projection.people")
 local projection = require("macp.plane.projection.state")
+local session_clock = require("macp.plane.session_clock")
 
 local touch, edge, node = people.touch, people.edge, people.node
 
@@ -63,7 +65,18 @@ local function on_run_end(state, event)
   if outcome ~= "completed" then settle_quorum(state) end
 end
 
+-- Suspensions stop the session's clock.
+local function follow_clock(clock, event)
+  local name = event.type == "session.state.changed" and text(event.data.state) or event.type
+  if name == "run.suspended" or name == "SESSION_STATE_SUSPENDED" then
+    session_clock.suspend(clock, time.parse_iso(event.ts))
+  elseif name == "run.resumed" or name == "SESSION_STATE_OPEN" then
+    session_clock.resume(clock, time.parse_iso(event.ts))
+  end
+end
+
 local function on_run_pause(state, event)
+  follow_clock(state.clock, event)
   local data, run = event.data, state.run
   run.status = text(data.status) or run.status
   run.runtimeSessionId = text(data.runtimeSessionId) or run.runtimeSessionId
@@ -75,6 +88,7 @@ local TERMINAL = { completed = true, failed = true, cancelled = true }
 local ENDINGS = { RESOLVED = "completed", EXPIRED = "failed", CANCELLED = "cancelled" }
 
 local function on_session_state(state, event)
+  if event.type == "session.state.changed" then follow_clock(state.clock, event) end
   local data, run = event.data, state.run
   run.runtimeSessionId = text(data.sessionId) or run.runtimeSessionId
   run.contextId = text(data.contextId) or run.contextId
@@ -295,6 +309,9 @@ function M.apply(state, event)
   local rule = RULES[event.type]
   if rule then rule(state, event) end
 end
+
+---Lets the clock of a session follow an event that may suspend or resume it.
+M.follow_clock = follow_clock
 
 ---An event of the stored JSON form (nested) as the fold wants it.
 ---@param stored table decoded document

@@ -8,6 +8,7 @@ local decisions = require("macp.plane.projection.decisions")
 local people = require("macp.plane.projection.people")
 local ring = require("macp.plane.projection.ring")
 local event_id = require("macp.plane.event_id")
+local session_clock = require("macp.plane.session_clock")
 
 local M = { SCHEMA_VERSION = 3 }
 
@@ -31,7 +32,7 @@ function M.new(run_id)
     calls = ring.new(CAPS.calls),
     llm = { callCount = 0, promptTokens = 0, completionTokens = 0, totalTokens = 0, estimatedCostUsd = 0 },
     declared = {}, initiator = nil,
-    last_t = nil, -- session time of the last envelope, in ms
+    clock = session_clock.new(),
   }
 end
 
@@ -111,7 +112,7 @@ end
 function M.internal(state)
   return json.encode({
     declared = json.object(state.declared), initiator = state.initiator, ballots = decisions.dump(state),
-    lastT = state.last_t,
+    clock = state.clock,
   })
 end
 
@@ -176,7 +177,7 @@ function M.load(run_id, document_text, internal_text)
   state.outbound = document.outboundMessages
   load_policy(state, document.policy)
   state.calls, state.llm = ring.new(CAPS.calls, document.llm.calls), document.llm.totals
-  state.declared, state.initiator, state.last_t = internal.declared, internal.initiator, internal.lastT
+  state.declared, state.initiator, state.clock = internal.declared, internal.initiator, internal.clock
   decisions.load(state, internal.ballots)
   return state
 end
