@@ -225,6 +225,11 @@ int vm_exit_code(const struct vm *vm)
     return vm->exit_code;
 }
 
+lua_State *vm_state(struct vm *vm)
+{
+    return vm->L;
+}
+
 void vm_set_exit(lua_State *L, int code)
 {
     struct vm *vm = vm_of(L);
