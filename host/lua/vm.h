@@ -14,7 +14,7 @@ int vm_open(struct loop *loop, const char *root, int argc, char **argv, struct v
 /* Runs the function that require(module) returns in a task; the loop stops when it has returned. */
 int vm_start(struct vm *vm, const char *module, struct err *err);
 int vm_exit_code(const struct vm *vm);
-lua_State *vm_state(struct vm *vm); /* for fuzz targets, which call Lua outside of any task; borrowed */
+lua_State *vm_state(struct vm *vm);       /* for fuzz targets, which call Lua outside of any task; borrowed */
 void vm_set_exit(lua_State *L, int code); /* ends the program: stops the loop */
 /* After the loop has ended: cancels every task and lets them finish, at most that long. */
 void vm_drain(struct vm *vm, int timeout_ms);

@@ -38,7 +38,9 @@ end
 
 -- --- what is known on this side of the wire ---
 
-local function new_book() return { id = crypto.uuid4(), acked = {}, maybe = {}, refused = {}, seen = {}, others = {} } end
+local function new_book()
+  return { id = crypto.uuid4(), acked = {}, maybe = {}, refused = {}, seen = {}, others = {} }
+end
 
 -- Books an answer to the envelope `name`; false when there was none. Any refusal must stay one.
 local function note(book, name, response, err)
