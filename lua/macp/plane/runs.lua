@@ -11,6 +11,7 @@ local cancellation = require("macp.plane.cancellation")
 local descriptor = require("macp.plane.descriptor")
 local lifecycle = require("macp.plane.lifecycle")
 local run_module = require("macp.plane.run")
+local run_pages = require("macp.plane.run_pages")
 local trace = require("macp.plane.trace")
 
 local runs_store = require("macp.store.runs")
@@ -26,6 +27,7 @@ local M = {}
 ---@param deps { db: table, owner: table, writers: table, launcher: table, client: table, supervisor: table,
 ---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
 function M.new(deps)
+  deps.pages = run_pages.new(deps)
   return setmetatable(deps, Runs)
 end
 
@@ -84,23 +86,7 @@ end
 ---One page of runs. (yields)
 ---@param query table checked query parameters of GET /runs
 function Runs:list(tenant, query)
-  local tags
-  if query.tags then
-    tags = json.array({})
-    for tag in query.tags:gmatch("[^,]+") do
-      tag = tag:match("^%s*(.-)%s*$")
-      if tag ~= "" then tags[#tags + 1] = tag end
-    end
-  end
-  local page, err = runs_store.list(self.db, tenant, {
-    status = query.status, tags = tags and #tags > 0 and json.encode(tags) or nil, limit = query.limit,
-    offset = query.offset, sort_by = query.sortBy, sort_order = query.sortOrder,
-    created_after_ms = query.createdAfter and time.parse_iso(query.createdAfter),
-    created_before_ms = query.createdBefore and time.parse_iso(query.createdBefore),
-    include_sandbox = query.includeSandbox == "true", include_archived = query.includeArchived == "true",
-    environment = query.environment, scenario_ref = query.scenarioRef, search = query.search,
-    mode_name = query.modeName,
-  })
+  local page, err = self.pages:get(tenant, query)
   if page == nil then return nil, err end
   local data = json.array({})
   for i, row in ipairs(page.rows) do data[i] = record_of(self, row) end

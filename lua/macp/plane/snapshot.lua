@@ -70,7 +70,7 @@ function M.add(batch, run, now_ms)
   end
   metrics_store.add_upsert(batch, run.tenant, run.id, run.metrics, run_metrics.duration_ms(run.metrics), now_ms)
   run_stats.store(batch, run)
-  runs_store.add_checkpoint(batch, run.tenant, run.id, run.seq, now_ms)
+  runs_store.add_checkpoint(batch, run.tenant, run.id, run.seq, now_ms, run.metrics)
   if run.session then
     sessions_store.add_checkpoint(batch, run.tenant, run.id, run.cursor, run.metrics.session_state, now_ms)
   end

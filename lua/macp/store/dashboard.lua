@@ -1,4 +1,4 @@
--- What the dashboard asks of runs, run_metrics, run_activity and run_participant_stats. Nothing here reads events: the
+-- What the dashboard asks of runs, run_activity and run_participant_stats. Nothing here reads events: the
 -- work grows with the runs of the window.
 
 local pg = require("host.pg")
@@ -7,14 +7,14 @@ local db_door = require("macp.store.db")
 
 local RECENT = 10
 
--- Runs of the window once (runs_created_at_idx, run_metrics_pkey), then one row per bucket or label of each part.
+-- Runs of the window once (runs_created_at_idx), then one row per bucket or label of each part.
 -- $1 tenant, $2 unit of the buckets, $3 from; %s: further conditions on runs, minutes and ended runs.
 local OVERVIEW = [[
 with r as materialized (
   select r.status, date_trunc($2, r.created_at, 'UTC') as created, date_trunc($2, r.ended_at, 'UTC') as ended,
     case when r.status = 'completed' then extract(epoch from r.ended_at - r.started_at)::float8 * 1000 end as ms,
-    r.error_code, r.source_ref, m.total_tokens, m.estimated_cost_usd
-  from runs r left join run_metrics m on m.tenant = r.tenant and m.run_id = r.id
+    r.error_code, r.source_ref, r.total_tokens, r.estimated_cost_usd
+  from runs r
   where r.tenant = $1 and r.created_at >= $3%s
 ),
 errors as (
@@ -106,19 +106,26 @@ local function overview_statement(tenant, query)
   return { OVERVIEW:format(names .. until_to("r.created_at"), minutes, names .. until_to("r.ended_at")), filter.params }
 end
 
+local function overview_statements(tenant, query)
+  local newest = db_door.filter(tenant)
+  add_names(newest, query)
+  return { overview_statement(tenant, query), { NEWEST:format(newest:text()), newest.params } }
+end
+
 ---The figures of a window, by part, and the newest runs. (yields)
 ---@param query { from_ms: integer, to_ms: integer|nil, bucket: "minute"|"hour"|"day", environment: string|nil,
 ---  scenario_ref: string|nil }
 ---@return { figures: table[], recent: table[] }|nil
 ---@return table|nil err
 function M.overview(db, tenant, query)
-  local newest = db_door.filter(tenant)
-  add_names(newest, query)
-  local results, err = db:batch({
-    overview_statement(tenant, query), { NEWEST:format(newest:text()), newest.params },
-  })
+  local results, err = db:batch(overview_statements(tenant, query))
   if results == nil then return db_door.fail(err) end
   return { figures = results[1].rows, recent = results[2].rows }
+end
+
+---How PostgreSQL would do M.overview: the lines of its plans. For specs. (yields)
+function M.explain(db, tenant, query)
+  return db_door.explain(db, overview_statements(tenant, query))
 end
 
 ---Participants with their counters over the runs of a window, those with most runs first. (yields)

@@ -68,6 +68,20 @@ function M.tx(db, fn)
   return value
 end
 
+---The lines of the plans of some statements. (yields)
+---@param statements { [1]: string, [2]: table }[] as pool:batch takes them
+---@return string[]|nil
+---@return table|nil err
+function M.explain(db, statements)
+  local lines = {}
+  for _, statement in ipairs(statements) do
+    local result, err = db:query("explain " .. statement[1], statement[2])
+    if result == nil then return M.fail(err) end
+    for _, row in ipairs(result.rows) do lines[#lines + 1] = row["QUERY PLAN"] end
+  end
+  return lines
+end
+
 ---Adds a reusable fragment `name = $n` list: builds `and` conditions with numbered parameters.
 ---@class macp.store.Filter
 local Filter = {}

@@ -38,7 +38,9 @@ update runs set status = $3, started_at = coalesce(started_at, $4), ended_at = c
   updated_at = $10
 where tenant = $1 and id = $2 and status not in ('completed', 'failed', 'cancelled')]]
 
-local CHECKPOINT = "update runs set last_event_seq = $3, updated_at = $4 where tenant = $1 and id = $2"
+local CHECKPOINT = [[
+update runs set last_event_seq = $3, updated_at = $4, total_tokens = $5, estimated_cost_usd = $6
+where tenant = $1 and id = $2]]
 
 local LAST_SEQ = "update runs set last_event_seq = $3 where tenant = $1 and id = $2"
 
@@ -81,12 +83,7 @@ local DELETE_EVENTS = "delete from run_events_canonical where tenant = $1 and ru
 local DELETE_RAW = "delete from run_events_raw where tenant = $1 and run_id = $2"
 local DELETE = "delete from runs where tenant = $1 and id = $2"
 
-local LIST_ORDER = {
-  createdAt = { asc = "created_at asc, id asc", desc = "created_at desc, id desc" },
-  updatedAt = { asc = "updated_at asc, id asc", desc = "updated_at desc, id desc" },
-}
-
-local M = {}
+local M = { COLUMNS = COLUMNS }
 
 ---Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
 ---@param db table
@@ -130,9 +127,10 @@ function M.add_transition(unit, tenant, id, change)
     change.metadata or "{}", pg.ts(change.at_ms))
 end
 
----Adds the last sequence number to a unit of work.
-function M.add_checkpoint(unit, tenant, id, seq, at_ms)
-  unit:add(CHECKPOINT, tenant, id, seq, pg.ts(at_ms))
+---Adds the last sequence number and what the calls so far cost to a unit of work.
+---@param metrics { total_tokens: integer, estimated_cost_usd: number }
+function M.add_checkpoint(unit, tenant, id, seq, at_ms, metrics)
+  unit:add(CHECKPOINT, tenant, id, seq, pg.ts(at_ms), metrics.total_tokens, metrics.estimated_cost_usd)
 end
 
 ---Adds the last sequence number of a run that nobody observes to a unit of work; nothing else about it changed.
@@ -164,48 +162,6 @@ function M.delete(tx, tenant, id)
     if count == nil then return nil, err end
   end
   return true
-end
-
-local function list_filter(tenant, query)
-  local filter = db_door.filter(tenant)
-  if query.status then filter:add("status = ?", query.status) end
-  if query.tags then filter:add("tags @> ?::jsonb", query.tags) end
-  if query.created_after_ms then filter:add("created_at > ?", pg.ts(query.created_after_ms)) end
-  if query.created_before_ms then filter:add("created_at < ?", pg.ts(query.created_before_ms)) end
-  if not query.include_sandbox then filter:only("mode <> 'sandbox'") end
-  if not query.include_archived then filter:only("archived_at is null") end
-  if query.environment then filter:add("environment = ?", query.environment) end
-  if query.scenario_ref then
-    filter:add("(scenario_ref ilike ? or source_ref = " .. filter:param(query.scenario_ref) .. ")",
-      db_door.contains(query.scenario_ref))
-  end
-  if query.mode_name then -- runtime_sessions_mode_name_idx
-    filter:add("id in (select s.run_id from runtime_sessions s where s.tenant = $1 and s.mode_name = ?)",
-      query.mode_name)
-  end
-  if query.search then
-    filter:add("(id::text ilike ? or scenario_ref ilike ? or environment ilike ? or tags::text ilike ?"
-      .. " or source_ref ilike ?)", db_door.contains(query.search))
-  end
-  return filter
-end
-
----One page of runs and how many there are in all. (yields)
----@param query table
----@return { rows: table[], total: integer }|nil
----@return table|nil err
-function M.list(db, tenant, query)
-  local filter = list_filter(tenant, query)
-  local where = filter:text()
-  local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }
-  local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  local results, err = db:batch({
-    { "select " .. COLUMNS .. " from runs where tenant = $1" .. where .. " order by "
-      .. LIST_ORDER[query.sort_by][query.sort_order] .. " limit " .. limit .. " offset " .. offset, filter.params },
-    { "select count(*) as total from runs where tenant = $1" .. where, count_params },
-  })
-  if results == nil then return db_door.fail(err) end
-  return { rows = results[1].rows, total = results[2].rows[1].total }
 end
 
 return M

@@ -4,8 +4,8 @@
 local sys = require("host.sys")
 
 local json = require("macp.core.json")
+local shared_answer = require("macp.core.shared_answer")
 local overview = require("macp.plane.dashboard.overview")
-local shared_answer = require("macp.plane.dashboard.shared_answer")
 local window = require("macp.plane.dashboard.window")
 
 local dashboard_store = require("macp.store.dashboard")

@@ -1,6 +1,6 @@
 local task = require("host.task")
 
-local shared_answer = require("macp.plane.dashboard.shared_answer")
+local shared_answer = require("macp.core.shared_answer")
 
 -- ask() counts its calls and takes `ms`; what it answers is settable.
 local function question(ms)
@@ -67,5 +67,27 @@ describe("a shared answer", function()
     maker:join()
     waiter:join()
     assert.equal("answer 2", got)
+  end)
+
+  it("that is old is still given while the next one is made, until it is too old", function()
+    local started = {}
+    local answers = shared_answer.new(20, { until_ms = 200, start = function(work)
+      started[#started + 1] = task.spawn(work)
+    end })
+    local asked = question(30)
+    assert.equal("answer 1", (answers:get("q", asked.ask)))
+    task.sleep(25)
+    for _ = 1, 3 do assert.equal("answer 1", (answers:get("q", asked.ask))) end
+    assert.equal(1, #started)
+    started[1]:join()
+    assert.equal("answer 2", (answers:get("q", asked.ask)))
+    task.sleep(25)
+    asked.fails = { code = "UNAVAILABLE" }
+    assert.equal("answer 2", (answers:get("q", asked.ask)))
+    started[2]:join()
+    assert.equal("answer 2", (answers:get("q", asked.ask)))
+    started[3]:join()
+    task.sleep(200)
+    assert.same({ nil, asked.fails }, { answers:get("q", asked.ask) })
   end)
 end)

@@ -8,15 +8,28 @@ local lru = require("macp.core.lru")
 
 local QUESTIONS_MAX = 256
 
----@class macp.plane.SharedAnswer
+---@class macp.SharedAnswer
 local SharedAnswer = {}
 SharedAnswer.__index = SharedAnswer
 
 local M = {}
 
 ---@param keep_ms integer 0: nothing is kept and nobody waits for others
-function M.new(keep_ms)
-  return setmetatable({ keep_ms = keep_ms, kept = lru.new(QUESTIONS_MAX) }, SharedAnswer)
+---@param renewal { until_ms: integer, start: fun(work: function) }|nil an answer older than keep_ms is still given until
+--- it is until_ms old, while start(work) runs work, which makes the next one (it yields), in a task of its own
+function M.new(keep_ms, renewal)
+  return setmetatable({ keep_ms = keep_ms, renewal = renewal, kept = lru.new(QUESTIONS_MAX) }, SharedAnswer)
+end
+
+-- Has the next answer made while the old one is still given; when that fails, the next who asks tries again.
+local function renew(self, key, entry, ask)
+  entry.renewing = true
+  self.renewal.start(function()
+    local value = ask()
+    entry.renewing = false
+    if value ~= nil then self.kept:set(key, { done = task.cond(), value = value, at_ms = sys.mono_ms() }) end
+    return true
+  end)
 end
 
 -- Makes the answer and lets those who wait have it. (yields)
@@ -41,9 +54,13 @@ function SharedAnswer:get(key, ask)
   if self.keep_ms == 0 then return ask() end
   while true do
     local entry = self.kept:get(key)
-    if entry == nil or (entry.at_ms and sys.mono_ms() - entry.at_ms >= self.keep_ms) then
-      return make(self, key, ask)
+    local age_ms = entry and entry.at_ms and sys.mono_ms() - entry.at_ms or 0
+    local is_old = age_ms >= self.keep_ms
+    if is_old and self.renewal and age_ms < self.renewal.until_ms then
+      if not entry.renewing then renew(self, key, entry, ask) end
+      return entry.value
     end
+    if entry == nil or is_old then return make(self, key, ask) end
     if entry.at_ms == nil then
       local ok, err = entry.done:wait()
       if not ok then return nil, err end
