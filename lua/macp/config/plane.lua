@@ -136,6 +136,12 @@ return {
     doc = "JSON file with the prices of language models, read again when it changes. None: costs are not estimated.",
   },
 
+  {
+    key = "plane.projection_rebuild_per_second", env = "PROJECTION_REBUILD_PER_SECOND", type = "integer", min = 1,
+    max = 1000, default = 50,
+    doc = "How many finished runs per second are folded again in the background after the rules have changed.",
+  },
+
   -- serving
   {
     key = "plane.stream_sse_heartbeat_ms", env = "STREAM_SSE_HEARTBEAT_MS", type = "integer", min = 1000,

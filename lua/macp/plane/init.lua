@@ -29,6 +29,7 @@ local observer = require("macp.plane.observer")
 local owner = require("macp.plane.owner")
 local prices = require("macp.plane.prices")
 local reader = require("macp.plane.reader")
+local rebuild = require("macp.plane.rebuild")
 local recovery = require("macp.plane.recovery")
 local replay = require("macp.plane.replay")
 local runs = require("macp.plane.runs")
@@ -168,6 +169,8 @@ end
 local function build_services(role, cfg)
   role.audit = audit.new(role.db)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry })
+  role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader, tenant = TENANT,
+    per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
@@ -227,6 +230,7 @@ local function start_tasks(role, cfg)
   if cfg.run_recovery_enabled then
     tasks:start("recovery", function() return role.recovery:run() end, { max_backoff_ms = 5000 })
   end
+  tasks:start("rebuild", function() return role.rebuild:work() end, { restart = "on_error", max_backoff_ms = 30000 })
   if role.discovery then
     tasks:start("discovery", function(child) return role.discovery:work(child) end, { restart = "always" })
     tasks:start("signals", function(child) return role.signals:work(child) end, { restart = "always" })

@@ -26,7 +26,7 @@ local function stored_base(db, tenant, run_id)
   if row == nil then return nil, err end
   local metrics, metrics_err = metrics_store.find(db, tenant, run_id)
   if metrics == nil then return nil, metrics_err end
-  if not row or not metrics or row.schema_version ~= projection.SCHEMA_VERSION then
+  if not row or not metrics or row.schema_version ~= projection.STORED_VERSION then
     return { seq = 0, state = projection.new(run_id), metrics = run_metrics.new() }
   end
   local state, load_err = projection.load(run_id, row.document, row.internal)

@@ -91,10 +91,10 @@ local function base_at(self, tenant, run_id, seq)
   if seq == nil then
     row, err = projections_store.find(self.db, tenant, run_id)
   else
-    row, err = projections_store.nearest(self.db, tenant, run_id, seq, projection.SCHEMA_VERSION)
+    row, err = projections_store.nearest(self.db, tenant, run_id, seq, projection.STORED_VERSION)
   end
   if row == nil then return nil, err end
-  if not row or row.schema_version ~= projection.SCHEMA_VERSION then
+  if not row or row.schema_version ~= projection.STORED_VERSION then
     return { seq = 0, state = projection.new(run_id) }
   end
   local state = projection.load(run_id, row.document, row.internal)
@@ -124,21 +124,30 @@ local function current_presentation(self, tenant, run_id)
   return session and rev and rev.presentation or false
 end
 
+-- A folded state as it is stored, with the mode's view of the same history. (yields)
+local function complete(self, tenant, run_id, base, seq)
+  local mode, err = view_at(self, tenant, run_id, base, seq)
+  if mode == nil then return nil, err end
+  if mode and mode.clock then base.state.clock = mode.clock end
+  return {
+    seq = seq, schema_version = projection.STORED_VERSION, document = projection.render(base.state),
+    internal = projection.internal(base.state), mode_state = mode and mode.mode_state or nil,
+    mode_view = mode and mode.view or nil, presentation = mode and mode.presentation or nil, at_ms = sys.now_ms(),
+  }
+end
+
+---A state that was folded from the first event up to seq, as the row that stores it. (yields)
+function Reader:complete(tenant, run_id, state, seq)
+  return complete(self, tenant, run_id, { seq = 0, state = state }, seq)
+end
+
 -- A stored projection that is out of date is rebuilt and stored before it is shown. (yields)
 local function refresh(self, tenant, run_id, tail_seq)
   local base, err = base_at(self, tenant, run_id, nil)
   if base == nil then return nil, err end
   local done, fold_err = history.fold(self.db, tenant, run_id, base.seq, tail_seq, base.state)
   if done == nil then return nil, fold_err end
-  local mode, mode_err = view_at(self, tenant, run_id, base, tail_seq)
-  if mode == nil then return nil, mode_err end
-  if mode and mode.clock then base.state.clock = mode.clock end
-  local stored = {
-    seq = tail_seq, schema_version = projection.SCHEMA_VERSION, document = projection.render(base.state),
-    internal = projection.internal(base.state), mode_state = mode and mode.mode_state or nil,
-    mode_view = mode and mode.view or nil, presentation = mode and mode.presentation or nil, at_ms = sys.now_ms(),
-  }
-  return stored
+  return complete(self, tenant, run_id, base, tail_seq)
 end
 
 -- The projection of a run that is not in memory. (yields)
@@ -152,7 +161,7 @@ local function stored_text(self, tenant, run_id)
   if not exists then return nil, errors.new("RUN_NOT_FOUND", nil, "run " .. run_id .. " not found") end
   local presentation, presentation_err = current_presentation(self, tenant, run_id)
   if presentation == nil then return nil, presentation_err end
-  local fresh = row and row.schema_version == projection.SCHEMA_VERSION and row.seq >= tail.seq
+  local fresh = row and row.schema_version == projection.STORED_VERSION and row.seq >= tail.seq
     and (not presentation or row.presentation == presentation)
   if fresh then return snapshot.join(row.document, row.mode_view), row.seq end
   local stored, refresh_err = refresh(self, tenant, run_id, tail.seq)

@@ -25,6 +25,7 @@ local DEDUPE_HALF = 512
 ---@field event_seq integer number of the last stored canonical event
 ---@field cursor integer accepted envelopes received
 ---@field state table projection
+---@field shadow string[]|nil documents since a rebuild of the projection began
 ---@field gone string|nil why this object no longer owns the run: "lost", "reload", "ended"
 local Run = {}
 Run.__index = Run
@@ -120,6 +121,8 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   local batch = self.writer:open_for(self)
   events_store.add_canonical(batch, self.tenant, self.id, seq, ms, event_type, document)
   batch:note_event(self, seq, document, event_type)
+  local shadow = self.shadow
+  if shadow then shadow[#shadow + 1] = document end
   return seq
 end
 

@@ -45,7 +45,7 @@ end
 function M.stored(run, now_ms)
   local rev = run.rev_started and run.rev or nil
   return {
-    seq = run.seq, schema_version = projection.SCHEMA_VERSION, document = projection.render(run.state),
+    seq = run.seq, schema_version = projection.STORED_VERSION, document = projection.render(run.state),
     internal = projection.internal(run.state), mode_state = rev and rev:encode(run.rev_key),
     mode_view = M.mode_view(run), presentation = rev and rev.presentation, at_ms = now_ms,
   }

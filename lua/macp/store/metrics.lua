@@ -45,6 +45,15 @@ end
 ---Adds events that only count as such to a unit of work; the duration of the run stays what it is.
 function M.add_events(unit, tenant, run_id, count) unit:add(ADD_EVENTS, tenant, run_id, count) end
 
+---Writes the counters whatever is stored, inside a transaction that holds the run. (yields)
+function M.replace(tx, tenant, run_id, m, duration_ms, at_ms)
+  local done, err = db_door.exec(tx, "delete from run_metrics where tenant = $1 and run_id = $2", tenant, run_id)
+  if done == nil then return nil, err end
+  local unit = { add = function(_, text, ...) done, err = db_door.exec(tx, text, ...) end }
+  M.add_upsert(unit, tenant, run_id, m, duration_ms, at_ms)
+  return done, err
+end
+
 ---The counters as plane/run_metrics.lua keeps them, false when there are none. (yields)
 function M.find(db, tenant, run_id)
   local row, err = db_door.one(db, FIND, tenant, run_id)

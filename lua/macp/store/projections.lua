@@ -28,6 +28,28 @@ select seq, schema_version, document, internal, mode_state
 from run_projection_checkpoints
 where tenant = $1 and run_id = $2 and seq <= $3 and schema_version = $4 order by seq desc limit 1]]
 
+-- runs_pkey: who writes a finished run's state holds its row.
+local LOCK_RUN = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
+
+local DELETE = "delete from run_projections where tenant = $1 and run_id = $2"
+
+-- Checkpoints of other rules cannot be continued from. run_projection_checkpoints_pkey
+local DELETE_CHECKPOINTS = [[
+delete from run_projection_checkpoints where tenant = $1 and run_id = $2 and schema_version <> $3]]
+
+-- Finished runs whose state was stored under other rules, by pages along run_projections_pkey.
+local STALE = [[
+select p.run_id from run_projections p join runs r on r.tenant = p.tenant and r.id = p.run_id
+where p.tenant = $1 and p.run_id > $2 and p.schema_version <> $3 and r.ended_at is not null
+order by p.run_id limit $4]]
+
+local COUNT_STALE = [[
+select count(*) as n from run_projections p join runs r on r.tenant = p.tenant and r.id = p.run_id
+where p.tenant = $1 and p.schema_version <> $2 and r.ended_at is not null]]
+
+-- Held until the transaction ends, by one process at a time.
+local TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('macp.projections.rebuild:' || $1, 0)) as locked"
+
 local M = {}
 
 local function bytes(value) return value and pg.bytea(value) end
@@ -51,6 +73,28 @@ function M.save(db, tenant, run_id, stored)
   return db_door.exec(db, UPSERT, tenant, run_id, stored.seq, stored.schema_version, stored.document,
     stored.internal, bytes(stored.mode_state), stored.mode_view, stored.presentation, pg.ts(stored.at_ms))
 end
+
+---Locks the row of a run until the transaction ends: { status, ended_at }, false when there is none. (yields)
+function M.lock_run(tx, tenant, run_id) return db_door.one(tx, LOCK_RUN, tenant, run_id) end
+
+---Writes the latest state whatever is stored, inside a transaction that holds the run. (yields)
+function M.replace(tx, tenant, run_id, stored)
+  local done, err = db_door.exec(tx, DELETE, tenant, run_id)
+  if done then done, err = db_door.exec(tx, DELETE_CHECKPOINTS, tenant, run_id, stored.schema_version) end
+  if done then done, err = M.save(tx, tenant, run_id, stored) end
+  return done, err
+end
+
+---Ids of finished runs whose stored state has another version, after `after`: rows { run_id }. (yields)
+function M.stale(db, tenant, after, version, limit)
+  return db_door.rows(db, STALE, tenant, after, version, limit)
+end
+
+---How many there are: { n }. (yields)
+function M.count_stale(db, tenant, version) return db_door.one(db, COUNT_STALE, tenant, version) end
+
+---{ locked }: whether this transaction is the one that rebuilds. (yields)
+function M.try_lock(tx, tenant) return db_door.one(tx, TRY_LOCK, tenant) end
 
 ---(yields) the row, false when there is none
 function M.find(db, tenant, run_id) return db_door.one(db, FIND, tenant, run_id) end

@@ -10,7 +10,11 @@ local ring = require("macp.plane.projection.ring")
 local event_id = require("macp.plane.event_id")
 local session_clock = require("macp.plane.session_clock")
 
-local M = { SCHEMA_VERSION = 3 }
+local SCHEMA_VERSION = 3 -- of the document, as clients know it
+local FOLD_REVISION = 2 -- of the rules and of `internal`: raise it whenever the same events fold to something else
+
+-- What stored states carry: one with another number is folded again before it is used.
+local M = { STORED_VERSION = SCHEMA_VERSION * 100 + FOLD_REVISION }
 
 local CAPS = { recent = 50, signals = 200, progress = 100, evaluations = 50, calls = 100 }
 
