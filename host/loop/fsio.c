@@ -77,6 +77,14 @@ static int sync_parent(const char *path, struct err *err)
     return status;
 }
 
+int fsio_rename(const char *from, const char *to, bool sync, struct err *err)
+{
+    if (rename(from, to) != 0) {
+        return err_set_errno(err, errno, "rename %s to %s", from, to);
+    }
+    return sync ? sync_parent(to, err) : 0;
+}
+
 int fsio_write(const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err)
 {
     struct buf temp;

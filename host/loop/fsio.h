@@ -15,6 +15,8 @@ int fsio_read(const char *path, size_t max_bytes, struct buf *out, struct err *e
 int fsio_write(const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err);
 int fsio_append(const char *path, const void *data, size_t len, struct err *err);
 int fsio_mkdir_p(const char *path, mode_t mode, struct err *err);
+/* Exchanges a name within a directory, which is flushed when sync is true. */
+int fsio_rename(const char *from, const char *to, bool sync, struct err *err);
 int fsio_remove(const char *path, struct err *err);      /* a file, link or empty directory */
 int fsio_remove_tree(const char *path, struct err *err); /* does not follow links; a missing path is fine */
 int fsio_sync_dir(const char *path, struct err *err);

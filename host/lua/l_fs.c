@@ -290,17 +290,18 @@ static int l_remove_tree(lua_State *L)
 
 static int run_rename(struct job *job, struct err *err)
 {
-    return rename(job->path, job->other) == 0
-               ? 0
-               : err_set_errno(err, errno, "rename %s to %s", job->path, job->other);
+    return fsio_rename(job->path, job->other, job->flag, err);
 }
 
-/* fs.rename(from, to) -> true | nil, err        (yields) */
+/* fs.rename(from, to[, { sync = true }]) -> true | nil, err        (yields) until the new name is durable,
+ * unless sync is false; both are in the same directory */
 static int l_rename(lua_State *L)
 {
     const char *to = luaL_checkstring(L, 2);
+    bool sync = arg_opt_bool(L, 3, "sync", true);
     struct job *job = new_job(L, 1);
     job->other = xstrdup(to);
+    job->flag = sync;
     return start(L, job, run_rename, NULL);
 }
 
