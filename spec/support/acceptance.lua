@@ -70,8 +70,8 @@ local function connect(address, tls)
 end
 
 ---A program of its own, whatever ACCEPTANCE_ENDPOINT says. (yields)
----@param opts { env: table|nil, tls: table|nil }|nil env: changes of the suite's environment, false removes a variable;
---- tls: how to connect
+---@param opts { env: table|nil, tls: table|nil, prefix: string|nil }|nil env: changes of the suite's environment, false
+--- removes a variable; tls: how to connect; prefix: what runs the program, e.g. strace
 function M.start_own(opts)
   opts = opts or {}
   local port = M.free_port()
@@ -79,8 +79,9 @@ function M.start_own(opts)
   env.MACP_BIND_ADDR = "127.0.0.1:" .. port
   local self = setmetatable({ address = (opts.tls and "localhost:" or "127.0.0.1:") .. port }, Endpoint)
   self.proc = assert(child.spawn({
-    file = "/bin/sh", args = { "-c", 'exec "$0" runtime >&- 2>&-', sys.executable() }, env = env, own_session = true,
-    stdout = "null", stderr = "null",
+    file = "/bin/sh", env = env,
+    args = { "-c", "exec " .. (opts.prefix or "") .. ' "$0" runtime >&- 2>&-', sys.executable() },
+    own_session = true, stdout = "null", stderr = "null",
   }))
   self.waiter = task.spawn(function() self.status = self.proc:wait() end)
   self.rig = connect(self.address, opts.tls)
