@@ -11,11 +11,14 @@ local HOST = {
 local SHARED = { "core" }
 local ROLES = { "core", "config", "protocol", "auth", "telemetry", "http", "store", "modes" }
 
+local PLANE = { "launcher", unpack(ROLES) }
+
 -- folder (or file) below lua/macp/ -> what it may require (host.* and its own folder are always allowed)
 local LUA = {
   core = {}, config = SHARED, protocol = SHARED, auth = SHARED, telemetry = SHARED, http = SHARED, store = SHARED,
   modes = { "core", "protocol" },
-  plane = ROLES, runtime = ROLES,
+  plane = PLANE, runtime = ROLES,
+  launcher = { "core", "protocol", "sdk" }, -- what the plane has sent for it; the plane itself never sends
   mcp = { "core", "config", "protocol", "auth", "telemetry", "http", "store", "modes", "plane" },
   sdk = { "core", "protocol", "modes" },
   dev = { "core", "config" },

@@ -73,6 +73,7 @@ local function adjust(cfg, opts, data)
   cfg.runtime.data_dir = data .. "/runtime"
   cfg.runtime.is_open_on_purpose, cfg.plane.is_open_on_purpose = is_private, is_private
   if not is_chosen["plane.throttle_limit"] then cfg.plane.throttle_limit = GENEROUS end
+  if not is_chosen["plane.launcher_enabled"] then cfg.plane.launcher_enabled = true end
   for _, name in ipairs({ "message_limit_per_minute", "session_start_limit_per_minute" }) do
     if not is_chosen["runtime." .. name] then cfg.runtime[name] = GENEROUS end
   end

@@ -13,6 +13,12 @@ local PLANE_PRODUCTION = {
     "RUNTIME_BEARER_TOKEN is not set: calls to the runtime carry no credentials", false },
   { function(plane) return not plane.runtime_tls and not plane.runtime_allow_insecure end,
     "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that", true },
+  { function(plane) return plane.launcher_enabled and (plane.launcher_bearer_token or "") == "" end,
+    "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN", true },
+  { function(plane)
+    return plane.launcher_enabled and (plane.launcher_bearer_token or "") ~= ""
+      and plane.launcher_bearer_token == plane.runtime_bearer_token
+  end, "LAUNCHER_BEARER_TOKEN is RUNTIME_BEARER_TOKEN: the launcher needs an identity of its own", true },
   { function(plane) return #plane.api_keys == 0 end,
     "AUTH_API_KEYS is empty: everybody could call the HTTP interface", true },
   { function(plane) return plane.db_pool_max < 2 end, "DB_POOL_MAX must be at least 2", true },

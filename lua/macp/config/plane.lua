@@ -92,6 +92,22 @@ return {
     doc = "Name of the runtime's kind in descriptors and run records; `grpc` is accepted as well.",
   },
 
+  -- opening sessions
+  {
+    key = "plane.launcher_enabled", env = "LAUNCHER_ENABLED", type = "boolean", default = false,
+    doc = "Open the session of a POST /runs that asks for it (an ExecutionRequest with a kickoff). The launcher is an "
+      .. "agent of its own towards the runtime; the control plane itself only observes. `macp dev` turns it on.",
+  },
+  {
+    key = "plane.launcher_bearer_token", env = "LAUNCHER_BEARER_TOKEN", type = "string", secret = true,
+    doc = "Token of the launcher, under whose identity it sends. Without one every sender names itself, which runtimes "
+      .. "allow in development only.",
+  },
+  {
+    key = "plane.kickoff_max_retries", env = "KICKOFF_MAX_RETRIES", type = "integer", min = 0, max = 100, default = 3,
+    doc = "How often the launcher sends a message again that did not arrive.",
+  },
+
   -- observing sessions
   {
     key = "plane.session_poll_base_ms", env = "SESSION_POLL_BASE_MS", type = "integer", min = 1, default = 100,

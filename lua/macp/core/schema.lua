@@ -4,7 +4,7 @@
 -- minimum, maximum, exclusiveMinimum, minLength, maxLength, format (core/formats.lua), items, minItems, maxItems,
 -- uniqueItems (true, or the name of the property that must differ), default,
 -- discriminator = { propertyName, mapping = { value = schema } }. A null where an optional property does not allow it
--- counts as absent. Unknown keywords raise at compile time;
+-- counts as absent. `not = {}` refuses a property, with its description as the reason. Unknown keywords raise at compile time;
 -- title, description, examples and $id are for documents.
 
 local json = require("macp.core.json")
@@ -18,7 +18,7 @@ local MAX_DEPTH = 32
 local KNOWN = tables.set({
   "type", "properties", "required", "additionalProperties", "enum", "minimum", "maximum", "exclusiveMinimum",
   "minLength", "maxLength", "format", "items", "minItems", "maxItems", "uniqueItems", "default", "discriminator",
-  "title", "description", "examples", "$id",
+  "title", "description", "examples", "$id", "not",
 })
 
 local TYPE_WORDS = {
@@ -248,8 +248,19 @@ local function compile_choice(discriminator)
   end
 end
 
+-- A property that must not be there.
+local function compile_refusal(schema)
+  if next(schema["not"]) ~= nil then error("schema: `not` takes {} only", 0) end
+  local reason = schema.description and ": " .. schema.description or ""
+  return function(_, path, problems)
+    if #problems < MAX_PROBLEMS then
+      problems[#problems + 1] = { path = path, message = "property " .. path .. " should not exist" .. reason }
+    end
+  end
+end
+
 local function accepts_null(schema)
-  if schema.type == nil then return schema.enum == nil end
+  if schema.type == nil then return schema.enum == nil and schema["not"] == nil end
   for _, name in ipairs(type(schema.type) == "table" and schema.type or { schema.type }) do
     if name == "null" then return true end
   end
@@ -266,6 +277,7 @@ compile = function(schema)
   local check_type = compile_type(schema)
   local checks = {}
   local function use(check) if check then checks[#checks + 1] = check end end
+  use(schema["not"] and compile_refusal(schema))
   use(schema.enum and compile_enum(schema.enum))
   use(compile_number(schema))
   use(compile_string(schema))

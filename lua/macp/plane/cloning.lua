@@ -3,7 +3,7 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local schema = require("macp.core.schema")
-local descriptor = require("macp.plane.descriptor")
+local execution_request = require("macp.plane.execution_request")
 
 local runs_store = require("macp.store.runs")
 
@@ -38,7 +38,7 @@ function M.descriptor(db, tenant, row, changes)
     if how == nil then return nil, err end
     session_metadata.cancelCallback = how and how.cancel_callback and json.decode(how.cancel_callback) or nil
   end
-  check_descriptor = check_descriptor or schema.compile(descriptor.SCHEMA)
+  check_descriptor = check_descriptor or schema.compile(execution_request.LAUNCHED)
   local _, problems = check_descriptor(body)
   if problems then return nil, errors.validation(problems) end
   return body

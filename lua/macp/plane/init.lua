@@ -22,10 +22,12 @@ local exports = require("macp.plane.exports")
 local health = require("macp.plane.health")
 local hub = require("macp.plane.hub")
 local launch = require("macp.plane.launch")
+local launcher = require("macp.launcher")
 local lease = require("macp.plane.lease")
 local metrics = require("macp.plane.metrics")
 local mode_routes = require("macp.plane.mode_routes")
 local observer = require("macp.plane.observer")
+local opening = require("macp.plane.opening")
 local owner = require("macp.plane.owner")
 local prices = require("macp.plane.prices")
 local reader = require("macp.plane.reader")
@@ -105,6 +107,16 @@ local function open_client(role, cfg, services)
   return client ~= nil or nil, err
 end
 
+-- Who opens sessions for callers that ask for it, when that is wanted: a client of the runtime of its own.
+local function build_opening(role, cfg, services)
+  if cfg.launcher_enabled then
+    role.opens_sessions = launcher.new({ address = cfg.runtime_address, tls = cfg.runtime_tls,
+      bearer_token = cfg.launcher_bearer_token, dev_agent_id = cfg.runtime_dev_agent_id,
+      timeout_ms = cfg.runtime_request_timeout_ms, max_retries = cfg.kickoff_max_retries, version = services.version })
+  end
+  role.opening = opening.new(role.opens_sessions)
+end
+
 -- Hub, owner and writers: the way of an event.
 local function build_pipeline(role)
   role.hub = hub.new({ slow = role.metrics.slow, snapshot = function(run)
@@ -138,7 +150,8 @@ local function build_observation(role, cfg)
     role.supervisor:start("observe." .. run.id, function() return observer.observe(observed, run) end,
       { restart = "on_error" })
   end
-  role.launcher = launch.new({ client = role.client, registry = role.registry, owner = role.owner, observe = observe,
+  role.launcher = launch.new({ opening = role.opening, client = role.client, registry = role.registry,
+    owner = role.owner, observe = observe,
     poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
     poll_timeout_ms = cfg.session_poll_timeout_ms })
   role.recovery = recovery.new({ db = role.db, tenant = TENANT, owner = role.owner, launcher = role.launcher,
@@ -174,7 +187,7 @@ local function build_services(role, cfg)
   role.arrivals = arrivals.new({ owner = role.owner,
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
-  role.runs = runs.new({
+  role.runs = runs.new({ opening = role.opening,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
     supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
@@ -257,6 +270,7 @@ function M.start(config, services)
     if not ok then return nil, err end
     ok, err = open_client(role, cfg, services)
     if not ok then return nil, err end
+    build_opening(role, cfg, services)
     build_pipeline(role)
     build_observation(role, cfg)
     build_webhooks(role, cfg)
@@ -323,6 +337,7 @@ function Role:close()
     self.supervisor:drain(FLUSH_MS)
   end
   if self.client then self.client:close() end
+  if self.opens_sessions then self.opens_sessions:close() end
   if self.registry then self.registry:close() end
   if self.prices then self.prices:close() end
   if self.lease then task.with_deadline(RELEASE_MS, self.lease.release, self.lease) end

@@ -1,4 +1,5 @@
--- Launch: a run that was announced (POST /runs) waits for its session to open, is bound to it, and is observed.
+-- Launch: a run that was announced (POST /runs) waits for its session to open, is bound to it, and is observed. When the
+-- request asks for it, the launcher opens the session first.
 
 local log = require("host.log")
 local sys = require("host.sys")
@@ -23,12 +24,13 @@ Launcher.__index = Launcher
 
 local M = {}
 
----@param opts { client: table, registry: table|nil, owner: table, poll_base_ms: integer, poll_max_ms: integer,
+---@param opts { client: table, registry: table|nil, owner: table, opening: macp.plane.Opening, poll_base_ms: integer, poll_max_ms: integer,
 ---  poll_timeout_ms: integer, observe: fun(run: macp.plane.Run) }
 function M.new(opts)
   return setmetatable({
-    client = opts.client, registry = opts.registry, owner = opts.owner, base_ms = opts.poll_base_ms,
-    max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms, observe = opts.observe, waiting = {},
+    client = opts.client, registry = opts.registry, owner = opts.owner, opening = opts.opening,
+    base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
+    observe = opts.observe, waiting = {},
   }, Launcher)
 end
 
@@ -115,12 +117,14 @@ end
 
 ---From queued (or starting, after a restart) to observed, or to failed. (yields)
 ---@param run macp.plane.Run
----@param mode_name string
-function Launcher:launch(run, mode_name)
+---@param request table the checked request, or what is kept of it
+function Launcher:launch(run, request)
+  local mode_name = request.session.modeName
   if run.status == "queued" then lifecycle.starting(run, mode_name) end
   local cond = task.cond()
   self.waiting[run.session_id] = cond
-  local ok, reason = check_mode(self, mode_name)
+  local ok, reason = self.opening:open(run, request)
+  if ok then ok, reason = check_mode(self, mode_name) end
   local metadata
   if ok and not run.gone then metadata, reason = await_session(self, run, cond) end
   if self.waiting[run.session_id] == cond then self.waiting[run.session_id] = nil end

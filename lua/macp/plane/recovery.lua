@@ -34,7 +34,8 @@ end
 function Recovery:resume(run)
   if run.session == nil then
     if run.seq == 0 then lifecycle.created(run, { mode_name = mode_name_of(run) }) end
-    self.supervisor:start("launch." .. run.id, function() return self.launcher:launch(run, mode_name_of(run)) end,
+    local request = run.metadata and run.metadata.executionRequest or { session = { modeName = "" } }
+    self.supervisor:start("launch." .. run.id, function() return self.launcher:launch(run, request) end,
       { restart = "never" })
     return
   end

@@ -25,7 +25,7 @@ Runs.__index = Runs
 local M = {}
 
 ---@param deps { db: table, owner: table, writers: table, launcher: table, client: table, supervisor: table,
----  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
+---  opening: macp.plane.Opening, kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
 function M.new(deps)
   deps.pages = run_pages.new(deps)
   return setmetatable(deps, Runs)
@@ -138,7 +138,7 @@ end
 ---@return table|nil accepted { runId, sessionId, status, traceId }
 ---@return boolean|table|nil replayed true when the same request was made before; or the error
 function Runs:create(tenant, body)
-  local problem = descriptor.check(body, self.kinds)
+  local problem = descriptor.check(body, self.kinds) or self.opening:check(body)
   if problem then return nil, problem end
   local session_id = body.session.sessionId or crypto.uuid4()
   local row = row_of(self, tenant, body, session_id, sys.now_ms())
@@ -153,7 +153,7 @@ function Runs:create(tenant, body)
   lifecycle.created(run, { mode_name = body.session.modeName, runtime_version = body.runtime.version })
   local seq = run.seq
   self.supervisor:start("launch." .. run.id, function()
-    return self.launcher:launch(run, body.session.modeName)
+    return self.launcher:launch(run, body)
   end, { restart = "never" })
   local stored, stored_err = run.writer:wait_stored(run, seq)
   if not stored and stored_err.code ~= "LOST" then return nil, stored_err end

@@ -23,6 +23,9 @@ describe("start-up checks", function()
     { { DB_POOL_MAX = "1" }, "DB_POOL_MAX must be at least 2" },
     { { RUNTIME_USE_DEV_HEADER = "1", RUNTIME_BEARER_TOKEN = "" },
       "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN" },
+    { { LAUNCHER_ENABLED = "1" }, "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN" },
+    { { LAUNCHER_ENABLED = "1", LAUNCHER_BEARER_TOKEN = "same", RUNTIME_BEARER_TOKEN = "same" },
+      "LAUNCHER_BEARER_TOKEN is RUNTIME_BEARER_TOKEN: the launcher needs an identity of its own" },
   }
   for _, case in ipairs(refused) do
     it("refuse: " .. case[2], function()

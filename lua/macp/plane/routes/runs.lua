@@ -2,7 +2,7 @@
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
-local descriptor = require("macp.plane.descriptor")
+local execution_request = require("macp.plane.execution_request")
 local schemas = require("macp.plane.routes.schemas")
 
 local check = errors.check
@@ -30,6 +30,7 @@ local M = {}
 ---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, arrivals: macp.plane.Arrivals }
 function M.routes(plane)
   local runs, reader, arrivals = plane.runs, plane.reader, plane.arrivals
+  local request = plane.opens_sessions and execution_request.LAUNCHED or execution_request.OBSERVED
 
   local function create(ctx, body)
     local accepted, replayed = runs:create(ctx.tenant, body)
@@ -67,11 +68,13 @@ function M.routes(plane)
   end
 
   return {
-    { method = "POST", path = "/runs", scope = "runs:write", body = descriptor.SCHEMA, audit = "run.created",
+    { method = "POST", path = "/runs", scope = "runs:write", body = request, audit = "run.created",
       returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, tag = "runs", summary = "Create a run",
       description = "Announces a session: the run waits until the runtime knows it, then observes it. With the same "
-        .. "idempotency key and body the first answer is given again.", handler = create },
-    { method = "POST", path = "/runs/validate", scope = "runs:read", body = descriptor.SCHEMA,
+        .. "idempotency key and body the first answer is given again. Where the setting LAUNCHER_ENABLED is on, a "
+        .. "request with a kickoff (or another field of an ExecutionRequest) has its session opened by the launcher.",
+      handler = create },
+    { method = "POST", path = "/runs/validate", scope = "runs:read", body = request,
       returns = { [200] = { type = "object" } }, tag = "runs", summary = "Check a run descriptor",
       description = "Would it launch? Asks the runtime and changes nothing.", handler = validate },
     { method = "GET", path = "/runs", scope = "runs:read", query = LIST_QUERY,
