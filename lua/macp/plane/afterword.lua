@@ -16,7 +16,7 @@ local M = {}
 -- A run object whose events go into one batch and nowhere else.
 local function detached(row, tenant, tail)
   local batch = batches.new()
-  local writer = { open_for = function(_, run)
+  local writer = { owner = {}, open_for = function(_, run)
     batch:own(run)
     return batch
   end }

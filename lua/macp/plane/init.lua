@@ -49,9 +49,9 @@ local revisions_store = require("macp.store.revisions")
 
 local TENANT = "default"
 local ROUTES = {
-  "runs", "run_actions", "run_facts", "removed", "exports",
-  "events", "replay",
-  "runtime", "modes", "health", "admin",
+  "runs", "run_actions", "run_facts", "removed", "exports", "run_batches",
+  "events", "event_search", "replay",
+  "runtime", "modes", "health", "admin", "audit",
   "dashboard", "webhooks",
 }
 local FLUSH_MS = 3000 -- how long the writers may take for what they hold; a database that is away stores nothing

@@ -1,6 +1,7 @@
 -- Table audit_log: who changed what.
 
 local crypto = require("host.crypto")
+local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
 
@@ -16,6 +17,33 @@ local M = {}
 function M.insert(db, tenant, entry)
   return db_door.exec(db, INSERT, tenant, crypto.uuid7(), entry.actor, entry.actor_type, entry.action,
     entry.resource, entry.resource_id, entry.details or "{}", entry.request_id)
+end
+
+local EQUAL = { "actor", "action", "resource", "resource_id" }
+
+---One page of entries, newest first, and how many there are in all. (yields)
+---@param query { actor: string|nil, action: string|nil, resource: string|nil, resource_id: string|nil,
+---  after_ms: integer|nil, before_ms: integer|nil, limit: integer, offset: integer }
+---@return { rows: table[], total: integer }|nil
+---@return table|nil err
+function M.list(db, tenant, query)
+  local filter = db_door.filter(tenant)
+  for _, column in ipairs(EQUAL) do
+    if query[column] then filter:add(column .. " = ?", query[column]) end
+  end
+  if query.after_ms then filter:add("created_at > ?", pg.ts(query.after_ms)) end
+  if query.before_ms then filter:add("created_at < ?", pg.ts(query.before_ms)) end
+  local where = filter:text()
+  local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }
+  local limit, offset = filter:param(query.limit), filter:param(query.offset)
+  local results, err = db:batch({
+    { "select id, actor, actor_type, action, resource, resource_id, details, request_id, created_at from audit_log "
+      .. "where tenant = $1" .. where .. " order by created_at desc, id desc limit " .. limit .. " offset " .. offset,
+      filter.params },
+    { "select count(*) as total from audit_log where tenant = $1" .. where, count_params },
+  })
+  if results == nil then return db_door.fail(err) end
+  return { rows = results[1].rows, total = results[2].rows[1].total }
 end
 
 return M

@@ -4,7 +4,8 @@ local app = require("macp.http.app")
 local metrics = require("macp.telemetry.metrics")
 
 -- POST routes that change nothing, or only in the process, and so need no audit entry.
-local ASKING = { ["POST /runs/validate"] = true, ["POST /runs/compare"] = true, ["POST /runs/:id/replay"] = true }
+local ASKING = { ["POST /runs/validate"] = true, ["POST /runs/compare"] = true, ["POST /runs/:id/replay"] = true,
+  ["POST /runs/batch/export"] = true }
 
 -- Stands for the role: every field is a table like it, so that route files can take what they need from it.
 local function anything()

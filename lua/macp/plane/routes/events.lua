@@ -6,6 +6,7 @@ local time = require("macp.core.time")
 local sse = require("macp.http.sse")
 local schemas = require("macp.plane.routes.schemas")
 local subscriber = require("macp.plane.subscriber")
+local text_lists = require("macp.plane.text_lists")
 
 local events_store = require("macp.store.events")
 
@@ -37,15 +38,6 @@ local function documents(rows)
   return "[" .. table.concat(out, ",") .. "]"
 end
 
-local function types_of(text)
-  local types = {}
-  for name in (text or ""):gmatch("[^,]+") do
-    name = name:match("^%s*(.-)%s*$")
-    if name ~= "" then types[#types + 1] = name end
-  end
-  return #types > 0 and types or nil
-end
-
 -- Where a reconnecting client left off. What is no number counts as 0.
 local function last_event_id(headers)
   local text = headers["last-event-id"]
@@ -60,7 +52,7 @@ function M.routes(plane)
   local function list(ctx)
     local query, run_id = ctx.query, ctx.params.id
     check(runs:require(ctx.tenant, run_id))
-    local types = types_of(query.type)
+    local types = text_lists.of(query.type)
     if not (query.afterTs or query.beforeTs or types) then
       return 200, documents(check(events_store.after(db, ctx.tenant, run_id, query.afterSeq, query.limit)))
     end
