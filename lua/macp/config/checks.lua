@@ -9,7 +9,7 @@ local M = {}
 local PLANE_PRODUCTION = {
   { function(plane) return plane.runtime_use_dev_header and (plane.runtime_bearer_token or "") == "" end,
     "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN", true },
-  { function(plane) return (plane.runtime_bearer_token or "") == "" end,
+  { function(plane) return (plane.runtime_bearer_token or "") == "" and (plane.auth_service_url or "") == "" end,
     "RUNTIME_BEARER_TOKEN is not set: calls to the runtime carry no credentials", false },
   { function(plane) return not plane.runtime_tls and not plane.runtime_allow_insecure end,
     "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that", true },

@@ -92,6 +92,29 @@ return {
     doc = "Name of the runtime's kind in descriptors and run records; `grpc` is accepted as well.",
   },
 
+  -- tokens of the control plane
+  {
+    key = "plane.auth_service_url", env = "MACP_AUTH_SERVICE_URL", type = "string",
+    doc = "Token service that makes the control plane's tokens for the runtime (POST <url>/tokens). While it is away "
+      .. "RUNTIME_BEARER_TOKEN is used. A private address needs OUTBOUND_ALLOW_PRIVATE or OUTBOUND_ALLOW_HOSTS.",
+  },
+  {
+    key = "plane.auth_service_timeout_ms", env = "MACP_AUTH_SERVICE_TIMEOUT_MS", type = "integer", min = 1,
+    default = 5000, doc = "How long the token service may take to make a token.",
+  },
+  {
+    key = "plane.auth_token_ttl_seconds", env = "MACP_AUTH_TOKEN_TTL_SECONDS", type = "integer", min = 60,
+    max = 86400, default = 3600, doc = "Lifetime asked for; a token is made anew after four fifths of it.",
+  },
+  {
+    key = "plane.auth_token_sender", env = "MACP_AUTH_TOKEN_SENDER", type = "string", default = "macp-control-plane",
+    doc = "Whom the token service makes the token for.",
+  },
+  {
+    key = "plane.auth_token_can_manage_registry", env = "MACP_AUTH_TOKEN_CAN_MANAGE_REGISTRY", type = "boolean",
+    default = false, doc = "Ask for a token that may register policies.",
+  },
+
   -- opening sessions
   {
     key = "plane.launcher_enabled", env = "LAUNCHER_ENABLED", type = "boolean", default = false,

@@ -25,6 +25,7 @@ local launch = require("macp.plane.launch")
 local launcher = require("macp.launcher")
 local lease = require("macp.plane.lease")
 local metrics = require("macp.plane.metrics")
+local minter = require("macp.plane.minter")
 local mode_routes = require("macp.plane.mode_routes")
 local observer = require("macp.plane.observer")
 local opening = require("macp.plane.opening")
@@ -95,12 +96,21 @@ local function open_modes(role, services)
   return true
 end
 
+-- Tokens of the plane, where a token service makes them.
+local function open_minter(role, cfg)
+  if (cfg.auth_service_url or "") == "" then return end
+  role.minter = minter.new({ url = cfg.auth_service_url, timeout_ms = cfg.auth_service_timeout_ms,
+    ttl_s = cfg.auth_token_ttl_seconds, sender = cfg.auth_token_sender, can_manage = cfg.auth_token_can_manage_registry,
+    allow_private = cfg.outbound_allow_private, allow_hosts = cfg.outbound_allow_hosts })
+end
+
 local function open_client(role, cfg, services)
+  open_minter(role, cfg)
   local client, err = runtime_client.new({
     address = cfg.runtime_address, tls = cfg.runtime_tls, kind = cfg.runtime_kind,
     timeout_ms = cfg.runtime_request_timeout_ms, version = services.version, metrics = role.metrics,
     breaker_threshold = cfg.runtime_circuit_breaker_threshold, breaker_reset_ms = cfg.runtime_circuit_breaker_reset_ms,
-    credentials = credentials.new({ bearer_token = cfg.runtime_bearer_token,
+    credentials = credentials.new({ minter = role.minter, bearer_token = cfg.runtime_bearer_token,
       use_dev_header = cfg.runtime_use_dev_header, dev_agent_id = cfg.runtime_dev_agent_id }),
   })
   role.client = client
@@ -337,6 +347,7 @@ function Role:close()
     self.supervisor:drain(FLUSH_MS)
   end
   if self.client then self.client:close() end
+  if self.minter then self.minter:close() end
   if self.opens_sessions then self.opens_sessions:close() end
   if self.registry then self.registry:close() end
   if self.prices then self.prices:close() end

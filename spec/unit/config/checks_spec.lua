@@ -42,6 +42,8 @@ describe("start-up checks", function()
     local problems, warnings = run({ RUNTIME_BEARER_TOKEN = "", RUNTIME_REQUEST_TIMEOUT_MS = "1000" })
     assert.same({}, problems)
     assert.equal(2, #warnings)
+    problems, warnings = run({ RUNTIME_BEARER_TOKEN = "", MACP_AUTH_SERVICE_URL = "https://tokens.test" })
+    assert.same({ {}, {} }, { problems, warnings })
   end)
 
   it("open the runtime channel in development only", function()
