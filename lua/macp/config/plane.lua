@@ -176,6 +176,18 @@ return {
   },
 
   {
+    key = "plane.redact_patterns", env = "MACP_REDACT_PATTERNS", type = "list", default = {},
+    doc = "Regular expressions, comma separated: what they match in payloads is stored and told as [REDACTED].",
+  },
+  {
+    key = "plane.redact_patterns_file", env = "MACP_REDACT_PATTERNS_FILE", type = "string",
+    doc = "File with more such expressions, one per line; they may contain commas.",
+  },
+  {
+    key = "plane.redact_presets", env = "MACP_REDACT_PRESETS", type = "list", default = {},
+    doc = "Sets of such expressions that come with the program: api_keys, email, ssn.",
+  },
+  {
     key = "plane.projection_rebuild_per_second", env = "PROJECTION_REBUILD_PER_SECOND", type = "integer", min = 1,
     max = 1000, default = 50,
     doc = "How many finished runs per second are folded again in the background after the rules have changed.",

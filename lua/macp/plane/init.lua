@@ -34,6 +34,7 @@ local prices = require("macp.plane.prices")
 local reader = require("macp.plane.reader")
 local rebuild = require("macp.plane.rebuild")
 local recovery = require("macp.plane.recovery")
+local redaction = require("macp.plane.redaction")
 local replay = require("macp.plane.replay")
 local runs = require("macp.plane.runs")
 local runtime_client = require("macp.plane.runtime_client")
@@ -69,7 +70,10 @@ local M = {}
 local function open_files(role, cfg)
   local err
   role.prices, err = prices.open(cfg.model_costs_file)
-  return role.prices ~= nil or nil, err
+  if role.prices == nil then return nil, err end
+  role.redactor, err = redaction.open({ patterns = cfg.redact_patterns, file = cfg.redact_patterns_file,
+    presets = cfg.redact_presets })
+  return role.redactor ~= nil or nil, err
 end
 
 -- Connections and schema. (yields)
@@ -140,7 +144,7 @@ local function build_pipeline(role)
   role.owner = owner.new({ db = role.db, tenant = TENANT, name = role.name, registry = role.registry, hub = role.hub,
     supervisor = role.supervisor })
   role.writers = writer.new({
-    pool = role.db, metrics = role.metrics, prices = role.prices,
+    pool = role.db, metrics = role.metrics, prices = role.prices, redactor = role.redactor,
     on_commit = function(entry)
       role.owner:on_commit(entry)
       if entry.announces then role.webhooks:wake() end
@@ -191,7 +195,8 @@ end
 -- What requests are answered from.
 local function build_services(role, cfg)
   role.audit = audit.new(role.db)
-  role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry })
+  role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
+    redactor = role.redactor })
   role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader, tenant = TENANT,
     per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,

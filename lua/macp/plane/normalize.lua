@@ -73,6 +73,15 @@ local function start_mode(run, env)
   end
 end
 
+-- What a mode made of an envelope, without what must not be seen.
+local function redact_events(redactor, payload_json, events)
+  for _, made in ipairs(events) do
+    if made.data then made.data = redactor:json(made.data) end
+    if made.label then made.label = redactor:text(made.label) end
+  end
+  return redactor:json(payload_json)
+end
+
 -- The mode's reading of an envelope: payload text, derived events. nil: nobody read it.
 local function observe(run, env, t, wall_ms)
   local rev, message_id = run.rev, env.message_id
@@ -83,6 +92,7 @@ local function observe(run, env, t, wall_ms)
     log.warn("mode.degraded", { run_id = run.id, mode = run.mode_name, error = why_not })
   end
   if payload_json == nil then return nil end
+  if run.redactor then payload_json = redact_events(run.redactor, payload_json, events) end
   return clean(payload_json), events
 end
 
@@ -266,6 +276,7 @@ function M.envelope(run, env, ms, t, wall_ms)
     end
   end
   local payload = payloads.decode(message_type, env.payload)
+  if payload and run.redactor then payload = run.redactor:value(payload) end
   local payload_json = encode(payload)
   emit_received(run, ms, env, base, payload_json or '{"payloadBase64":""}', is_start and payload or nil)
   emit_host_events(run, ms, env, base, payload, payload_json)
@@ -274,6 +285,7 @@ end
 ---An error frame of the stream.
 ---@param failure table decoded MACPError
 function M.inline_error(run, failure, ms)
+  if run.redactor then failure.message = run.redactor:text(failure.message) end
   local data = { errorCode = failure.code, errorMessage = failure.message, sessionId = failure.session_id,
     messageId = failure.message_id }
   local source = source_of(RUNTIME, RUNTIME_NAME, "stream-inline-error")

@@ -25,7 +25,7 @@ Reader.__index = Reader
 
 local M = {}
 
----@param deps { db: table, owner: table, registry: table|nil }
+---@param deps { db: table, owner: table, registry: table|nil, redactor: macp.plane.Redactor|false|nil }
 function M.new(deps)
   return setmetatable(deps, Reader)
 end
@@ -81,6 +81,7 @@ local function view_at(self, tenant, run_id, base, seq)
   return aside(self, tenant, run_id, base, seq, function(rev, key, clock)
     local view, mode_state
     if clock then view, mode_state = rev:render(key, nil, session_clock.base_ms(clock)), rev:encode(key) end
+    if view and self.redactor then view = self.redactor:json(view) end
     return { view = view, mode_state = mode_state, presentation = rev.presentation, clock = clock }
   end)
 end

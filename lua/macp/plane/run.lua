@@ -42,7 +42,8 @@ function M.new(row, writer, restored)
   local self = setmetatable({
     tenant = row.tenant, id = id, session_id = row.session_id, kind = row.kind, status = row.status,
     trace_id = trace_id, created_ms = row.created_ms, started_ms = row.started_ms,
-    writer = writer, prices = writer.owner.prices, seq = restored.seq or 0, committed_seq = restored.seq or 0,
+    writer = writer, prices = writer.owner.prices, redactor = writer.owner.redactor or nil,
+    seq = restored.seq or 0, committed_seq = restored.seq or 0,
     cursor = restored.cursor or 0,
     event_seq = restored.state and restored.state.latest_seq or 0,
     state = restored.state or projection.new(id), metrics = restored.metrics or run_metrics.new(),

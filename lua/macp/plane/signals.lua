@@ -26,6 +26,25 @@ local function session_of(env, payload)
   return payload and (payload.correlationSessionId or payload.correlation_session_id)
 end
 
+local response_codec
+
+-- The frame as it is stored: a redacted one is encoded again, so that its bytes hold nothing either.
+local function redacted(redactor, env, bytes)
+  local name = messages.core_payload(env.message_type)
+  local codec = name and messages.codec(name)
+  local fields = codec and codec:decode(env.payload)
+  if fields == nil then
+    local payload, changed = redactor:text(env.payload)
+    if not changed then return bytes end
+    env.payload = payload
+  else
+    if not redactor:fields(fields) then return bytes end
+    env.payload = assert(codec:encode(fields))
+  end
+  response_codec = response_codec or messages.codec("macp.v1.WatchSignalsResponse", { enums = "number" })
+  return (assert(response_codec:encode({ envelope = env })))
+end
+
 -- One ambient message. (yields while the run's batch is full)
 local function take(self, env, bytes)
   local payload = payloads.core(env.message_type, env.payload)
@@ -35,6 +54,7 @@ local function take(self, env, bytes)
   if not ok then return nil, err end
   if run.gone or run:has_ended() then return true end
   local ms = sys.now_ms()
+  if run.redactor then bytes = redacted(run.redactor, env, bytes) end
   run:receive_frame(ms, "stream-signal", nil, bytes)
   normalize.envelope(run, env, ms, nil)
   if self.metrics then

@@ -20,6 +20,7 @@ local M = { EVERY = 200, MILESTONE_EVERY = 1000 }
 function M.mode_view(run)
   if run.rev == nil or not run.rev_started then return nil end
   local view = run.rev:render(run.rev_key, nil, session_clock.base_ms(run.state.clock))
+  if view and run.redactor then view = run.redactor:json(view) end
   return view and text.clean(view)
 end
 

@@ -36,13 +36,14 @@ local function new_writer(owner, slot)
 end
 
 ---@param opts { pool: table, on_commit: fun(entry: table), on_lost: fun(run: macp.plane.Run, why: string),
----  metrics: table|nil, prices: macp.plane.Prices|nil }
+---  metrics: table|nil, prices: macp.plane.Prices|nil,
+---  redactor: macp.plane.Redactor|false|nil }
 --- on_commit runs for every run of a stored batch, in order, and must not yield
 ---@return macp.plane.Writers
 function M.new(opts)
   local self = setmetatable({
     pool = opts.pool, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics, stopping = false,
-    prices = opts.prices, writers = {}, failing_since = nil,
+    prices = opts.prices, redactor = opts.redactor, writers = {}, failing_since = nil,
   }, Writers)
   for slot = 1, M.SLOTS do self.writers[slot] = new_writer(self, slot) end
   return self
