@@ -2,7 +2,7 @@
 -- route: request id, CORS, router, authenticate, limit, parse and validate, handler, audit, reply, access log.
 --
 -- route = { method=, path="/runs/:id", summary=, description=, tag=, scope="runs:read" or public=true,
---   params=schema, query=schema, body=schema, returns={ [200] = schema or name }, rate="default"|"none",
+--   params=schema, query=schema, body=schema, headers=schema (only described), returns={ [200] = schema or name }, rate="default"|"none",
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
 --   hidden=true (not in the document), handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower

@@ -56,13 +56,13 @@ local function path_parameters(route, list)
   end
 end
 
-local function query_parameters(route, list)
-  if route.query == nil then return end
-  local required = tables.set(route.query.required or {})
-  for _, name in ipairs(tables.sorted_keys(route.query.properties or {})) do
-    local schema = route.query.properties[name]
+local function named_parameters(declared, place, list)
+  if declared == nil then return end
+  local required = tables.set(declared.required or {})
+  for _, name in ipairs(tables.sorted_keys(declared.properties or {})) do
+    local schema = declared.properties[name]
     list[#list + 1] = {
-      name = name, ["in"] = "query", required = required[name] or false, schema = export(schema),
+      name = name, ["in"] = place, required = required[name] or false, schema = export(schema),
       description = schema.description,
     }
   end
@@ -94,7 +94,8 @@ end
 local function operation(route)
   local parameters = json.array({})
   path_parameters(route, parameters)
-  query_parameters(route, parameters)
+  named_parameters(route.query, "query", parameters)
+  named_parameters(route.headers, "header", parameters)
   local out = {
     operationId = operation_id(route), summary = route.summary, description = route.description,
     tags = route.tag and json.array({ route.tag }) or nil, parameters = parameters, responses = responses(route),

@@ -177,6 +177,42 @@ describe("a run", function()
     assert.same({ 400, { "property kickoff should not exist" } }, { status, problem.message })
   end)
 
+  it("W2: is created and cloned once per Idempotency-Key header, and the key serves one request only", function()
+    local key = crypto.uuid4()
+    local headers = { ["idempotency-key"] = key }
+    local body = plane_rig.descriptor(crypto.uuid4())
+    local status, first = rig:post("/runs", body, headers)
+    assert.equal(202, status)
+    local again, second, told = rig:post("/runs", body, headers)
+    assert.same({ 200, first.runId, first.sessionId, "true" },
+      { again, second.runId, second.sessionId, told["idempotent-replayed"] })
+    body.execution = { idempotencyKey = key } -- the same key, named in the body
+    again, second = rig:post("/runs", body)
+    assert.same({ 200, first.runId }, { again, second.runId })
+    assert.equal(key, select(2, rig:get("/runs/" .. first.runId)).idempotencyKey)
+    body.session.ttlMs = 71000
+    local problem
+    status, problem = rig:post("/runs", body, headers)
+    assert.same({ 409, "CONFLICT", "idempotency key was used for a different request", first.runId },
+      { status, problem.errorCode, problem.message, problem.metadata.runId })
+    status, problem = rig:post("/runs", body, { ["idempotency-key"] = "other" })
+    assert.same({ 400, "VALIDATION_ERROR", "Idempotency-Key and execution.idempotencyKey must be equal" },
+      { status, problem.errorCode, problem.message })
+    status, problem = rig:post("/runs", body, { ["idempotency-key"] = ("k"):rep(256) })
+    assert.same({ 400, "VALIDATION_ERROR", "Idempotency-Key must be a text of 1 to 255 bytes" },
+      { status, problem.errorCode, problem.message })
+    local path, clone_key = "/runs/" .. first.runId .. "/clone", { ["idempotency-key"] = crypto.uuid4() }
+    local _, clone = rig:post(path, {}, clone_key)
+    again, second = rig:post(path, {}, clone_key)
+    assert.same({ 200, clone.runId, clone.sessionId }, { again, second.runId, second.sessionId })
+    assert.equal(1, #audited(rig, clone.runId, "run.cloned"))
+    status, problem = rig:post(path, { tags = { "x" } }, clone_key)
+    assert.same({ 409, "CONFLICT" }, { status, problem.errorCode })
+    local document = select(2, rig:get("/docs-json"))
+    local parameter = document.paths["/runs"].post.parameters[1]
+    assert.same({ "Idempotency-Key", "header", false }, { parameter.name, parameter["in"], parameter.required })
+  end)
+
   it("is archived and taken back, in any status", function()
     local run_id = announce(rig, { execution = { tags = { "mine" } } })
     local status, run = rig:request("POST", "/runs/" .. run_id .. "/archive", "")

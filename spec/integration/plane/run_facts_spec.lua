@@ -158,6 +158,35 @@ describe("of a run", function()
     second:close()
   end)
 
+  it("W13: the projection is folded again on request, live or ended, whatever is stored", function()
+    local run_id = ended()
+    local _, before = rig:get("/runs/" .. run_id .. "/state")
+    rig:rows("update run_projections set document = '{}', seq = 100000 where run_id = $1", run_id)
+    local status, told = rig:request("POST", "/runs/" .. run_id .. "/projection/rebuild", "")
+    assert.equal(200, status)
+    assert.same({ true, before.timeline.latestSeq, before }, { told.rebuilt, told.latestSeq, told.projection })
+    assert.same(before, select(2, rig:get("/runs/" .. run_id .. "/state")))
+    assert.equal(1, rig:rows("select count(*) as n from audit_log where action = 'projection.rebuilt' "
+      .. "and resource_id = $1", run_id)[1].n)
+    local live, session_id = announce()
+    rig:open_session(session_id)
+    rig:await(live, "running")
+    status, told = rig:post("/runs/" .. live .. "/projection/rebuild")
+    assert.same({ 200, true, "running" }, { status, told.rebuilt, told.projection.run.status })
+    local id = crypto.uuid4()
+    local problem
+    status, problem = rig:post("/runs/" .. id .. "/projection/rebuild")
+    assert.same({ 404, "RUN_NOT_FOUND", "run " .. id .. " not found" }, { status, problem.errorCode, problem.message })
+    assert.equal(400, (rig:post("/runs/x/projection/rebuild")))
+    local second, first = rig:start_plane(), rig.plane
+    rig.plane = second
+    status, problem = rig:post("/runs/" .. live .. "/projection/rebuild")
+    rig.plane = first
+    second:close()
+    assert.same({ 409, "CONFLICT", "run " .. live .. " is observed by another process" },
+      { status, problem.errorCode, problem.message })
+  end)
+
   local WRONG = {
     { { label = "x" }, "kind must be a string" }, { { kind = "film", label = "x" }, "kind must be one of" },
     { { kind = "log" }, "label must be a string" }, { { kind = "log", label = "" }, "label" },

@@ -3,6 +3,7 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local cloning = require("macp.plane.cloning")
+local idempotency_key = require("macp.plane.idempotency_key")
 local pausing = require("macp.plane.pausing")
 local runs_module = require("macp.plane.runs")
 local schemas = require("macp.plane.routes.schemas")
@@ -42,9 +43,10 @@ function M.routes(plane)
 
   local function clone(ctx, body)
     local row = check(runs:find(ctx.tenant, ctx.params.id))
-    local accepted = check(runs:create(ctx.tenant, check(cloning.descriptor(plane.db, ctx.tenant, row, body))))
-    ctx.resource_id = accepted.runId
-    return 202, accepted
+    local wanted = check(cloning.descriptor(plane.db, ctx.tenant, row, body))
+    local accepted, replayed = runs:create(ctx.tenant, idempotency_key.apply(ctx.headers, wanted))
+    if accepted == nil then error(replayed, 0) end
+    return idempotency_key.reply(ctx, accepted, replayed)
   end
 
   local function shelve(action, change)
@@ -70,7 +72,8 @@ function M.routes(plane)
       description = "Asks the runtime to resume the session; what it refuses is passed on.",
       handler = pause("resume") },
     { method = "POST", path = "/runs/:id/clone", scope = "runs:write", body = CLONE_BODY, audit = "run.cloned",
-      returns = { [202] = schemas.Accepted }, tag = "runs", summary = "Create a run like another one",
+      headers = idempotency_key.HEADERS, returns = { [202] = schemas.Accepted, [200] = schemas.Accepted },
+      tag = "runs", summary = "Create a run like another one",
       description = "Takes the stored request, without its session id and idempotency key.", handler = clone },
     { method = "POST", path = "/runs/:id/archive", scope = "runs:write", body = EMPTY_BODY, audit = "run.archived",
       returns = run, tag = "runs", summary = "Archive a run",

@@ -24,9 +24,17 @@ local ARTIFACT_BODY = {
   },
 }
 
+local EMPTY_BODY = { title = "EmptyRequest", type = "object", additionalProperties = false, properties = {} }
+
+local REBUILT = {
+  title = "ProjectionRebuilt", type = "object",
+  properties = { rebuilt = { type = "boolean" }, latestSeq = schemas.SEQ, projection = schemas.Projection },
+}
+
 local M = {}
 
----@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, db: table }
+---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, db: table,
+---  rebuild: macp.plane.Rebuilder }
 function M.routes(plane)
   local runs = plane.runs
 
@@ -43,6 +51,11 @@ function M.routes(plane)
   local function messages(ctx)
     local row = check(runs:find(ctx.tenant, ctx.params.id))
     return 200, check(run_facts.messages(plane.db, ctx.tenant, row, ctx.query.afterSeq, ctx.query.limit))
+  end
+
+  local function rebuild(ctx)
+    local done = check(plane.rebuild:run(ctx.tenant, ctx.params.id))
+    return 200, { rebuilt = true, latestSeq = done.seq, projection = json.raw(done.text) }
   end
 
   local function list_artifacts(ctx)
@@ -67,6 +80,11 @@ function M.routes(plane)
       summary = "Messages that were observed in a run",
       description = "Accepted envelopes and refused ones, oldest first; the seq of the last one is the next afterSeq.",
       handler = messages },
+    { method = "POST", path = "/runs/:id/projection/rebuild", scope = "runs:write", body = EMPTY_BODY,
+      audit = "projection.rebuilt", returns = { [200] = REBUILT }, tag = "runs",
+      summary = "Fold the projection and the counters of a run again",
+      description = "From its first event. 409 while that is done already, or another process observes the run.",
+      handler = rebuild },
     { method = "GET", path = "/runs/:id/artifacts", scope = "runs:read", tag = "artifacts",
       returns = { [200] = { type = "array", items = schemas.Artifact } }, summary = "Artifacts of a run",
       description = "Oldest first, the first 1000.", handler = list_artifacts },

@@ -3,6 +3,7 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local execution_request = require("macp.plane.execution_request")
+local idempotency_key = require("macp.plane.idempotency_key")
 local schemas = require("macp.plane.routes.schemas")
 
 local check = errors.check
@@ -33,14 +34,9 @@ function M.routes(plane)
   local request = plane.opens_sessions and execution_request.LAUNCHED or execution_request.OBSERVED
 
   local function create(ctx, body)
-    local accepted, replayed = runs:create(ctx.tenant, body)
+    local accepted, replayed = runs:create(ctx.tenant, idempotency_key.apply(ctx.headers, body))
     if accepted == nil then error(replayed, 0) end
-    ctx.resource_id = accepted.runId
-    if replayed then
-      ctx.audited = true
-      return 200, accepted, { ["idempotent-replayed"] = "true" }
-    end
-    return 202, accepted
+    return idempotency_key.reply(ctx, accepted, replayed)
   end
 
   local function validate(_, body)
@@ -69,6 +65,7 @@ function M.routes(plane)
 
   return {
     { method = "POST", path = "/runs", scope = "runs:write", body = request, audit = "run.created",
+      headers = idempotency_key.HEADERS,
       returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, tag = "runs", summary = "Create a run",
       description = "Announces a session: the run waits until the runtime knows it, then observes it. With the same "
         .. "idempotency key and body the first answer is given again. Where the setting LAUNCHER_ENABLED is on, a "

@@ -1,0 +1,54 @@
+-- The Idempotency-Key header of requests that create runs: the same as execution.idempotencyKey in the body. The key is
+-- stored with the run it made, in the same statement: the run is the stored reply, and a key never outlives it.
+
+local errors = require("macp.core.errors")
+local utf8 = require("macp.core.utf8")
+
+local MAX_CHARACTERS = 255
+
+local M = {}
+
+---The header for the OpenAPI document.
+M.HEADERS = {
+  type = "object",
+  properties = {
+    ["Idempotency-Key"] = { type = "string", minLength = 1, maxLength = MAX_CHARACTERS,
+      description = "The same key and request give the first answer again, another request with it 409." },
+  },
+}
+
+---Puts the key of the header into a run descriptor. Raises VALIDATION_ERROR when it cannot be one, or the body names
+---another one.
+---@param headers table<string, string>
+---@param body table run descriptor, changed in place
+---@return table body
+function M.apply(headers, body)
+  local key = headers["idempotency-key"]
+  if key == nil then return body end
+  if key == "" or #key > MAX_CHARACTERS or not utf8.is_text(key) or key:find("%c") then
+    error(errors.new("VALIDATION_ERROR", nil, "Idempotency-Key must be a text of 1 to 255 bytes"), 0)
+  end
+  body.execution = body.execution or {}
+  local named = body.execution.idempotencyKey
+  if named ~= nil and named ~= key then
+    error(errors.new("VALIDATION_ERROR", nil, "Idempotency-Key and execution.idempotencyKey must be equal"), 0)
+  end
+  body.execution.idempotencyKey = key
+  return body
+end
+
+---The reply of a run that was created, or was so before.
+---@param ctx macp.Context
+---@param accepted table
+---@param replayed boolean
+---@return integer status
+---@return table value
+---@return table|nil headers
+function M.reply(ctx, accepted, replayed)
+  ctx.resource_id = accepted.runId
+  if not replayed then return 202, accepted end
+  ctx.audited = true
+  return 200, accepted, { ["idempotent-replayed"] = "true" }
+end
+
+return M
