@@ -15,7 +15,8 @@ local ERROR_SCHEMA = {
   type = "object", required = { "statusCode", "errorCode", "message", "error" },
   properties = {
     statusCode = { type = "integer" }, errorCode = { type = "string" }, error = { type = "string" },
-    message = { description = "A list for field validation.", type = json.array({ "string", "array" }) },
+    message = { description = "A list for field validation.", anyOf = json.array({
+      { type = "string" }, { type = "array", items = { type = "string" } } }) },
     metadata = { type = "object" },
   },
 }
@@ -68,8 +69,26 @@ local function named_parameters(declared, place, list)
   end
 end
 
+-- What the pipeline answers before and besides the handler, by status.
+local function refusals(route)
+  local out = { [400] = "Malformed or not valid" }
+  if not route.public then out[401], out[403] = "Credentials are missing or wrong", "The scope is missing" end
+  if route.path:find("[:*]") then out[404] = "Not there" end
+  if route.body then out[413], out[415] = "The body is too large", "The body is no JSON" end
+  if route.rate ~= "none" then out[429] = "Too many requests" end
+  return out
+end
+
+local function failure(description)
+  return {
+    description = description,
+    content = { ["application/json"] = { schema = { ["$ref"] = "#/components/schemas/Error" } } },
+  }
+end
+
 local function responses(route)
   local out = {}
+  for status, description in pairs(refusals(route)) do out[tostring(status)] = failure(description) end
   for status, returns in pairs(route.returns) do
     local content
     if status ~= 204 then
@@ -78,10 +97,7 @@ local function responses(route)
     end
     out[tostring(status)] = { description = REASONS[status] or "Answer", content = content }
   end
-  out.default = {
-    description = "Failure",
-    content = { ["application/json"] = { schema = { ["$ref"] = "#/components/schemas/Error" } } },
-  }
+  out.default = failure("Failure")
   return out
 end
 
@@ -120,7 +136,9 @@ function M.document(routes, info)
     paths[path][route.method:lower()] = operation(route)
   end
   return {
-    openapi = "3.1.0", info = { title = info.title, version = info.version }, paths = json.object(paths),
+    openapi = "3.1.0", paths = json.object(paths),
+    info = { title = info.title, version = info.version, license = { name = "Apache 2.0", identifier = "Apache-2.0" } },
+    servers = json.array({ { url = "/" } }),
     components = {
       schemas = { Error = ERROR_SCHEMA },
       securitySchemes = { apiKey = { type = "http", scheme = "bearer", description = "An API key." } },

@@ -36,6 +36,19 @@ describe("openapi", function()
     end
   end)
 
+  it("tells which refusals a route has", function()
+    local function statuses(path, method)
+      local list = {}
+      for status in pairs(document.paths[path][method].responses) do list[#list + 1] = status end
+      table.sort(list)
+      return table.concat(list, " ")
+    end
+    assert.equal("200 400 401 403 404 429 default", statuses("/runs/{id}", "get"))
+    assert.equal("200 204 400 401 403 404 413 415 429 default", statuses("/runs/{id}/cancel", "post"))
+    assert.equal("200 400 default", statuses("/healthz", "get"))
+    assert.same({ { url = "/" } }, document.servers)
+  end)
+
   it("describes parameters", function()
     local parameters = document.paths["/runs/{id}"].get.parameters
     assert.same({ "id", "path", true, "uuid" },

@@ -19,6 +19,7 @@ end
 local function described(entry, known)
   local route = entry.route
   local path = route.path == "/" and "" or route.path
+  if route.scope == "run" then path = path:gsub(":id%f[^%w_]", ":itemId") end -- :id is the run's
   path = route.scope == "run" and "/runs/:id/mode" .. path or "/modes/" .. entry.mode .. path
   local line = entry.mode .. ": " .. (route.summary or "a read endpoint of the mode")
   local shared = known[path]
