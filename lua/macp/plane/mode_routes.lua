@@ -13,6 +13,7 @@ local tables = require("macp.core.tables")
 
 local MAX_BODY_BYTES = 1048576
 local COMMITS = 3      -- how often a reader of a busy run waits for a commit before the stored state answers
+local EARLY_MS = 20    -- a timer counts from the loop's clock, which may be behind by one turn
 local KNOWN = tables.set(errors.codes())
 
 ---@class macp.plane.ModeRoutes
@@ -96,7 +97,7 @@ end
 local function bounded(self, fn, ...)
   local began = sys.mono_ms()
   local value, err = task.with_deadline(self.timeout_ms, fn, ...)
-  if value == nil and sys.mono_ms() - began >= self.timeout_ms then
+  if value == nil and sys.mono_ms() - began >= self.timeout_ms - EARLY_MS then
     return nil, errors.new("SERVICE_UNAVAILABLE", nil,
       string.format("the mode's route did not answer within %d ms", self.timeout_ms))
   end
