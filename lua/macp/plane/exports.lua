@@ -22,7 +22,8 @@ Exports.__index = Exports
 
 local M = {}
 
----@param deps { db: table, owner: table, reader: macp.plane.Reader, runs: macp.plane.Runs }
+---@param deps { db: table, owner: table, reader: macp.plane.Reader, runs: macp.plane.Runs,
+---  redactor: macp.plane.Redactor|false|nil }
 function M.new(deps) return setmetatable(deps, Exports) end
 
 local function iso(ms) return ms and time.iso(ms) or json.null end
@@ -68,22 +69,23 @@ local function envelope_json(env)
   }
 end
 
--- What was received, as the raw kinds of the event model show it.
-local function raw_payload(row)
-  if row.payload then return json.raw(row.payload) end
+-- What was received, as the raw kinds of the event model show it; bytes in which something was redacted say so.
+local function raw_payload(row, redactor)
+  if row.payload then return json.raw(redactor and redactor:json(row.payload) or row.payload) end
   local env = row.kind ~= "undecodable" and history.decode_frame(row.frame)
   local payload = { kind = row.kind, receivedAt = time.iso(row.ts) }
   if env then payload.envelope = envelope_json(env)
   else payload.frameBase64 = crypto.base64_encode(row.frame) end
+  if redactor then redactor:value(payload) end
   return payload
 end
 
-local function raw_text(rows, run_id, as_lines, before)
+local function raw_text(rows, run_id, as_lines, before, redactor)
   local out = {}
   for i, row in ipairs(rows) do
     out[i] = json.encode({
       type = as_lines and "raw_event" or nil, runId = run_id, seq = row.seq, ts = time.iso(row.ts), kind = row.kind,
-      ordinal = row.ordinal or json.null, sourceName = "runtime", payload = raw_payload(row),
+      ordinal = row.ordinal or json.null, sourceName = "runtime", payload = raw_payload(row, redactor),
     })
   end
   return before .. table.concat(out, as_lines and "\n" or ",")
@@ -128,7 +130,7 @@ local function write_raw(self, tenant, head, as_lines, most, write)
   return write_pages(function(from, rows, before)
     local found, err = event_pages.raw(self.db, tenant, head.run.id, from, head.to, rows)
     if found == nil then return nil, err end
-    return raw_text(found, head.run.id, as_lines, before), #found, #found > 0 and found[#found].seq
+    return raw_text(found, head.run.id, as_lines, before, self.redactor), #found, #found > 0 and found[#found].seq
   end, most, as_lines, write)
 end
 

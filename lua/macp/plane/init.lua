@@ -208,7 +208,8 @@ local function build_services(role, cfg)
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts,
   })
-  role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs })
+  role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs,
+    redactor = role.redactor })
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
   role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms

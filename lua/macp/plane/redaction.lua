@@ -1,6 +1,6 @@
 -- Redaction: what the operator's expressions match never reaches a stored event, a projection, a stream or a delivery.
 -- Applied to decoded payloads before anything is made of them. What the mode needs to read a session again stays in the
--- received frames of that session, which are served to nobody; received signals are stored redacted.
+-- received frames of that session, which exports show redacted; received signals are stored redacted.
 
 local crypto = require("host.crypto")
 local fs = require("host.fs")

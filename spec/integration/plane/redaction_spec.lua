@@ -37,6 +37,21 @@ describe("W43: a redacted text", function()
     end, 5000, "both arrive")
     local encoded = crypto.base64_encode(call)
     local served = {}
+    local _, bundle = rig:get("/runs/" .. id .. "/export?includeRaw=true")
+    served[1] = json.encode(bundle)
+    local shown = 0
+    for _, row in ipairs(bundle.rawEvents) do
+      local env = row.payload.envelope
+      if env then
+        local bytes = crypto.base64_decode(env.payloadBase64)
+        assert.is_nil(bytes:find(SECRET, 1, true))
+        if bytes:find("[REDACTED]", 1, true) and env.messageType == "Proposal" then
+          assert.is_true(env.redacted)
+          shown = shown + 1
+        end
+      end
+    end
+    assert.equal(1, shown)
     for _, path in ipairs({ "/state", "/events?limit=5000", "/replay/state" }) do
       local _, reply = rig:get("/runs/" .. id .. path)
       served[#served + 1] = json.encode(reply)
