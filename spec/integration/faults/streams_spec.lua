@@ -48,6 +48,14 @@ describe("a client with a thousand streams that it does not read", function()
     end
   end
 
+  local function hoard_watches(method)
+    for i = 1, STREAMS do
+      streams[i] = assert(hoarder.channel:server_stream(messages.rpc(method).path, "", {
+        metadata = { authorization = "Bearer bob" }, prefetch_messages = 1,
+      }))
+    end
+  end
+
   local function expect_served(before, label)
     local slowest = 0
     for i = 1, 20 do slowest = math.max(slowest, send(rig, id, label .. i)) end
@@ -74,4 +82,34 @@ describe("a client with a thousand streams that it does not read", function()
     for i = 1, LIVE_MESSAGES do send(rig, id, "m" .. i) end
     expect_served(before, "after ")
   end)
+
+  -- What every watcher is told, once for each i; about as much as the messages of the streams above.
+  local WATCHED = {
+    WatchSignals = function(i)
+      local ack = rig:send("ann", client.envelope({ message_type = "Signal", mode = "", session_id = "",
+        message_id = "s" .. i, payload = client.payload("macp.v1.SignalPayload",
+          { signal_type = "noise", data = ("x"):rep(TEXT_BYTES) }) }))
+      assert(ack.ok, ack.error and ack.error.message)
+    end,
+    WatchSessions = function()
+      local other = crypto.uuid4()
+      assert(rig:send("boss", client.start_envelope(other, { participants = { ("p"):rep(TEXT_BYTES) } })).ok)
+      assert(rig:call("boss", "CancelSession", { session_id = other }).ack.ok)
+    end,
+    WatchPolicies = function(i)
+      assert(rig:call("boss", "RegisterPolicy", { policy_descriptor = { policy_id = "policy.flood.n" .. i, mode = "*",
+        schema_version = 3, rules = "{}", description = ("x"):rep(4000) } }).ok)
+    end,
+  }
+  for method, cause in pairs(WATCHED) do
+    it("W38: costs bounded memory and delays nobody with " .. method, function()
+      hoard_watches(method)
+      local before = world:rss_mib()
+      for i = 1, LIVE_MESSAGES do cause(i) end
+      expect_served(before, "after ")
+      local fresh = rig:watch("boss", method) -- who reads is served
+      assert(method == "WatchSignals" or fresh:read())
+      fresh:cancel()
+    end)
+  end
 end)
