@@ -26,6 +26,11 @@ local MAKERS = {
     end
     return outer
   end,
+  function(n) -- megabytes in few values
+    local list = {}
+    for i = 1, n do list[i] = { text = ("x"):rep(i % 5 == 0 and 900000 or 30000 + i) } end
+    return { list = list }
+  end,
 }]]
 local MESSAGES = [[
 Fill = { from = "participant", payload = "int64 maker = 1; int64 n = 2;",
@@ -56,7 +61,7 @@ describe("encoding in steps", function()
     assert(rev:submit("s", "Fill", "ann", modes.encode(rev, "Fill", { maker = maker, n = n }), 5))
   end
 
-  for maker, n in ipairs({ 0, 0, 5000, 4000, 6000 }) do
+  for maker, n in ipairs({ 0, 0, 5000, 4000, 6000, 20 }) do
     it("gives the bytes of encode: state " .. maker, function()
       fill(maker, n)
       local bytes, steps = in_steps(rev, "s")

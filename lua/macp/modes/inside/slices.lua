@@ -9,6 +9,8 @@ local sessions = require("macp.modes.inside.sessions")
 
 local SMALL = 128      -- values that are encoded in one go
 local STEP_VALUES = 1500
+local VALUE_BYTES = 1024 -- of a string that are work like one more value
+local STEP_BYTES = 262144 -- handed out at a time, unless one string is longer
 local RUN_KEYS = 1024
 local MAX_DEPTH = 64
 local ARRAY_TAG = "\216\41"
@@ -17,7 +19,7 @@ local floor, char = math.floor, string.char
 
 local M = {}
 
-local job -- { key, out, frames, first }
+local job -- { key, out, first (in out, not handed out yet), frames }
 
 -- A CBOR head: major type and number.
 local function head(major, n)
@@ -35,8 +37,9 @@ local function whole(value)
   return bytes
 end
 
--- Values in a tree, counted up to a limit.
+-- Values in a tree, counted up to a limit; a long string counts as many.
 local function weigh(value, limit)
+  if type(value) == "string" then return 1 + floor(#value / VALUE_BYTES) end
   local n = 1
   if type(value) ~= "table" then return n end
   for _, item in next, value do
@@ -126,7 +129,7 @@ end
 -- Encodes a value or, when it is large, begins with it. Returns what is left of the budget, and whether it began.
 local function emit(value, budget)
   local weight = weigh(value, SMALL)
-  if weight < SMALL then
+  if weight < SMALL or type(value) ~= "table" then
     job.out[#job.out + 1] = whole(value)
     return budget - weight, false
   end
@@ -184,21 +187,38 @@ end
 ---Begins with the state of a session; an unfinished one of another session is given up.
 function M.begin(key)
   local record = sessions.checkpoint(key)
-  job = { key = key, out = {}, frames = {} }
+  job = { key = key, out = {}, first = 1, frames = {} }
   push(record)
   return true
+end
+
+-- The bytes to hand out now: as many pieces as fit, and at least one.
+local function take()
+  local out, first = job.out, job.first
+  if out[first] == nil then return "" end
+  local last, total = first, #out[first]
+  while out[last + 1] and total + #out[last + 1] <= STEP_BYTES do
+    last = last + 1
+    total = total + #out[last]
+  end
+  local bytes = first == last and out[first] or table.concat(out, "", first, last)
+  job.first = last + 1
+  if out[job.first] == nil then job.out, job.first = {}, 1 end
+  return bytes
 end
 
 ---The next bytes, and whether they are the last ones; nil when there is nothing begun for this session.
 function M.step(key)
   if job == nil or job.key ~= key then return nil end
   local budget, frames = STEP_VALUES, job.frames
-  while budget > 0 and #frames > 0 do
-    local frame = frames[#frames]
-    budget = phases[frame.phase](frame, budget - 1)
+  if job.out[job.first] == nil then
+    while budget > 0 and #frames > 0 do
+      local frame = frames[#frames]
+      budget = phases[frame.phase](frame, budget - 1)
+    end
   end
-  local bytes, is_done = table.concat(job.out), #frames == 0
-  job.out = {}
+  local bytes = take()
+  local is_done = #frames == 0 and job.out[job.first] == nil
   if is_done then job = nil end
   return bytes, is_done
 end
