@@ -148,7 +148,7 @@ static int write_group(void *arg, const struct journal_batch *batch, struct err 
 {
     struct journal_rocksdb *self = arg;
     int status = journal_owner_check(self->owner, err);
-    if (status == 0 && (self->db == NULL || self->is_read_only || self->doubt_lsn != 0)) {
+    if (status == 0 && (!rocksdb_db_is_writable(self) || self->doubt_lsn != 0)) {
         status = recover(self, err);
     }
     if (status != 0) {

@@ -183,6 +183,29 @@ int rocksdb_db_open(struct journal_rocksdb *self, bool is_reopen, struct err *er
     return status;
 }
 
+void rocksdb_db_open_for_reading(struct journal_rocksdb *self)
+{
+    (void)pthread_rwlock_wrlock(&self->lock);
+    if (self->db == NULL) {
+        char *text = NULL;
+        struct err err;
+        self->db = open_quietly(self, true, &text);
+        if (rocksdb_db_error(self, text, "open", &err) != 0) {
+            self->down = err;
+        }
+        self->is_read_only = self->db != NULL;
+    }
+    (void)pthread_rwlock_unlock(&self->lock);
+}
+
+bool rocksdb_db_is_writable(struct journal_rocksdb *self)
+{
+    (void)pthread_rwlock_rdlock(&self->lock);
+    bool is_writable = self->db != NULL && !self->is_read_only;
+    (void)pthread_rwlock_unlock(&self->lock);
+    return is_writable;
+}
+
 void rocksdb_db_close(struct journal_rocksdb *self)
 {
     if (self->db != NULL) {

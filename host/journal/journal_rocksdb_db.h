@@ -62,6 +62,10 @@ void rocksdb_db_init(struct journal_rocksdb *self);
 void rocksdb_db_deinit(struct journal_rocksdb *self);
 /* Opens for writing, or else (is_reopen) for reading. The caller holds the lock or is alone. */
 int rocksdb_db_open(struct journal_rocksdb *self, bool is_reopen, struct err *err);
+/* A database that is not open (its files were away) is opened for readers, if it can be; a writer opens it
+ * again for itself. Any thread. */
+void rocksdb_db_open_for_reading(struct journal_rocksdb *self);
+bool rocksdb_db_is_writable(struct journal_rocksdb *self); /* any thread */
 void rocksdb_db_close(struct journal_rocksdb *self);
 /* Takes the text (NULL: 0) and makes an error of it. */
 int rocksdb_db_error(const struct journal_rocksdb *self, char *text, const char *what, struct err *err);

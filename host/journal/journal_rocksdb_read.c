@@ -78,6 +78,12 @@ int rocksdb_read(void *arg, struct journal_range *ranges, size_t count, size_t m
     int status = 0;
     (void)pthread_rwlock_rdlock(&self->lock);
     if (self->db == NULL) {
+        /* Who lost records reads before writing again: readers must not wait for a writer. */
+        (void)pthread_rwlock_unlock(&self->lock);
+        rocksdb_db_open_for_reading(self);
+        (void)pthread_rwlock_rdlock(&self->lock);
+    }
+    if (self->db == NULL) {
         *err = self->down;
         status = err->code;
     } else {

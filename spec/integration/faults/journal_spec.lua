@@ -216,3 +216,58 @@ describe("a full disk", function()
     end)
   end
 end)
+
+describe("a data directory that vanishes", function()
+  local LARGE = 16384
+
+  local function move(from, to)
+    local proc = assert(child.spawn({ file = "/bin/mv", args = { from, to } }))
+    assert.equal(0, proc:wait().code)
+    proc:close()
+  end
+
+  for _, store in ipairs(stores.here()) do
+    it("and comes back costs nothing that was acknowledged: " .. store.name, function()
+      system.with({ database = false, role = "runtime", env = store.env }, function(world)
+        local ids, expected, refused = {}, {}, 0
+        for i = 1, 10 do
+          ids[i], expected[i] = crypto.uuid4(), { "start" }
+          start(world, ids[i])
+        end
+        local function some(n)
+          for i = 1, n do
+            local mine = expected[i % #ids + 1]
+            local name = "m" .. #mine .. "-" .. refused
+            local ack = send(world, ids[i % #ids + 1], name, crypto.hex(crypto.random(LARGE)))
+            if ack.ok then
+              mine[#mine + 1] = name
+            else
+              assert.equal("INTERNAL_ERROR", ack.error.code, ack.error.message)
+              refused = refused + 1
+            end
+          end
+        end
+        local function expect_all()
+          for i, id in ipairs(ids) do assert.same(expected[i], (world:history(id))) end
+        end
+        some(20)
+        move(world.data, world.data .. ".away")
+        some(1200) -- a new segment, or a new file of the database, is due meanwhile
+        move(world.data .. ".away", world.data)
+        eventually(function()
+          local before = refused
+          some(1)
+          return refused == before
+        end, 10000, "acceptance")
+        expect_all()
+        world:disconnect()
+        world:crash()
+        world:serve({ MACP_STRICT_RECOVERY = "1" })
+        expect_all()
+        some(3)
+        assert.is_nil(world.program:output():find("checkpoint.failed", 1, true))
+        world:stop()
+      end)
+    end)
+  end
+end)
