@@ -57,8 +57,8 @@ int http_fetch_start(struct http_client *client, const struct http_fetch_opts *o
 /* Ends the transfer wherever it is, frees it; fn does not run any more. NULL is fine. */
 void http_fetch_close(struct http_fetch *fetch);
 
-/* true when the host of url is written as an address that the guard refuses, in whatever notation. Names are not
- * resolved, and what is no URL is not judged. */
+/* true when the host of url is written as an address that the guard refuses, in whatever notation. Names are
+ * not resolved, and what is no URL is not judged. */
 bool http_fetch_names_closed_address(const char *url);
 
 bool http_fetch_is_done(const struct http_fetch *fetch);

@@ -293,7 +293,8 @@ static int l_fault(lua_State *L)
     return 0;
 }
 
-/* sys.fault_hit(name) -> bool: a fault point of the application; true: behave as if it failed. Absent like fault. */
+/* sys.fault_hit(name) -> bool: a fault point of the application; true: behave as if it failed. Absent like
+ * fault. */
 static int l_fault_hit(lua_State *L)
 {
     lua_pushboolean(L, fault_hit(luaL_checkstring(L, 1)));

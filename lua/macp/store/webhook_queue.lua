@@ -5,32 +5,32 @@ local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
 
--- Due rows of every active webhook, as many as it has room for: webhook_deliveries_due_idx. Of an ordered webhook only
--- its first: webhook_deliveries_order_idx. A row behind another one of its run waits for that
--- (webhook_deliveries_run_order_idx): its time is put off, so that it is not looked at again and again, until FINISH
--- calls it. Whoever holds a row's lock is working on it: skipped.
+-- The backlog grows and shrinks faster than statistics follow, and all partial indexes look alike without them. So the
+-- conditions leave one choice each: `status = 'pending'` is webhook_deliveries_due_idx, `not in` is
+-- webhook_deliveries_lane_idx, and a row that is known by its key says it so that no partial index fits.
+
+-- Due rows of every active webhook, as many as it has room for: webhook_deliveries_due_idx. A row behind another one of
+-- its lane waits for that (webhook_deliveries_lane_idx): its time is put off, so that it is not looked at again and
+-- again, until FINISH calls it. Whoever holds a row's lock is working on it: skipped.
 local CLAIM = [[
 with picked as (
   select d.tenant, d.id from webhooks w
   left join unnest($2::uuid[], $3::int[]) as held (webhook_id, room) on held.webhook_id = w.id
   cross join lateral (
-    (select p.tenant, p.id, p.next_attempt_at from webhook_deliveries p
-      where not w.ordered and p.webhook_id = w.id and p.status = 'pending' and p.next_attempt_at <= $1::timestamptz
-      order by p.next_attempt_at limit coalesce(held.room, $4::int))
-    union all
-    (select f.tenant, f.id, f.next_attempt_at from
-      (select p.tenant, p.id, p.next_attempt_at from webhook_deliveries p
-        where w.ordered and p.webhook_id = w.id and p.status = 'pending' order by p.seq limit 1) f
-      where f.next_attempt_at <= $1)) d
+    select p.tenant, p.id, p.next_attempt_at from webhook_deliveries p
+    where p.webhook_id = w.id and p.status = 'pending' and p.next_attempt_at <= $1::timestamptz
+    order by p.next_attempt_at limit coalesce(held.room, $4::int)) d
   where w.active
   order by d.next_attempt_at limit $5::int
 ), locked as (
-  select d.tenant, d.id, d.webhook_id, d.run_id, d.seq from webhook_deliveries d
-  join picked on picked.tenant = d.tenant and picked.id = d.id
-  where d.status = 'pending' and d.next_attempt_at <= $1 for update of d skip locked
-), judged as (
+  select found.* from picked cross join lateral (
+    select d.tenant, d.id, d.webhook_id, d.lane, d.seq from webhook_deliveries d
+    where d.tenant = picked.tenant and d.id = picked.id and d.status || '' = 'pending'
+      and d.next_attempt_at <= $1 limit 1 for update of d skip locked) found
+), judged as materialized (
   select l.tenant, l.id, (select p.next_attempt_at from webhook_deliveries p
-    where p.webhook_id = l.webhook_id and p.run_id = l.run_id and p.status = 'pending' and p.seq < l.seq
+    where p.webhook_id = l.webhook_id and p.lane = l.lane and p.status not in ('delivered', 'failed')
+      and p.seq < l.seq
     order by p.seq limit 1) as behind
   from locked l
 ), changed as (
@@ -47,7 +47,8 @@ select c.tenant, c.id, c.webhook_id, c.event, c.attempts, c.waits, c.body, w.url
 from changed c join webhooks w on w.tenant = c.tenant and w.id = c.webhook_id
 order by c.seq]]
 
--- A result counts while the claim is ours; a success counts always. What waited for a finished row is due now.
+-- A result counts while the claim is ours; a success counts always. What waited for a finished row is due, before all
+-- that came later.
 local FINISH = [[
 with told as (
   select * from unnest($3::text[], $4::uuid[], $5::text[], $6::float8[], $7::int[], $8::text[], $9::text[])
@@ -59,9 +60,9 @@ with told as (
     attempt_log = case when jsonb_array_length(d.attempt_log) < $10::int then d.attempt_log else d.attempt_log - 0 end
       || t.entry::jsonb
   from told t
-  where d.tenant = t.tenant and d.id = t.id and d.status = 'pending'
+  where d.tenant = t.tenant and d.id = t.id and d.status || '' = 'pending'
     and (t.status = 'delivered' or d.claimed_by = $2::text)
-  returning d.tenant, d.webhook_id, d.run_id, d.seq, d.status
+  returning d.tenant, d.webhook_id, d.lane, d.seq, d.status
 ), counted as (
   update webhooks w set delivered_count = w.delivered_count + n.delivered, failed_count = w.failed_count + n.failed,
     last_delivered_at = case when n.delivered > 0 then $1 else w.last_delivered_at end
@@ -69,13 +70,14 @@ with told as (
     count(*) filter (where status = 'failed') as failed from done where status <> 'pending' group by 1, 2) n
   where w.tenant = n.tenant and w.id = n.webhook_id
 )
-update webhook_deliveries d set next_attempt_at = least(d.next_attempt_at, $1)
+update webhook_deliveries d set next_attempt_at = least(d.next_attempt_at, d.created_at)
 from done join lateral (
   select p.tenant, p.id from webhook_deliveries p
-  where p.webhook_id = done.webhook_id and p.run_id = done.run_id and p.status = 'pending' and p.seq > done.seq
+  where p.webhook_id = done.webhook_id and p.lane = done.lane and p.status not in ('delivered', 'failed')
+    and p.seq > done.seq
   order by p.seq limit 1) following on true
-where done.status <> 'pending' and d.tenant = following.tenant and d.id = following.id and d.status = 'pending'
-  and d.claimed_by is null and d.attempts = 0]]
+where done.status <> 'pending' and d.tenant = following.tenant and d.id = following.id
+  and d.status || '' = 'pending' and d.claimed_by is null and d.attempts = 0]]
 
 local DISABLE = [[
 update webhooks set active = false, disabled_reason = $3, updated_at = now() where tenant = $1 and id = $2 and active]]
@@ -83,7 +85,7 @@ update webhooks set active = false, disabled_reason = $3, updated_at = now() whe
 local RELEASE = [[
 update webhook_deliveries d set claimed_by = null, next_attempt_at = $1
 from unnest($3::text[], $4::uuid[]) as t (tenant, id)
-where d.tenant = t.tenant and d.id = t.id and d.status = 'pending' and d.claimed_by = $2]]
+where d.tenant = t.tenant and d.id = t.id and d.status || '' = 'pending' and d.claimed_by = $2]]
 
 local KEPT_ATTEMPTS = 16
 

@@ -10,8 +10,9 @@ local COLUMNS = [[id, url, events, ordered, active, disabled_reason, previous_ex
 
 -- Few rows per tenant (see INSERT): webhooks_pkey narrows to the tenant, the rest is looked at.
 local ENQUEUE = [[
-insert into webhook_deliveries (tenant, id, webhook_id, event, run_id, body, next_attempt_at, created_at)
-select $1, gen_random_uuid(), w.id, $2::text, $3, $4, $5, $5 from webhooks w
+insert into webhook_deliveries (tenant, id, webhook_id, event, run_id, lane, body, next_attempt_at, created_at)
+select $1, gen_random_uuid(), w.id, $2::text, $3::uuid, case when w.ordered then w.id else $3 end, $4, $5, $5
+from webhooks w
 where w.tenant = $1 and w.active and (w.events = '[]'::jsonb or w.events ? $2::text or w.events ? '*')]]
 
 local INSERT = [[
@@ -78,19 +79,19 @@ end
 ---Where to post and what to sign with: { url, secret, previous_secret }, false when there is none. (yields)
 function M.target(db, tenant, id, now_ms) return db_door.one(db, TARGET, tenant, id, pg.ts(now_ms)) end
 
----Deletes a webhook with its deliveries, many of them in several steps; false when there is none. (yields)
-function M.delete(db, tenant, id)
-  local row, err = db_door.one(db, DEACTIVATE, tenant, id) -- nothing is added while its deliveries go
+---Switches a webhook off and deletes its deliveries, in steps; false when there is none. (yields)
+function M.empty(db, tenant, id)
+  local row, err = db_door.one(db, DEACTIVATE, tenant, id) -- nothing is added while they go
   if not row then return row, err end
   repeat
     local count
     count, err = db_door.exec(db, DELETE_DELIVERIES, tenant, id, DELETE_CHUNK)
     if count == nil then return nil, err end
   until count < DELETE_CHUNK
-  local done
-  done, err = db_door.exec(db, DELETE, tenant, id)
-  if done == nil then return nil, err end
   return true
 end
+
+---Deletes a webhook; how many there were. What is left of its deliveries goes with it. (yields)
+function M.delete(db, tenant, id) return db_door.exec(db, DELETE, tenant, id) end
 
 return M

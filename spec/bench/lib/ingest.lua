@@ -27,10 +27,11 @@ function M.prepare(sessions, envelopes)
 end
 
 ---Starts the plane and waits until that many envelopes are committed. (yields)
+---@param opts { env: table|nil }|nil of the plane
 ---@return { seconds: number, cpu_ms: number, plane: table, db: table }
-function M.observe(st, expected)
+function M.observe(st, expected, opts)
   local db = assert(pg.open({ conninfo = st.database_url, size = 1 }))
-  local plane = st:serve("plane")
+  local plane = st:serve("plane", opts)
   local cpu_before = stack.cpu_ms(plane.proc:pid())
   local began = sys.mono_ms()
   local count = 0

@@ -1,6 +1,8 @@
 -- Webhooks over the HTTP interface: registration, secrets, the log, delivering again, tests, audit.
 
+local child = require("host.child")
 local crypto = require("host.crypto")
+local fs = require("host.fs")
 
 local json = require("macp.core.json")
 
@@ -76,6 +78,9 @@ describe("webhooks", function()
   it("W30: register, list, change and delete without ever showing the secret", function()
     local hook = register({ events = { "run.failed" } })
     assert.equal("********", hook.secret)
+    local _, all = rig:post("/webhooks", { url = target.url, secret = SECRET })
+    assert.same({}, all.events)
+    rig:request("DELETE", "/webhooks/" .. all.id)
     assert.same({ target.url, { "run.failed" }, true, false }, { hook.url, hook.events, hook.active, hook.ordered })
     assert.same({ total = 0, succeeded = 0, failed = 0 }, hook.deliveryStats)
     local status, changed = rig:request("PATCH", "/webhooks/" .. hook.id, { active = false, ordered = true,
@@ -281,6 +286,55 @@ describe("webhooks", function()
     expect_error(409, "CONFLICT", "there are 1000 webhooks already",
       rig:post("/webhooks", { url = target.url, secret = SECRET }))
     rig:rows("delete from webhooks")
+  end)
+end)
+
+describe("a mode's webhook.lua", function()
+  local dir
+
+  -- The deliveries of a whole decision, whose mode has these functions. (yields)
+  local function tell(source)
+    local copy = assert(child.spawn({ file = "/bin/cp", args = { "-r", "modes/decision", dir .. "/decision" } }))
+    copy:wait()
+    copy:close()
+    assert(fs.write(dir .. "/decision/webhook.lua", source))
+    rig = plane_rig.start({ mode_dirs = { dir } })
+    register()
+    play()
+    return target:await(1)
+  end
+
+  before_each(function()
+    dir = assert(fs.temp_dir("macp-webhook-mode"))
+    target = receiver.start()
+  end)
+  after_each(function()
+    rig:destroy()
+    target:close()
+    fs.remove_tree(dir)
+  end)
+
+  it("leaves out what its filter refuses, where the event is written", function()
+    tell([[return { filter = function(event, s) return event.type ~= "run.completed" end }]])
+    local rows = rig:rows("select event from webhook_deliveries")
+    assert.same({ "run.started" }, { rows[1].event, rows[2] }) -- the run has ended
+  end)
+
+  it("gives deliveries their shape, once the session has a state", function()
+    tell([[return { shape = function(event, s) return { was = event.type, phase = s.phase } end }]])
+    local requests = target:await(2)
+    assert.is_nil(requests[1].value.data)
+    assert.same({ was = "run.completed", phase = "Committed" }, requests[2].value.data)
+  end)
+
+  it("that fails or says too much does not keep anything from being told", function()
+    tell([[return { shape = function(event, s)
+      if event.type == "run.started" then return s.nothing.there end
+      return { much = ("x"):rep(70000) }
+    end }]])
+    local requests = target:await(2)
+    assert.same({ "run.started", "run.completed" }, { requests[1].value.event, requests[2].value.event })
+    assert.same({ nil, nil }, { requests[1].value.data, requests[2].value.data })
   end)
 end)
 

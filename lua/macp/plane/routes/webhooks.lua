@@ -65,24 +65,33 @@ local Delivery = {
 
 local M = {}
 
----@param plane { webhooks: macp.plane.Webhooks }
+---@param plane { webhooks: macp.plane.Webhooks, audit: macp.plane.Audit }
 function M.routes(plane)
-  local hooks = plane.webhooks
+  local hooks, audit = plane.webhooks, plane.audit
 
   local function create(ctx, body)
-    local hook = check(hooks:create(ctx.tenant, body))
-    ctx.resource_id = hook.id
-    return 201, hook
+    return 201, audit:within(ctx, "webhook.created", function(tx)
+      local hook, err = hooks:create(tx, ctx.tenant, body)
+      if hook then ctx.resource_id = hook.id end
+      return hook, err
+    end)
   end
 
   local function list(ctx) return 200, check(hooks:list(ctx.tenant)) end
 
   local function get(ctx) return 200, check(hooks:get(ctx.tenant, ctx.params.id)) end
 
-  local function update(ctx, body) return 200, check(hooks:update(ctx.tenant, ctx.params.id, body)) end
+  local function update(ctx, body)
+    local hook = audit:within(ctx, "webhook.updated", function(tx)
+      return hooks:update(tx, ctx.tenant, ctx.params.id, body)
+    end)
+    hooks:wake()
+    return 200, hook
+  end
 
   local function remove(ctx)
-    check(hooks:delete(ctx.tenant, ctx.params.id))
+    check(hooks:empty(ctx.tenant, ctx.params.id))
+    audit:within(ctx, "webhook.deleted", function(tx) return hooks:delete(tx, ctx.tenant, ctx.params.id) end)
     return 204
   end
 
@@ -93,11 +102,19 @@ function M.routes(plane)
   end
 
   local function redeliver(ctx)
-    return 200, check(hooks:redeliver(ctx.tenant, ctx.params.id, ctx.params.deliveryId))
+    local again = audit:within(ctx, "webhook.redelivered", function(tx)
+      return hooks:redeliver(tx, ctx.tenant, ctx.params.id, ctx.params.deliveryId)
+    end)
+    hooks:wake()
+    return 200, again
   end
 
   local function redeliver_many(ctx, body)
-    return 200, check(hooks:redeliver_many(ctx.tenant, ctx.params.id, body))
+    local told = audit:within(ctx, "webhook.redelivered", function(tx)
+      return hooks:redeliver_many(tx, ctx.tenant, ctx.params.id, body)
+    end)
+    hooks:wake()
+    return 200, told
   end
 
   local function test(ctx) return 200, check(hooks:test(ctx.tenant, ctx.params.id)) end

@@ -76,13 +76,14 @@ local function check_url(self, url)
 end
 
 ---(yields)
----@param body { url: string, events: string[], secret: string, ordered: boolean }
-function Webhooks:create(tenant, body)
+---@param db table the pool, or the transaction of the audit entry; so below
+---@param body { url: string, events: string[]|nil, secret: string, ordered: boolean }
+function Webhooks:create(db, tenant, body)
   local ok, err = check_url(self, body.url)
   if not ok then return nil, err end
   local row
-  row, err = webhooks_store.insert(self.db, tenant, { id = crypto.uuid7(), url = body.url,
-    events = json.encode(json.array(body.events)), secret = body.secret, ordered = body.ordered }, MAX_WEBHOOKS)
+  row, err = webhooks_store.insert(db, tenant, { id = crypto.uuid7(), url = body.url,
+    events = json.encode(json.array(body.events or {})), secret = body.secret, ordered = body.ordered }, MAX_WEBHOOKS)
   if row == nil then return nil, err end
   if not row then
     return nil, errors.new("CONFLICT", { limit = MAX_WEBHOOKS }, "there are " .. MAX_WEBHOOKS .. " webhooks already")
@@ -100,8 +101,8 @@ function Webhooks:list(tenant)
 end
 
 -- (yields)
-local function find(self, tenant, id)
-  local row, err = webhooks_store.find(self.db, tenant, id)
+local function find(db, tenant, id)
+  local row, err = webhooks_store.find(db, tenant, id)
   if row == nil then return nil, err end
   if not row then return nil, unknown(id) end
   return row
@@ -109,12 +110,12 @@ end
 
 ---(yields)
 function Webhooks:get(tenant, id)
-  local row, err = find(self, tenant, id)
+  local row, err = find(self.db, tenant, id)
   return row and shown(row), err
 end
 
 ---Changes what the body gives; another secret leaves the one before valid for a while. (yields)
-function Webhooks:update(tenant, id, body)
+function Webhooks:update(db, tenant, id, body)
   if body.url then
     local ok, err = check_url(self, body.url)
     if not ok then return nil, err end
@@ -124,22 +125,29 @@ function Webhooks:update(tenant, id, body)
       message = "secretOverlapSeconds needs a secret" } })
   end
   local overlap_ms = body.secretOverlapSeconds and body.secretOverlapSeconds * 1000 or self.overlap_ms
-  local row, err = webhooks_store.update(self.db, tenant, id, {
+  local row, err = webhooks_store.update(db, tenant, id, {
     url = body.url, events = body.events and json.encode(json.array(body.events)), ordered = body.ordered,
     active = body.active, secret = body.secret,
     overlap_until_ms = body.secret and overlap_ms > 0 and sys.now_ms() + overlap_ms or nil,
   })
   if row == nil then return nil, err end
   if not row then return nil, unknown(id) end
-  self:wake()
   return shown(row)
 end
 
----Deletes a webhook and its deliveries. (yields)
-function Webhooks:delete(tenant, id)
-  local done, err = webhooks_store.delete(self.db, tenant, id)
+---Before a webhook is deleted: it is switched off and loses its deliveries, however many, in small steps. (yields)
+function Webhooks:empty(tenant, id)
+  local done, err = webhooks_store.empty(self.db, tenant, id)
   if done == nil then return nil, err end
   if not done then return nil, unknown(id) end
+  return true
+end
+
+---Deletes a webhook with what is left of its deliveries. (yields)
+function Webhooks.delete(_, db, tenant, id)
+  local count, err = webhooks_store.delete(db, tenant, id)
+  if count == nil then return nil, err end
+  if count == 0 then return nil, unknown(id) end
   return true
 end
 
@@ -151,7 +159,7 @@ end
 ---One page of the log. (yields)
 ---@param query { status: string|nil, limit: integer, offset: integer, cursor: integer|nil }
 function Webhooks:deliveries(tenant, id, query)
-  local row, err = find(self, tenant, id)
+  local row, err = find(self.db, tenant, id)
   if row == nil then return nil, err end
   local rows
   rows, err = deliveries_store.page(self.db, tenant, id,
@@ -174,43 +182,41 @@ function Webhooks:delivery(tenant, id, delivery_id)
 end
 
 -- (yields)
-local function require_active(self, tenant, id)
-  local row, err = find(self, tenant, id)
+local function require_active(db, tenant, id)
+  local row, err = find(db, tenant, id)
   if row == nil then return nil, err end
   if row.active then return true end
   return nil, errors.new("CONFLICT", nil, "webhook " .. id .. " is not active: nothing is delivered to it")
 end
 
 ---Makes one delivery due again; its id and its bytes stay. (yields)
-function Webhooks:redeliver(tenant, id, delivery_id)
-  local ok, err = require_active(self, tenant, id)
+function Webhooks.redeliver(_, db, tenant, id, delivery_id)
+  local ok, err = require_active(db, tenant, id)
   if not ok then return nil, err end
   local row
-  row, err = deliveries_store.redeliver(self.db, tenant, id, delivery_id, sys.now_ms())
+  row, err = deliveries_store.redeliver(db, tenant, id, delivery_id, sys.now_ms())
   if row == nil then return nil, err end
   if not row then
-    row, err = deliveries_store.find(self.db, tenant, id, delivery_id)
+    row, err = deliveries_store.find(db, tenant, id, delivery_id)
     if row == nil then return nil, err end
     if not row then return nil, unknown_delivery(delivery_id) end
     return nil, errors.new("CONFLICT", nil, "delivery " .. delivery_id .. " is being attempted")
   end
-  self:wake()
   return delivery_shown(row)
 end
 
 ---Makes many due again: { redelivered }. (yields)
 ---@param body { deliveryIds: string[]|nil, event: string|nil, createdAfter: string|nil, createdBefore: string|nil,
 ---  limit: integer }
-function Webhooks:redeliver_many(tenant, id, body)
-  local ok, err = require_active(self, tenant, id)
+function Webhooks.redeliver_many(_, db, tenant, id, body)
+  local ok, err = require_active(db, tenant, id)
   if not ok then return nil, err end
   local count
-  count, err = deliveries_store.redeliver_many(self.db, tenant, id, sys.now_ms(), {
+  count, err = deliveries_store.redeliver_many(db, tenant, id, sys.now_ms(), {
     ids = body.deliveryIds, event = body.event, after_ms = body.createdAfter and time.parse_iso(body.createdAfter),
     before_ms = body.createdBefore and time.parse_iso(body.createdBefore), limit = body.limit,
   })
   if count == nil then return nil, err end
-  self:wake()
   return { redelivered = count }
 end
 

@@ -137,7 +137,8 @@ local function describe_claim(self, now_ms)
   if limit <= 0 or self.stopping then return nil end
   local held = {}
   for id, hook in pairs(self.hooks) do
-    local wanted = hook.failures > 0 and 1 or self.concurrency * (hook.answered and AHEAD or 1)
+    local wanted = limit_of(self, hook)
+    if wanted > 1 and hook.answered then wanted = wanted * AHEAD end
     held[#held + 1] = { webhook_id = id, room = math.max(0, wanted - hook.held) }
   end
   return { limit = limit, room = self.concurrency, held = held, until_ms = now_ms + self.claim_ms }
