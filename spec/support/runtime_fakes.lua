@@ -177,6 +177,9 @@ end
 
 function Revision:state_hash(key) return "hash of " .. self:encode(key) end
 
+-- What a checkpoint takes the size of the state for: large, so that it is encoded in steps.
+function Revision:weight() return self.weighs or math.huge end
+
 -- The state in pieces of three bytes.
 function Revision:encode_begin(key)
   self.rest = { key = key, bytes = self:encode(key) }

@@ -222,6 +222,9 @@ function Rev:encode(key)
   return bytes
 end
 
+---About how large the state of a session is: bytes of the payloads it was made from, and a little for each message.
+function Rev:weight(key) return self.weights[key] or 0 end
+
 ---Begins with the bytes of encode in steps. Nothing may change the session until the last one. One at a time: an
 ---unfinished one is given up.
 ---@return true|nil, table? err

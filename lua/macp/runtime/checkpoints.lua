@@ -1,7 +1,7 @@
 -- Checkpoints: the mode's state beside the history, so that rebuilding a long session does not replay all of it. They
 -- are a convenience: the history is complete without them, so no message waits for one and none is written on the way
--- of a message. A state is encoded in small steps; when a message comes in between, the work begins anew, and a
--- session that is never quiet is held once, while others go on.
+-- of a message. The state of a short session is encoded in one go, a large one in small steps; when a message comes in
+-- between, the work begins anew, and a session that is never quiet is held once, while others go on.
 
 local crypto = require("host.crypto")
 local log = require("host.log")
@@ -16,6 +16,8 @@ local records = require("macp.runtime.records")
 local HISTORY_SHARE = 2
 local MAX_STATE_BYTES = 16 * 1024 * 1024 -- well below the largest record
 local PART_BYTES = 256 * 1024
+local SHORT_ENVELOPES = 2048 -- of a session whose state is encoded in one go, in a millisecond or two
+local SHORT_BYTES = 256 * 1024 -- and at most so many bytes of state
 local ATTEMPTS, PAUSE_MS = 3, 20
 
 local Checkpoints = {}
@@ -98,6 +100,15 @@ local function encode(rev, id, finish, go_on)
   end
 end
 
+-- The same of a state that is known to be small.
+local function encode_at_once(rev, id, finish)
+  local bytes, err = rev:encode(id)
+  if bytes == nil then return nil, err.message end
+  local parts = new_parts(finish)
+  parts:add(bytes)
+  return parts:close()
+end
+
 -- Whether a session is still as it was when its encoding began.
 local function is_same(session, rev, index)
   return session.rev == rev and session.index == index and not session.stale and session.state == lifecycle.OPEN
@@ -108,7 +119,13 @@ local function encode_between(session)
   local rev, index, at = session.rev, session.index, session.last_at
   local function go_on() return task.sleep(0) and is_same(session, rev, index) end
   local function finish(part) return records.checkpoint({ received_at_ms = at, mode_state = part }) end
-  local list, hash = encode(rev, session.id, finish, go_on)
+  local is_short = session.ordinals <= SHORT_ENVELOPES and rev:weight(session.id) <= SHORT_BYTES
+  local list, hash
+  if is_short then
+    list, hash = encode_at_once(rev, session.id, finish)
+  else
+    list, hash = encode(rev, session.id, finish, go_on)
+  end
   if list == nil then return nil, hash end
   table.insert(list, 1, records.checkpoint({
     received_at_ms = at, mode_state_hash = hash,

@@ -41,6 +41,19 @@ describe("checkpoints", function()
     assert.same({}, core.sessions:find(ID).skips)
   end)
 
+  it("encode a small state in one go", function()
+    local rev = core.modes:get("macp.mode.talk.v1")
+    rev.weighs = 100
+    rev.encode_begin = function() error("it has steps") end
+    say(core, 1, 5)
+    core:work("checkpoints")
+    assert.equal(6, covers(core).ordinals)
+    rev.encode_begin = nil
+    local fresh = core:restart()
+    assert.same(rev.states[ID].entries, fresh.modes:get("macp.mode.talk.v1").states[ID].entries)
+    assert.equal(0, fresh.mismatches)
+  end)
+
   it("begin anew when a message comes in between", function()
     say(core, 1, 5)
     local rev = core.modes:get("macp.mode.talk.v1")
