@@ -112,6 +112,6 @@ describe("examples/deploy", function()
         end
       end
     end
-    assert.is_true(seen >= 9, "only " .. seen .. " known libraries")
+    assert.is_true(seen >= 8, "only " .. seen .. " known libraries") -- hiredis and jemalloc are optional
   end)
 end)
