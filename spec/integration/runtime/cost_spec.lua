@@ -92,7 +92,8 @@ describe("the cost", function()
           in_parallel(messages, 32, function(i) evaluate(sessions[i % 32 + 1]) end)
           local flushes = flushes_of(port) - before
           assert.is_true(flushes >= 1, "nothing was flushed")
-          assert.is_true(flushes <= messages / 4, flushes .. " flushes for " .. messages .. " messages")
+          -- With a sanitizer the program is so slow that few messages meet at the disk.
+          assert.is_true(flushes <= messages * (SLOW and 0.75 or 0.25), flushes .. " flushes for " .. messages .. " messages")
         end)
       end)
     end)
