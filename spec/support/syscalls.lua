@@ -9,11 +9,14 @@ local M = {}
 ---Whether processes can be traced here. Blocks for a moment: for the load of a spec.
 function M.available() return os.execute("strace -o /dev/null true >/dev/null 2>&1") == 0 end
 
----What stands before a command so that its calls are written to a file. The command stays the direct child.
+---What stands before a command of a shell so that its calls are written to a file. The command stays the direct child.
+---A process has one tracer, and LeakSanitizer is one: it is off in what is traced.
 ---@param path string of the file
 ---@param names string[] of system calls
 function M.prefix(path, names)
-  return string.format("strace -D -f -qq -y -e trace=%s -o '%s'", table.concat(names, ","), path)
+  return string.format(
+    "env ASAN_OPTIONS=\"$ASAN_OPTIONS:detect_leaks=0\" strace -D -f -qq -y -e trace=%s -o '%s'",
+    table.concat(names, ","), path)
 end
 
 ---The finished calls so far, in order: { name =, text = } with text "name(arguments) = result". Calls that were
