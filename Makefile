@@ -16,8 +16,8 @@ test: setup                                     ## install what is missing, buil
 	@scripts/test build-debug -DCMAKE_BUILD_TYPE=Debug
 
 test-long: setup                                ## the same with hundreds of kill rounds, a soak and long fuzzing
-	@MACP_TEST_LONG=1 scripts/test build-debug -DCMAKE_BUILD_TYPE=Debug
-	@MACP_TEST_LONG=1 scripts/fuzz build-fuzz
+	@TEST_LONG=1 scripts/test build-debug -DCMAKE_BUILD_TYPE=Debug
+	@TEST_LONG=1 scripts/fuzz build-fuzz
 
 bench: setup                                    ## print the benchmark figures with the machine's yardsticks
 	@$(MAKE) --no-print-directory all

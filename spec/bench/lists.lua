@@ -1,5 +1,5 @@
--- Lists and the dashboard over a long past: MACP_BENCH_RUNS=1000000 for a million runs and ten million events (making them
--- takes minutes; MACP_BENCH_DATA=DIR keeps them).
+-- Lists and the dashboard over a long past: BENCH_RUNS=1000000 for a million runs and ten million events (making them
+-- takes minutes; BENCH_DATA=DIR keeps them).
 
 local sys = require("host.sys")
 

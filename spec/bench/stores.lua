@@ -1,6 +1,6 @@
 -- Send at the runtime with each store: the same load, and what a store reaches of the file store's rate.
--- MACP_BENCH_STORES=file,rocksdb names some of them; without it all that are in this build. Redis is a server of its own
--- on a unix socket, once per way of getting its file to the disk: MACP_BENCH_STORES=redis.
+-- BENCH_STORES=file,rocksdb names some of them; without it all that are in this build. Redis is a server of its own
+-- on a unix socket, once per way of getting its file to the disk: BENCH_STORES=redis.
 
 local sys = require("host.sys")
 
@@ -18,7 +18,7 @@ local STORES = {
 }
 
 local function is_wanted(name)
-  local wanted = sys.env("MACP_BENCH_STORES")
+  local wanted = sys.env("BENCH_STORES")
   if wanted then return ("," .. wanted .. ","):find("," .. name .. ",", 1, true) ~= nil end
   for _, built in ipairs(require("host.journal").backends()) do
     if built == name then return true end

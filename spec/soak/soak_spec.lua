@@ -1,5 +1,5 @@
 -- Minutes of mixed traffic over all modes on the real program, with followers and watchers, and kill -9 in between:
--- nothing acknowledged is lost, nobody falls behind, memory stays flat. MACP_SOAK_MINUTES sets how long (10).
+-- nothing acknowledged is lost, nobody falls behind, memory stays flat. SOAK_MINUTES sets how long (10).
 
 local crypto = require("host.crypto")
 local fetch = require("host.fetch")
@@ -12,7 +12,7 @@ local client = require("spec.support.runtime_client")
 local fixtures = require("spec.support.conformance")
 local system = require("spec.support.system")
 
-local MINUTES = tonumber(sys.env("MACP_SOAK_MINUTES")) or 10
+local MINUTES = tonumber(sys.env("SOAK_MINUTES")) or 10
 local LIVES = 4
 local WORKERS = 12
 local WARM_SHARE = 0.3 -- of a life: what finished sessions and caches take has settled by then

@@ -1,5 +1,5 @@
 -- A thousand watchers of one session whose sender goes as fast as the default limit lets it: each gets every envelope, and
--- no stream ends for falling behind. MACP_SOAK_MINUTES sets how long (at most 2).
+-- no stream ends for falling behind. SOAK_MINUTES sets how long (at most 2).
 
 local sys = require("host.sys")
 local task = require("host.task")
@@ -7,7 +7,7 @@ local task = require("host.task")
 local acceptance = require("spec.support.acceptance")
 local eventually = require("spec.support.eventually")
 
-local SECONDS = math.min(2, tonumber(sys.env("MACP_SOAK_MINUTES")) or 2) * 60
+local SECONDS = math.min(2, tonumber(sys.env("SOAK_MINUTES")) or 2) * 60
 local CONNECTIONS, STREAMS = 20, 50 -- each
 local PAUSE_MS = 100 -- 600 messages per minute
 local ANN, BOB = "agent://ann", "agent://bob"

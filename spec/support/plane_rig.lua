@@ -48,11 +48,11 @@ end
 ---@return function stop
 ---@return table|nil cluster
 function M.share_database()
-  if sys.env("MACP_TEST_DATABASE_URL") then return function() end end
+  if sys.env("TEST_DATABASE_URL") then return function() end end
   local cluster = postgres.start()
-  sys.setenv("MACP_TEST_DATABASE_URL", cluster:conninfo("postgres"))
+  sys.setenv("TEST_DATABASE_URL", cluster:conninfo("postgres"))
   return function()
-    sys.setenv("MACP_TEST_DATABASE_URL", nil)
+    sys.setenv("TEST_DATABASE_URL", nil)
     cluster:stop()
   end, cluster
 end

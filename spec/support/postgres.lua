@@ -1,4 +1,4 @@
--- A real PostgreSQL for specs: the one of MACP_TEST_DATABASE_URL, or a private cluster in a temporary directory.
+-- A real PostgreSQL for specs: the one of TEST_DATABASE_URL, or a private cluster in a temporary directory.
 -- Every call of database() makes a new, empty database in it.
 
 local child = require("host.child")
@@ -39,7 +39,7 @@ end
 
 ---A new empty database. Returns its connection string and a function that ends what was started. (yields)
 function M.database(settings)
-  local url = sys.env("MACP_TEST_DATABASE_URL")
+  local url = sys.env("TEST_DATABASE_URL")
   local name = "spec_" .. crypto.uuid4():gsub("-", "")
   local programs = assert(postgres.find_programs())
   if url and not settings then

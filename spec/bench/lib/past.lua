@@ -1,5 +1,5 @@
--- A database with many runs (spec/support/many_runs.lua) for benchmarks. MACP_BENCH_RUNS says how many; it is made in a
--- temporary directory, or once and for all below MACP_BENCH_DATA when that names a directory.
+-- A database with many runs (spec/support/many_runs.lua) for benchmarks. BENCH_RUNS says how many; it is made in a
+-- temporary directory, or once and for all below BENCH_DATA when that names a directory.
 
 local fs = require("host.fs")
 local pg = require("host.pg")
@@ -24,7 +24,7 @@ local M = {}
 
 -- The directory of the database, and whether it is to be kept. (yields)
 local function home(runs)
-  local kept = sys.env("MACP_BENCH_DATA")
+  local kept = sys.env("BENCH_DATA")
   local dir = kept and (kept .. "/past-" .. runs) or assert(fs.temp_dir("macp-past"))
   assert(fs.mkdir_p(dir))
   assert(fs.chmod(dir, 493)) -- 0755: the server's account must pass
@@ -45,8 +45,8 @@ end
 ---@param opts { on_step: fun(name: string)|nil }|nil
 ---@return { conninfo: string, runs: integer, events: integer, until_ms: integer, made_ms: integer|nil, close: function }
 function M.open(opts)
-  local runs = tonumber(sys.env("MACP_BENCH_RUNS") or RUNS)
-  assert(runs and runs >= 1000 and runs % 1 == 0, "MACP_BENCH_RUNS must be a whole number of at least 1000")
+  local runs = tonumber(sys.env("BENCH_RUNS") or RUNS)
+  assert(runs and runs >= 1000 and runs % 1 == 0, "BENCH_RUNS must be a whole number of at least 1000")
   local self = setmetatable({ runs = runs, events = runs * many_runs.EVENTS_PER_RUN }, Past)
   self.dir, self.is_kept = home(runs)
   local marker = self.dir .. "/complete.json"

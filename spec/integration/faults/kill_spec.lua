@@ -1,6 +1,6 @@
 -- kill -9 of the program and of PostgreSQL at random points under load: what was acknowledged is there, in order, once;
 -- the plane's history is the runtime's; projections are what their events add up to.
--- MACP_TEST_SEED=N repeats the rounds of a run, MACP_TEST_LONG=1 makes ten times as many.
+-- TEST_SEED=N repeats the rounds of a run, TEST_LONG=1 makes ten times as many.
 
 local crypto = require("host.crypto")
 local sys = require("host.sys")
@@ -13,9 +13,9 @@ local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
 local system = require("spec.support.system")
 
-local ROUNDS = tonumber(sys.env("MACP_KILL_ROUNDS")) or (sys.env("MACP_TEST_LONG") == "1" and 500)
+local ROUNDS = tonumber(sys.env("KILL_ROUNDS")) or (sys.env("TEST_LONG") == "1" and 500)
   or (system.is_slow and 15 or 50)
-local SEED = tonumber(sys.env("MACP_TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
+local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
 local PER_TEST = system.is_slow and 3 or 5
 local SESSIONS = 4
 local SENDERS = { "ann", "bob" }
@@ -210,7 +210,7 @@ local function play_round(world, books, dice, victim)
   eventually(function() return world:get("/readyz") == 200 end, CATCH_UP_MS, "readiness")
 end
 
-describe("kill -9 under load (MACP_TEST_SEED=" .. SEED .. ")", function()
+describe("kill -9 under load (TEST_SEED=" .. SEED .. ")", function()
   local world, books, dice, is_sound
   local deck = {}
 

@@ -1,4 +1,4 @@
--- host.pg against a real server. Uses the database of MACP_TEST_DATABASE_URL or a private cluster.
+-- host.pg against a real server. Uses the database of TEST_DATABASE_URL or a private cluster.
 
 local child = require("host.child")
 local fs = require("host.fs")

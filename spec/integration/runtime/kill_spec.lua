@@ -9,7 +9,7 @@ local client = require("spec.support.runtime_client")
 local program = require("spec.support.program")
 local stores = require("spec.support.stores")
 
-local ROUNDS = tonumber(sys.env("MACP_KILL_ROUNDS") or "6")
+local ROUNDS = tonumber(sys.env("KILL_ROUNDS") or "6")
 local WORKERS = 8
 
 local function start_program(dir, store)

@@ -53,7 +53,7 @@ describe("a JWKS document", function()
   end
 
   it("never quotes its keys when it is refused", function()
-    local seed = tonumber(os.getenv("MACP_TEST_SEED")) or os.time()
+    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
     math.randomseed(seed)
     local document = '{"keys":[{"kty":"oct","k":"S3CRETS3CRETS3CRET","kid":"S3CRET"}]}'
     for round = 1, 3000 do
@@ -67,7 +67,7 @@ describe("a JWKS document", function()
   end)
 
   it("is not fooled by what a stranger sends instead of a token", function()
-    local seed = tonumber(os.getenv("MACP_TEST_SEED")) or os.time()
+    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
     math.randomseed(seed)
     local keys = jws.keys()
     local company = issuer.new({ alg = "HS256" })

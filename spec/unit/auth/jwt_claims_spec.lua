@@ -88,7 +88,7 @@ describe("claims", function()
   end
 
   it("give an identity with a sender, or a reason, whatever they are made of", function()
-    local seed = tonumber(os.getenv("MACP_TEST_SEED")) or os.time()
+    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
     math.randomseed(seed)
     local values = {
       json.null, true, false, 0, -1, 1e308, NOW_S + 300, "", " ", "macp-runtime", EXPECTED.issuer, "agent://ann",

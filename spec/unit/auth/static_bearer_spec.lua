@@ -88,7 +88,7 @@ describe("static tokens", function()
 
   it("never quote the document when they refuse it", function()
     local secret = "S3CRETtoken"
-    local seed = tonumber(os.getenv("MACP_TEST_SEED")) or os.time()
+    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
     math.randomseed(seed)
     local document = json.encode({
       { token = secret, sender = "s", max_open_sessions = 3, allowed_modes = { secret } },

@@ -1,5 +1,5 @@
 -- Clients that stop, stall, reset and talk nonsense at random against handlers of every kind. Whatever happens, nothing
--- may be left behind. MACP_TEST_SEED fixes the dice (not the timing), MACP_TEST_LONG makes it last.
+-- may be left behind. TEST_SEED fixes the dice (not the timing), TEST_LONG makes it last.
 
 local bytes = require("host.bytes")
 local fetch = require("host.fetch")
@@ -100,11 +100,11 @@ describe("host.http under clients that misbehave", function()
   after_each(servers.stop_all)
 
   it("serves on and keeps nothing", function()
-    local seed = tonumber(sys.env("MACP_TEST_SEED")) or sys.now_ms() % 1000000
+    local seed = tonumber(sys.env("TEST_SEED")) or sys.now_ms() % 1000000
     local server, port = servers.start(OPTS, handler)
     server:respond_static("/static", 200, nil, "static")
     math.randomseed(seed)
-    local stop = sys.mono_ms() + (sys.env("MACP_TEST_LONG") and 30000 or 1500)
+    local stop = sys.mono_ms() + (sys.env("TEST_LONG") and 30000 or 1500)
     local function often(fn)
       while sys.mono_ms() < stop do fn(port) end
     end

@@ -1,5 +1,5 @@
 -- Whatever JSON somebody registers, for whatever mode: it is refused with problems or it is taken, in bounded time, and
--- what is taken can be stored, bound to a session and evaluated. Seeds: spec/fuzz/corpus/policy. MACP_TEST_SEED=N repeats
+-- what is taken can be stored, bound to a session and evaluated. Seeds: spec/fuzz/corpus/policy. TEST_SEED=N repeats
 -- a run.
 
 local crypto = require("host.crypto")
@@ -15,7 +15,7 @@ local support = require("spec.support.modes")
 local utf8 = require("macp.core.utf8")
 
 local CORPUS = "spec/fuzz/corpus/policy"
-local SEED = tonumber(sys.env("MACP_TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
+local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
 local ROUNDS = 400
 local MUTATIONS = 60 -- per seed file
 local MAX_MS = 1000  -- of one registration, on a busy machine with sanitizers
@@ -100,7 +100,7 @@ local function mutated(random, text)
   return text
 end
 
-describe("policies of any kind (MACP_TEST_SEED=" .. SEED .. ")", function()
+describe("policies of any kind (TEST_SEED=" .. SEED .. ")", function()
   local modes, dir, places
 
   setup(function()
