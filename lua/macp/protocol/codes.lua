@@ -29,6 +29,9 @@ M.CODES = {
   INTERNAL_ERROR = { http = 500, name = "StorageFailed" },
 }
 
+-- INTERNAL_ERROR is what the disk does, and what a mode's own functions do: they are told apart by this.
+M.MODE_FAILED = "ModeFailed"
+
 ---The text of an error: the internal name, then the specific reason.
 ---@param code string
 ---@param reason string

@@ -9,6 +9,7 @@ local lifecycle = require("macp.protocol.lifecycle")
 local records = require("macp.runtime.records")
 local session_record = require("macp.runtime.session")
 
+local MODE_FAILED = codes.MODE_FAILED
 local OPEN, RESOLVED, EXPIRED = lifecycle.OPEN, lifecycle.RESOLVED, lifecycle.EXPIRED
 
 local MAX_SYNTHETIC = 16
@@ -126,7 +127,7 @@ local function submit_synthetic(kernel, session, message)
   if status == nil then
     local rejection = due
     quarantine(kernel, session, "a timer of the mode emitted a message that its own rules refuse", rejection)
-    return refuse("INTERNAL_ERROR", rejection.message)
+    return refuse("INTERNAL_ERROR", rejection.message, MODE_FAILED)
   end
   return M.record(kernel, session, {
     macp_version = "1.0", mode = session.mode, message_type = message.type, message_id = message.message_id,
@@ -146,13 +147,13 @@ local function fire_timers(kernel, session, until_ms)
         return true
       end
       quarantine(kernel, session, "a timer of the mode failed", err)
-      return refuse("INTERNAL_ERROR", err.message)
+      return refuse("INTERNAL_ERROR", err.message, MODE_FAILED)
     end
     local ok, code, reason = submit_synthetic(kernel, session, message)
     if not ok then return nil, code, reason end
   end
   quarantine(kernel, session, "a timer of the mode re-arms itself in the past")
-  return refuse("INTERNAL_ERROR", "a timer of the mode re-arms itself in the past")
+  return refuse("INTERNAL_ERROR", "a timer of the mode re-arms itself in the past", MODE_FAILED)
 end
 
 ---Lets time act on a session: due timers first, then the deadline or the suspension cap.
@@ -223,8 +224,8 @@ local function rejected_by_mode(kernel, session, rejection)
     })
     spoil(kernel, session)
   end
-  return nil, rejection.code, codes.text(rejection.code, rejection.message or rejection.rule or "refused"),
-    rejection.details
+  return nil, rejection.code, codes.text(rejection.code, rejection.message or rejection.rule or "refused",
+    rejection.author_error and MODE_FAILED or nil), rejection.details
 end
 
 ---Judges a message of a session (every type except SessionStart, Signal and Progress). Does not yield.

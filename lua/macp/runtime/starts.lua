@@ -2,6 +2,7 @@
 
 local log = require("host.log")
 
+local codes = require("macp.protocol.codes")
 local envelope_rules = require("macp.protocol.envelope")
 local kernel_rules = require("macp.runtime.kernel")
 local lifecycle = require("macp.protocol.lifecycle")
@@ -136,13 +137,15 @@ local function run_start_hook(rev, session, payload)
   end
   local rejection = due
   rev:drop(session.id)
+  local name
   if rejection.author_error then
+    name = codes.MODE_FAILED
     log.error("mode.failed", {
       session_id = session.id, mode = session.mode, revision = rev.hash, file = rejection.file,
       line = rejection.line, message = rejection.message,
     })
   end
-  local _, code, text = refuse(rejection.code, rejection.message or rejection.rule or "refused")
+  local _, code, text = refuse(rejection.code, rejection.message or rejection.rule or "refused", name)
   return nil, code, text
 end
 

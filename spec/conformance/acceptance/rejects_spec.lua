@@ -25,8 +25,10 @@ describe("acceptance: an ack refuses", function()
     { "envelope version 2.0", "UNSUPPORTED_PROTOCOL_VERSION", { changes = { macp_version = "2.0" } } },
     { "an empty mode", "INVALID_ENVELOPE", { changes = { mode = "" } } },
     { "an unknown mode", "MODE_NOT_SUPPORTED", { changes = { mode = "macp.mode.none.v1" } } },
-    -- A decision may be the initiator's alone in later versions of the protocol.
-    { "no participants", "INVALID_ENVELOPE", { mode = "task", participants = {} } },
+    { "no participants, in a proposal", "INVALID_ENVELOPE", { mode = "proposal", participants = {} } },
+    { "no participants, in a task", "INVALID_ENVELOPE", { mode = "task", participants = {} } },
+    { "no participants, in a handoff", "INVALID_ENVELOPE", { mode = "handoff", participants = {} } },
+    { "no participants, in a quorum", "INVALID_ENVELOPE", { mode = "quorum", participants = {} } },
     { "a ttl of 0", "INVALID_ENVELOPE", { fields = { ttl_ms = 0 } } },
     { "more than 1000 participants", "INVALID_ENVELOPE", { participants = many } },
     { "a UUID in upper case", "INVALID_SESSION_ID", { id = crypto.uuid4():upper() } },
@@ -39,6 +41,17 @@ describe("acceptance: an ack refuses", function()
       refused(at:new_session(opts):start(), case[2])
     end)
   end
+
+  -- Runtimes of before 0.7.6 refuse it, and their suite says so; RFC-MACP-0007 §2 and the fixtures accept it since.
+  it("nothing about a decision without participants, which nobody can do anything in", function()
+    local session = at:session({ mode = "decision", participants = {} })
+    for _, who in ipairs({ ANN, BOB, session.by }) do
+      refused(session:send(who, "Proposal", { proposal_id = "p", option = "o" }), "FORBIDDEN")
+    end
+    refused(session:commit("go"), "INVALID_ENVELOPE")
+    refused(session:commit("decision.rejected", { outcome_positive = false }), "INVALID_ENVELOPE")
+    refused(session:commit("go", nil, ANN), "FORBIDDEN")
+  end)
 
   it("nothing about a 36 character base64url id with a hyphen", function()
     local id = crypto.base64url_encode(crypto.random(27)):sub(1, 34):gsub("%-", "x") .. "-z"

@@ -161,7 +161,7 @@ describe("a mode's function that fails", function()
   local function expect_refused(ack, where)
     assert.is_false(ack.ok)
     assert.equal("INTERNAL_ERROR", ack.error.code)
-    assert.truthy(ack.error.message:find("the mode failed in [%w_%.%[%]]*" .. where), ack.error.message)
+    assert.truthy(ack.error.message:find("^ModeFailed: the mode failed in [%w_%.%[%]]*" .. where), ack.error.message)
     assert.is_nil(ack.error.message:find("lua:", 1, true), "a path in " .. ack.error.message)
   end
 
