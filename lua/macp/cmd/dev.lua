@@ -3,7 +3,6 @@
 
 local fs = require("host.fs")
 local log = require("host.log")
-local pg = require("host.pg")
 local sys = require("host.sys")
 local task = require("host.task")
 
@@ -90,15 +89,6 @@ local function mode_dirs(opts)
   return here and here.type == "dir" and { "modes" } or {}
 end
 
-local function migrate(conninfo)
-  local db, err = pg.open({ conninfo = conninfo, size = 1, application_name = "macp migrate" })
-  if not db then return nil, err end
-  local applied
-  applied, err = require("macp.store.migrate").run(db)
-  task.shield(db.close, db)
-  return applied, err
-end
-
 local function stop(cluster) task.shield(cluster.stop, cluster) end
 
 -- A running database on the current schema. (yields)
@@ -109,7 +99,7 @@ local function start_database(data)
   end
   if not cluster then return nil, err end
   local applied
-  applied, err = migrate(cluster:conninfo())
+  applied, err = require("macp.store.migrate").upgrade(cluster:conninfo(), "macp migrate")
   if applied then return cluster end
   stop(cluster)
   return nil, err

@@ -1,12 +1,8 @@
 -- `macp migrate`: brings the database to the schema of this program.
 
-local pg = require("host.pg")
-
 local console = require("macp.core.console")
 local migrate = require("macp.store.migrate")
 local redact = require("macp.telemetry.redact")
-
-local STATEMENT_TIMEOUT_MS = 600000 -- an index over many events takes its time
 
 local M = {
   summary = "Bring the database to this program's schema.",
@@ -15,7 +11,8 @@ local M = {
   macp migrate --status             tell what is missing, change nothing (exit code 1 when something is)
   DATABASE_URL=postgres://user:password@host/name macp migrate
 
-Several processes may run it at the same time: a lock makes each file run once.]],
+Several processes may run it at the same time: a lock makes each file run once. Processes of the version before may go
+on meanwhile: indexes of large tables are built beside the writers, and other changes wait until a table is free.]],
   options = { { name = "status", doc = "Only tell what would be done." } },
 }
 
@@ -38,9 +35,7 @@ end
 ---(yields)
 function M.run(opts, cfg)
   local url = cfg.plane.database_url
-  local db, err = pg.open({
-    conninfo = url, size = 1, application_name = "macp migrate", statement_timeout_ms = STATEMENT_TIMEOUT_MS,
-  })
+  local db, err = migrate.open(url, "macp migrate")
   if db == nil then return nil, err end
   local code
   code, err = (opts.status and show_status or apply)(db)

@@ -84,9 +84,10 @@ local function open_database(role, cfg)
   })
   if db == nil then return nil, err end
   role.db = db
-  local applied
-  applied, err = migrate.run(db)
-  if applied == nil then return nil, errors.wrap(err, "migrations") end
+  local status, _
+  status, err = migrate.status(db)
+  if status and #status.pending > 0 then _, err = migrate.upgrade(cfg.database_url, role.name) end
+  if err then return nil, errors.wrap(err, "migrations") end
   role.lease = lease.new({ db = db, tenant = TENANT, name = role.name })
   return role.lease:renew()
 end

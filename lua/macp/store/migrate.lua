@@ -1,25 +1,44 @@
--- Brings the database to the schema this program was built with. Files are migrations/NNNN_what.sql, applied in the
--- order of their names, each in a transaction of its own that holds one advisory lock, so that processes starting
--- together do not run a file twice. A file that was applied must never change: its SHA-256 is kept and compared.
+-- Migrations: the files of migrations/ bring a database to this program's schema. They are applied in the order of their
+-- names while one advisory lock is held, so that processes starting together do not run a file twice. A file that was
+-- applied must never change: its SHA-256 is kept and compared.
+--
+-- A file is one transaction, unless its first line is CONCURRENTLY: such a file builds or drops indexes of tables that
+-- are being written to, statement by statement, and begins again where it was interrupted.
 
 local crypto = require("host.crypto")
 local embed = require("host.embed")
 local fs = require("host.fs")
 local log = require("host.log")
+local pg = require("host.pg")
+local sys = require("host.sys")
+local task = require("host.task")
 
 local errors = require("macp.core.errors")
+local online_index = require("macp.store.online_index")
 local sql_text = require("macp.store.sql_text")
 
 local LOCK_KEY = "7381240061457021" -- any fixed 64-bit number: names this table's lock
+local LOCK_POLL_MS = 100
+local LOCK_TOLD_MS = 15000
+local CONCURRENTLY = "-- migrate: concurrently"
+
+-- A change of a table waits this long for those who use it: whoever comes later waits behind it. Then they go first.
+local DDL_WAIT_MS = 3000
+local DDL_TRIES = 20
+
+local ENDLESS_MS = 2147483647
+local CONNECTIONS = 2 -- one holds the lock, one works
 
 local LIST = "select name, checksum from _migrations"
-local LOCK = "select pg_advisory_xact_lock(" .. LOCK_KEY .. ")"
+local TRY_LOCK = "select pg_try_advisory_xact_lock(" .. LOCK_KEY .. ") as locked"
+local LIMITS = "select set_config('lock_timeout', $1, true)"
 local CREATE = [[create table if not exists _migrations (
   name text primary key, checksum text, applied_at timestamptz not null default now())]]
 local FIND = "select checksum from _migrations where name = $1"
 local RECORD = "insert into _migrations (name, checksum) values ($1, $2)"
 
 local UNDEFINED_TABLE = "42P01"
+local LOCK_NOT_AVAILABLE = "55P03"
 
 local M = {}
 
@@ -76,28 +95,88 @@ local function statements_of(file)
   return statements
 end
 
--- Applies one file unless another process did so meanwhile; true when it was applied here. (yields)
-local function apply(db, file, checksum)
-  local statements, bad = statements_of(file)
-  if statements == nil then return nil, bad end
+local function is_concurrent(file) return file.text:sub(1, #CONCURRENTLY) == CONCURRENTLY end
+
+local function record(db, file)
+  return db:query(RECORD, { file.name, file.checksum, n = 2 })
+end
+
+-- One file in one transaction. (yields)
+local function apply_once(db, file, statements)
   return db:tx(function(tx)
-    local locked, err = tx:query(LOCK)
-    if locked == nil then return nil, err end
-    local created, create_err = tx:query(CREATE)
-    if created == nil then return nil, create_err end
-    local found, find_err = tx:query(FIND, { file.name, n = 1 })
-    if found == nil then return nil, find_err end
-    if found.rows[1] then return "present" end
+    local limited, err = tx:query(LIMITS, { DDL_WAIT_MS .. "ms", n = 1 })
+    if limited == nil then return nil, err end
     for i, statement in ipairs(statements) do
       local done, statement_err = tx:query(statement)
       if done == nil then
-        return nil, errors.wrap(statement_err, string.format("migration %s, statement %d", file.name, i))
+        local wrapped = errors.wrap(statement_err, string.format("migration %s, statement %d", file.name, i))
+        wrapped.is_busy = statement_err.sqlstate == LOCK_NOT_AVAILABLE
+        return nil, wrapped
       end
     end
-    local recorded, record_err = tx:query(RECORD, { file.name, checksum, n = 2 })
-    if recorded == nil then return nil, record_err end
-    return "applied"
+    return record(tx, file)
   end)
+end
+
+-- The same, again while the tables are in use. (yields)
+local function apply_in_transaction(db, file, statements)
+  for try = 1, DDL_TRIES do
+    local done, err = apply_once(db, file, statements)
+    if done or not err.is_busy or try == DDL_TRIES then return done, err end
+    log.info("migration.waiting", { name = file.name, reason = err.message, tries = try })
+    local slept, sleep_err = task.sleep(DDL_WAIT_MS / 3)
+    if not slept then return nil, sleep_err end
+  end
+end
+
+-- Statements that lock nothing for long; each may have been done before. (yields)
+local function apply_concurrently(db, file, statements)
+  for i, statement in ipairs(statements) do
+    local done, err = online_index.apply(db, statement)
+    if done == nil then
+      return nil, errors.wrap(err, string.format("migration %s, statement %d", file.name, i))
+    end
+  end
+  return record(db, file)
+end
+
+-- Applies one file unless another process did so meanwhile; true when it was applied here. (yields)
+local function apply(db, file)
+  local statements, bad = statements_of(file)
+  if statements == nil then return nil, bad end
+  local found, err = db:query(FIND, { file.name, n = 1 })
+  if found == nil then return nil, err end
+  if found.rows[1] then return "present" end
+  local began = sys.mono_ms()
+  local done
+  done, err = (is_concurrent(file) and apply_concurrently or apply_in_transaction)(db, file, statements)
+  if done == nil then return nil, err end
+  log.info("migration.applied", { name = file.name, ms = math.floor(sys.mono_ms() - began) })
+  return "applied"
+end
+
+-- Runs fn while this process is the one that migrates. Others ask again and again instead of waiting in a statement: an
+-- index that is built beside the writers waits for every statement that began before it. (yields)
+local function locked(db, fn)
+  local told_at
+  while true do
+    local value, err = db:tx(function(tx)
+      local result, lock_err = tx:query(TRY_LOCK)
+      if result == nil then return nil, lock_err end
+      if not result.rows[1].locked then return false end
+      -- This comes last: the result of a query would keep its snapshot, for which the builders of indexes wait.
+      local limits, limits_err = tx:query("set local idle_in_transaction_session_timeout = 0")
+      if limits == nil then return nil, limits_err end
+      return fn()
+    end)
+    if value ~= false then return value, err end
+    if told_at == nil or sys.mono_ms() - told_at > LOCK_TOLD_MS then
+      told_at = sys.mono_ms()
+      log.info("migration.waiting", { reason = "another process migrates this database" })
+    end
+    local slept, sleep_err = task.sleep(LOCK_POLL_MS)
+    if not slept then return nil, sleep_err end
+  end
 end
 
 ---Which files are missing in the database. One query when nothing is. (yields)
@@ -130,23 +209,46 @@ function M.status(db, files)
 end
 
 ---Applies what is missing. (yields)
----@param db table pool
+---@param db table pool of at least two connections, whose statements may take long
 ---@param files { name: string, text: string }[]|nil
 ---@return string[]|nil names of the files applied here
 ---@return table|nil err
 function M.run(db, files)
   local status, err = M.status(db, files)
   if status == nil then return nil, err end
-  local names = {}
-  for _, file in ipairs(status.pending) do
-    local outcome, apply_err = apply(db, file, file.checksum)
-    if outcome == nil then return nil, apply_err end
-    if outcome == "applied" then
-      names[#names + 1] = file.name
-      log.info("migration.applied", { name = file.name })
+  if #status.pending == 0 then return {} end
+  return locked(db, function()
+    local created, create_err = db:query(CREATE)
+    if created == nil then return nil, create_err end
+    local names = {}
+    for _, file in ipairs(status.pending) do
+      local outcome, apply_err = apply(db, file)
+      if outcome == nil then return nil, apply_err end
+      if outcome == "applied" then names[#names + 1] = file.name end
     end
-  end
-  return names
+    return names
+  end)
+end
+
+---A pool as M.run needs it.
+---@param url string
+---@param name string how its connections are called in pg_stat_activity
+function M.open(url, name)
+  return pg.open({ conninfo = url, size = CONNECTIONS, application_name = name,
+    statement_timeout_ms = ENDLESS_MS, lock_timeout_ms = ENDLESS_MS })
+end
+
+---Applies what is missing, over connections of its own. (yields)
+---@param url string
+---@param name string
+---@return string[]|nil names
+---@return table|nil err
+function M.upgrade(url, name)
+  local db, err = M.open(url, name)
+  if db == nil then return nil, err end
+  local names, failure = M.run(db)
+  task.shield(db.close, db)
+  return names, failure
 end
 
 return M
