@@ -51,6 +51,18 @@ function M.accepted_count(metadata)
   return count
 end
 
+---What metadata tells about the standing of its session.
+---@param metadata table decoded macp.v1.SessionMetadata
+---@param order { asked: integer|nil, at_ms: integer|nil, state: string|nil } when it was the case; state: when the
+--- metadata may be of a later time
+---@return macp.plane.Told
+function M.told(metadata, order)
+  local state = metadata.state
+  if order.state and not lifecycle.is_terminal(state) then state = order.state end
+  return { state = state, at_ms = order.at_ms, asked = order.asked, accepted = M.accepted_count(metadata),
+    expires_ms = positive(metadata.expires_at_unix_ms) }
+end
+
 ---A stored session row as a session record.
 function M.from_row(row)
   local stored = json.decode(row.metadata) or {}

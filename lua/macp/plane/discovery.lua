@@ -15,9 +15,9 @@ local time = require("macp.core.time")
 local messages = require("macp.protocol.messages")
 local protocol = require("macp.protocol.lifecycle")
 local binding = require("macp.plane.binding")
-local ending = require("macp.plane.ending")
 local lifecycle = require("macp.plane.lifecycle")
 local run_module = require("macp.plane.run")
+local standing = require("macp.plane.standing")
 local trace = require("macp.plane.trace")
 
 local runs_store = require("macp.store.runs")
@@ -26,6 +26,7 @@ local SESSION_NAMESPACE = "5f0f7b42-9a6d-5c1e-8b9e-2f6a7a1f3c55" -- of run ids m
 local KNOWN_ENDED = 20000
 local PARALLEL = 16
 local DEFAULT_TTL_MS = 300000
+local TELL_EVERY_MS = 60000 -- failures that repeat are logged once in this time, with their count
 
 ---@class macp.plane.Discovery
 local Discovery = {}
@@ -33,13 +34,14 @@ Discovery.__index = Discovery
 
 local M = {}
 
----@param opts { client: table, owner: table, launcher: table, writers: table, db: table, tenant: string, kind: string,
----  supervisor: table }
+---@param opts { client: table, owner: table, launcher: table, questions: macp.plane.Questions, writers: table, db: table,
+---  tenant: string, kind: string, supervisor: table, metrics: table|nil }
 function M.new(opts)
   return setmetatable({
-    client = opts.client, owner = opts.owner, launcher = opts.launcher, writers = opts.writers, db = opts.db,
+    client = opts.client, owner = opts.owner, launcher = opts.launcher, questions = opts.questions,
+    writers = opts.writers, db = opts.db, metrics = opts.metrics,
     tenant = opts.tenant, kind = opts.kind, supervisor = opts.supervisor, entering = {}, active = 0,
-    room = task.cond(), ended = lru.new(KNOWN_ENDED), connected = false,
+    room = task.cond(), ended = lru.new(KNOWN_ENDED), connected = false, failed = 0, told_at = nil,
   }, Discovery)
 end
 
@@ -76,7 +78,7 @@ local function row_of(self, metadata, now_ms)
 end
 
 -- Creates the run of a session, unless it exists. (yields)
-local function create(self, metadata)
+local function create(self, metadata, order)
   local row = row_of(self, metadata, sys.now_ms())
   local inserted, err = runs_store.insert(self.db, row)
   if inserted == nil then return nil, err end
@@ -97,7 +99,7 @@ local function create(self, metadata)
   self.owner:add(run)
   lifecycle.created(run, { mode_name = metadata.mode })
   lifecycle.starting(run, metadata.mode)
-  self.launcher:attach(run, metadata)
+  self.launcher:attach(run, metadata, order)
   return run
 end
 
@@ -108,10 +110,10 @@ local function is_final(err)
 end
 
 -- Like create, for as long as the database cannot be asked: a session is told about only once. (yields)
-local function create_at_last(self, metadata)
+local function create_at_last(self, metadata, order)
   local delays = backoff.new({ base_ms = 100, max_ms = 5000 })
   while true do
-    local run, err = create(self, metadata)
+    local run, err = create(self, metadata, order)
     if run ~= nil or is_final(err) then return run, err end
     log.warn("discovery.create_failed", { session_id = metadata.session_id, error = err.message })
     local slept, sleep_err = task.sleep(delays:next())
@@ -124,25 +126,31 @@ function Discovery:forget(session_id)
   self.ended:set(session_id, true)
 end
 
+-- What was told last about a session whose run is being made; the rest was about earlier times.
+local function see_newest(self, run, session_id)
+  local newest = self.entering[session_id]
+  self.entering[session_id] = nil
+  if run and newest then self:see(newest.metadata, newest.order) end
+end
+
 -- A session was told about: its run is made in a task of its own, at most 16 at a time. (yields while all are busy)
-local function enter(self, metadata)
+local function enter(self, metadata, order)
   local session_id = metadata.session_id
   if self.ended:get(session_id) then return true end
+  local told = { metadata = metadata, order = order }
   if self.entering[session_id] then
-    self.entering[session_id] = metadata -- the newest word counts once the run is there
+    self.entering[session_id] = told -- the newest word counts once the run is there
     return true
   end
   while self.active >= PARALLEL do
     local ok, err = self.room:wait()
     if not ok then return nil, err end
   end
-  self.entering[session_id] = metadata
+  self.entering[session_id] = told
   self.active = self.active + 1
   self.supervisor:start("discover", function()
-    local run, err = create_at_last(self, metadata)
-    local newest = self.entering[session_id]
-    self.entering[session_id] = nil
-    if run and newest ~= metadata then self:see(newest) end
+    local run, err = create_at_last(self, metadata, order)
+    see_newest(self, run, session_id)
     self.active = self.active - 1
     self.room:signal()
     if run == nil and not errors.is(err, "CANCELLED") then
@@ -153,52 +161,40 @@ local function enter(self, metadata)
   return true
 end
 
--- Brings a run to what the runtime says about its session.
-local function follow_state(self, run, metadata)
-  local state = type(metadata.state) == "number" and protocol.NAMES[metadata.state] or metadata.state
-  if run.session and metadata.expires_at_unix_ms then
-    run.session.expires_ms = tonumber(metadata.expires_at_unix_ms) or run.session.expires_ms
-  end
-  if protocol.is_terminal(state) then
-    if run.session then
-      ending.announce(run, state, binding.accepted_count(metadata))
-    else
-      self.launcher:session_created(run.session_id)
-    end
-  elseif state == "SESSION_STATE_SUSPENDED" and run.status == "running" then
-    lifecycle.suspended(run)
-  elseif state == "SESSION_STATE_OPEN" and run.status == "suspended" then
-    lifecycle.running(run)
-  elseif run.session == nil then
-    self.launcher:session_created(run.session_id)
-  end
-end
-
 ---Takes note of a session. (yields while too many are being entered)
 ---@param metadata table SessionMetadata
-function Discovery:see(metadata)
+---@param order { asked: integer|nil, at_ms: integer|nil, state: string|nil } of binding.told
+function Discovery:see(metadata, order)
   if (metadata.session_id or "") == "" then return true end
   local run = self.owner:of_session(metadata.session_id)
-  if run then
-    follow_state(self, run, metadata)
-    return true
-  end
-  return enter(self, metadata)
+  if run == nil then return enter(self, metadata, order) end
+  if not standing.hear(run, binding.told(metadata, order)) then self.questions:expect(run) end
+  if run.session == nil then self.launcher:session_created(run.session_id) end
+  return true
 end
 
-local EVENT = protocol.EVENT
-local KNOWN_EVENTS = {
-  [EVENT.CREATED] = true, [EVENT.RESOLVED] = true, [EVENT.EXPIRED] = true, [EVENT.SUSPENDED] = true,
-  [EVENT.RESUMED] = true, [EVENT.CANCELLED] = true,
-}
+-- The state that a lifecycle event is about; what is told of a session may be of a later time. CREATED tells of any.
+local STATE_OF_EVENT = { [protocol.EVENT.RESUMED] = protocol.NAMES[protocol.OPEN] }
+for state, event in pairs(protocol.EVENT_OF_STATE) do STATE_OF_EVENT[event] = protocol.NAMES[state] end
+
+-- One event of the watch. (yields while too many sessions are being entered)
+local function take(self, event, asked)
+  if event == nil or event.session == nil then return true end
+  if event.event_type == protocol.EVENT.CREATED then return self:see(event.session, { asked = asked }) end
+  local state = STATE_OF_EVENT[event.event_type]
+  if state == nil then return true end
+  local at_ms = tonumber(event.observed_at_unix_ms) or 0
+  return self:see(event.session, { state = state, at_ms = at_ms > 0 and at_ms or nil, asked = asked })
+end
 
 -- One connection to WatchSessions. (yields)
 local function watch_once(self, delays)
+  local asked = standing.moment()
   local stream, err = self.client:watch("WatchSessions")
   if stream == nil then return nil, err end
   self.stream = stream
   local codec = messages.codec("macp.v1.WatchSessionsResponse", { enums = "number" })
-  local result, failure
+  local _, failure
   while true do
     local chunk, read_err = stream:read_many(64)
     if chunk == nil then
@@ -209,11 +205,8 @@ local function watch_once(self, delays)
     delays:reset()
     for i = 1, #chunk do
       local decoded = codec:decode(chunk[i])
-      local event = decoded and decoded.event
-      if event and event.session and KNOWN_EVENTS[event.event_type] then
-        result, failure = self:see(event.session)
-        if result == nil then break end
-      end
+      if decoded then _, failure = take(self, decoded.event, asked) end
+      if failure then break end
     end
     if failure then break end
   end
@@ -223,18 +216,23 @@ local function watch_once(self, delays)
 end
 
 -- What happened while nobody watched: sessions that ended, sessions that came. (yields)
+local function read_all(self)
+  local asked = standing.moment()
+  local done, err = self.client:each_session(function(metadata) return self:see(metadata, { asked = asked }) end)
+  if done == nil and errors.is(err, "NOT_IMPLEMENTED") then return true end
+  return done, err
+end
+
+-- The watch will tell of every session as well, but not of those that the runtime has dropped meanwhile. (yields)
 local function reconcile(self)
-  local found = {}
-  local done, err = self.client:each_session(function(metadata) found[#found + 1] = metadata end)
-  if done == nil then
-    if not errors.is(err, "NOT_IMPLEMENTED") then return nil, err end
-    return true
-  end
-  for _, metadata in ipairs(found) do
-    local ok, see_err = self:see(metadata)
-    if ok == nil then return nil, see_err end
-  end
-  return true
+  local done, err = read_all(self)
+  if done or errors.is(err, "CANCELLED") then return end
+  if self.metrics then self.metrics.reconcile_failures:inc() end
+  self.failed = self.failed + 1
+  local now = sys.mono_ms()
+  if self.told_at and now - self.told_at < TELL_EVERY_MS then return end
+  log.warn("discovery.reconcile_failed", { error = err.message, code = err.code, failures = self.failed })
+  self.told_at, self.failed = now, 0
 end
 
 ---Watches for ever, coming back after every end of the stream. (yields)

@@ -17,7 +17,6 @@ local arrivals = require("macp.plane.arrivals")
 local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
-local ending = require("macp.plane.ending")
 local exports = require("macp.plane.exports")
 local health = require("macp.plane.health")
 local hub = require("macp.plane.hub")
@@ -31,6 +30,7 @@ local observer = require("macp.plane.observer")
 local opening = require("macp.plane.opening")
 local owner = require("macp.plane.owner")
 local prices = require("macp.plane.prices")
+local questions = require("macp.plane.questions")
 local reader = require("macp.plane.reader")
 local rebuild = require("macp.plane.rebuild")
 local recovery = require("macp.plane.recovery")
@@ -157,8 +157,8 @@ end
 
 -- What turns sessions into runs and keeps observing them.
 local function build_observation(role, cfg)
-  role.ending = ending.new(role.client)
-  local observed = { client = role.client, metrics = role.metrics, ending = role.ending,
+  role.questions = questions.new(role.client)
+  local observed = { client = role.client, metrics = role.metrics, questions = role.questions,
     is_stopping = function() return role.supervisor.draining end,
     backoff_base_ms = cfg.stream_backoff_base_ms, backoff_max_ms = cfg.stream_backoff_max_ms }
   local function observe(run)
@@ -166,7 +166,7 @@ local function build_observation(role, cfg)
       { restart = "on_error" })
   end
   role.launcher = launch.new({ opening = role.opening, client = role.client, registry = role.registry,
-    owner = role.owner, observe = observe,
+    owner = role.owner, observe = observe, questions = role.questions,
     poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
     poll_timeout_ms = cfg.session_poll_timeout_ms })
   role.recovery = recovery.new({ db = role.db, tenant = TENANT, owner = role.owner, launcher = role.launcher,
@@ -174,7 +174,8 @@ local function build_observation(role, cfg)
   role.owner.resume = function(run) role.recovery:resume(run) end
   if cfg.session_discovery_enabled then
     role.discovery = discovery.new({ client = role.client, owner = role.owner, launcher = role.launcher,
-      writers = role.writers, db = role.db, tenant = TENANT, kind = cfg.runtime_kind, supervisor = role.supervisor })
+      questions = role.questions, metrics = role.metrics, writers = role.writers, db = role.db, tenant = TENANT,
+      kind = cfg.runtime_kind, supervisor = role.supervisor })
     role.owner.on_ended = function(run) role.discovery:forget(run.session_id) end
     role.signals = signals.new({ client = role.client, owner = role.owner, metrics = role.metrics })
   end
@@ -205,7 +206,7 @@ local function build_services(role, cfg)
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
   role.runs = runs.new({ opening = role.opening,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
-    supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
+    questions = role.questions, supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts,
   })
@@ -251,7 +252,7 @@ local function start_tasks(role, cfg)
   end)
   tasks:start("health", function(child) return role.health:work(child) end)
   tasks:start("snapshots", function() return role.hub:work() end)
-  tasks:start("endings", function() return role.ending:work() end)
+  tasks:start("questions", function() return role.questions:work() end)
   if role.webhook_worker then
     tasks:start("webhooks", function(child) return role.webhook_worker:work(child) end, { restart = "always",
       max_backoff_ms = 5000, stop = function() role.webhook_worker:stop() end })

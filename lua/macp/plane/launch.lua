@@ -10,6 +10,7 @@ local protocol = require("macp.protocol.lifecycle")
 local binding = require("macp.plane.binding")
 local ending = require("macp.plane.ending")
 local lifecycle = require("macp.plane.lifecycle")
+local standing = require("macp.plane.standing")
 
 -- Answers after which the session may still come.
 local RETRY = {
@@ -24,13 +25,14 @@ Launcher.__index = Launcher
 
 local M = {}
 
----@param opts { client: table, registry: table|nil, owner: table, opening: macp.plane.Opening, poll_base_ms: integer, poll_max_ms: integer,
----  poll_timeout_ms: integer, observe: fun(run: macp.plane.Run) }
+---@param opts { client: table, registry: table|nil, owner: table, opening: macp.plane.Opening, poll_base_ms: integer,
+---  poll_max_ms: integer, poll_timeout_ms: integer, observe: fun(run: macp.plane.Run),
+---  questions: macp.plane.Questions }
 function M.new(opts)
   return setmetatable({
     client = opts.client, registry = opts.registry, owner = opts.owner, opening = opts.opening,
     base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
-    observe = opts.observe, waiting = {},
+    observe = opts.observe, questions = opts.questions, waiting = {},
   }, Launcher)
 end
 
@@ -55,23 +57,25 @@ local function judge(metadata, err, denials)
   return nil, { code = err.code, message = tostring(err.message) }
 end
 
--- Asks until the session is there. (yields)
+-- Asks until the session is there: its metadata, and the moment before they were asked for; or why it
+-- never will be. (yields)
 local function await_session(self, run, cond)
   local deadline = sys.now_ms() + self.timeout_ms
   if run.created_ms then deadline = math.min(deadline, run.created_ms + self.timeout_ms + self.max_ms) end
   local delay, denials = self.base_ms, 0
   while true do
+    local asked = standing.moment()
     local metadata, err = self.client:get_session(run.session_id)
     if run.gone or run:has_ended() then return nil end
     denials = errors.is(err, "FORBIDDEN") and denials + 1 or 0
     local verdict, reason = judge(metadata, err, denials)
-    if verdict == "found" then return metadata end
-    if verdict == nil then return nil, reason end
+    if verdict == "found" then return metadata, asked end
+    if verdict == nil then return nil, nil, reason end
     if sys.now_ms() + delay > deadline then
-      return nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time" }
+      return nil, nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time" }
     end
     local _, wait_err = cond:wait(delay)
-    if wait_err and wait_err.code == "CANCELLED" then return nil, wait_err end
+    if wait_err and wait_err.code == "CANCELLED" then return nil, nil, wait_err end
     if run.gone or run:has_ended() then return nil end
     delay = math.min(delay * 2, self.max_ms)
   end
@@ -92,11 +96,10 @@ local function check_mode(self, mode_name)
   return nil, { code = "MODE_NOT_SUPPORTED", message = "the runtime does not support " .. mode_name }
 end
 
-local STATE_STATUS = { SESSION_STATE_SUSPENDED = "suspended" }
-
 ---Binds a run to a session that exists and starts to observe it. (yields)
 ---@param metadata table SessionMetadata
-function Launcher:attach(run, metadata)
+---@param order { asked: integer|nil, at_ms: integer|nil, state: string|nil } of binding.told
+function Launcher:attach(run, metadata, order)
   local session, rev = binding.prepare(self.client, self.registry, metadata)
   if run.gone or run:has_ended() or run.session then return false end
   self.owner:bind(run, session, rev)
@@ -106,11 +109,9 @@ function Launcher:attach(run, metadata)
     return false
   end
   lifecycle.running(run)
-  if STATE_STATUS[session.state] == "suspended" then lifecycle.suspended(run) end
+  local certain = standing.hear(run, binding.told(metadata, order))
   lifecycle.register_trace(run)
-  if protocol.is_terminal(session.state) then
-    ending.announce(run, session.state, binding.accepted_count(metadata))
-  end
+  if not certain then self.questions:expect(run) end
   self.observe(run)
   return true
 end
@@ -125,8 +126,8 @@ function Launcher:launch(run, request)
   self.waiting[run.session_id] = cond
   local ok, reason = self.opening:open(run, request)
   if ok then ok, reason = check_mode(self, mode_name) end
-  local metadata
-  if ok and not run.gone then metadata, reason = await_session(self, run, cond) end
+  local metadata, asked
+  if ok and not run.gone then metadata, asked, reason = await_session(self, run, cond) end
   if self.waiting[run.session_id] == cond then self.waiting[run.session_id] = nil end
   if reason and reason.code == "CANCELLED" then return nil, reason end
   if run.gone or run:has_ended() or run.session then return true end
@@ -134,7 +135,7 @@ function Launcher:launch(run, request)
     ending.fail(run, reason.code, reason.message)
     return true
   end
-  self:attach(run, metadata)
+  self:attach(run, metadata, { asked = asked })
   return true
 end
 

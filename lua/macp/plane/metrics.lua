@@ -76,6 +76,8 @@ function M.new(registry)
       { .01, .05, .1, .5, 1, 5, 10, 30 }),
     streams = registry:gauge("active_runtime_streams", "Open session streams.", {}):labels(),
     reconnects = registry:counter("macp_stream_reconnects_total", "Session streams lost.", {}):labels(),
+    reconcile_failures = registry:counter("macp_discovery_reconcile_failures_total",
+      "Lists of the runtime's sessions that could not be read after the watch was lost.", {}):labels(),
     recovery = registry:counter("macp_recovery_total", "Runs picked up again.", { "status" }),
     slow = registry:counter("macp_sse_dropped_total", "Subscribers that fell back to reading rows.", {}):labels(),
     depth = registry:gauge("macp_pipeline_queue_depth", "Events that wait to be stored.", {}):labels(),

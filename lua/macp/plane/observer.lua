@@ -9,10 +9,10 @@ local backoff = require("macp.core.backoff")
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
-local protocol = require("macp.protocol.lifecycle")
 local binding = require("macp.plane.binding")
 local ending = require("macp.plane.ending")
 local normalize = require("macp.plane.normalize")
+local standing = require("macp.plane.standing")
 
 local GRPC = errors.grpc
 local CHUNK = 64
@@ -36,7 +36,7 @@ local function take(deps, run, env, bytes, ms)
   run:receive_frame(ms, "stream-envelope", ordinal, bytes)
   normalize.envelope(run, env, ms, t, wall_ms)
   if deps.metrics then deps.metrics.inbound(run.mode_name, env.message_type) end
-  if CLOSING[env.message_type] then deps.ending:expect(run) end
+  if CLOSING[env.message_type] then deps.questions:expect(run) end
 end
 
 -- The ordinal from which a runtime that dropped old history can still tell it.
@@ -127,12 +127,11 @@ end
 
 -- Asks the runtime what became of the session; true when observing has an end. (yields)
 local function has_ended(deps, run)
+  local asked = standing.moment()
   local metadata, err = deps.client:get_session(run.session_id)
   if run.gone then return true end
   if metadata then
-    if protocol.is_terminal(metadata.state) then
-      ending.announce(run, metadata.state, binding.accepted_count(metadata))
-    end
+    if not standing.hear(run, binding.told(metadata, { asked = asked })) then deps.questions:expect(run) end
     return run:has_ended()
   end
   if errors.is(err, "NOT_FOUND") then
@@ -155,7 +154,7 @@ local function note_outage(deps, run, why)
 end
 
 ---Observes a bound run until it has ended or is no longer ours. (yields)
----@param deps { client: table, metrics: table|nil, ending: table, backoff_base_ms: integer, backoff_max_ms: integer }
+---@param deps { client: table, metrics: table|nil, questions: macp.plane.Questions, backoff_base_ms: integer, backoff_max_ms: integer }
 ---@param run macp.plane.Run
 function M.observe(deps, run)
   local delays = backoff.new({ base_ms = deps.backoff_base_ms, max_ms = deps.backoff_max_ms })

@@ -2,6 +2,7 @@
 -- over, and leave when they have ended or were lost. What was stored is handed on to the hub from here.
 
 local log = require("host.log")
+local task = require("host.task")
 
 local loader = require("macp.plane.loader")
 local snapshot = require("macp.plane.snapshot")
@@ -107,12 +108,23 @@ function Owner:adopt(run_id, skip)
   return self:restore(row, skip)
 end
 
+-- Somebody loads the run already: what came of it. (yields)
+local function await_loading(self, run_id)
+  local ok, err = self.loading[run_id]:wait()
+  if not ok then return nil, err end
+  return self.runs[run_id] or false
+end
+
 ---Loads a claimed run and goes on with it: `resume`, set by whoever starts the parts, knows how. (yields)
 function Owner:restore(row, skip)
-  if self.loading[row.id] or self.runs[row.id] then return self.runs[row.id] or false end
-  self.loading[row.id] = true
+  if self.loading[row.id] then return await_loading(self, row.id) end
+  if self.runs[row.id] then return self.runs[row.id] end
+  local loaded = task.cond()
+  self.loading[row.id] = loaded
   local run, err = loader.load(self, row)
   self.loading[row.id] = nil
+  loaded:broadcast() -- who waits goes on after this function has yielded or returned
+  if self.runs[row.id] then return self.runs[row.id] end -- whoever created it was faster
   if run == nil then
     runs_store.release(self.db, self.tenant, self.name, row.id) -- the next look for runs without an owner tries again
     return nil, err

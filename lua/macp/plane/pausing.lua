@@ -3,7 +3,7 @@
 local task = require("host.task")
 
 local errors = require("macp.core.errors")
-local lifecycle = require("macp.plane.lifecycle")
+local standing = require("macp.plane.standing")
 
 local runs_store = require("macp.store.runs")
 
@@ -11,9 +11,9 @@ local FOREIGN_WAIT_MS = 5000
 local FOREIGN_POLL_MS = 100
 
 local CHANGES = {
-  suspend = { from = "running", to = "suspended", call = "suspend_session", enter = lifecycle.suspended,
+  suspend = { from = "running", to = "suspended", call = "suspend_session", state = "SESSION_STATE_SUSPENDED",
     reason = "suspended by control plane", refusal = "only running runs can be suspended (current status: %s)" },
-  resume = { from = "suspended", to = "running", call = "resume_session", enter = lifecycle.running,
+  resume = { from = "suspended", to = "running", call = "resume_session", state = "SESSION_STATE_OPEN",
     reason = "resumed by control plane", refusal = "only suspended runs can be resumed (current status: %s)" },
 }
 
@@ -32,8 +32,17 @@ local function await_status(deps, tenant, run_id, status)
   end
 end
 
+-- The runtime has agreed: the run follows, unless something later is known already. (yields)
+local function follow(deps, run, change, ack, asked)
+  local at_ms = tonumber(ack.accepted_at_unix_ms) or 0
+  local told = { state = change.state, at_ms = at_ms > 0 and at_ms or nil, asked = asked }
+  if not standing.hear(run, told) then deps.questions:expect(run) end
+  -- The watch of sessions may have told first: what it changed is waited for as well.
+  return run.writer:wait_stored(run, run.seq)
+end
+
 ---Suspends or resumes a run and returns its row, false when it was deleted meanwhile. (yields)
----@param deps { db: table, owner: table, client: table }
+---@param deps { db: table, owner: table, client: table, questions: macp.plane.Questions }
 ---@param row table of store/runs.lua
 ---@param what "suspend"|"resume"
 ---@param reason string|nil told to the runtime
@@ -48,15 +57,13 @@ function M.change(deps, tenant, row, what, reason)
   end
   local run, claim_err = deps.owner:adopt(row.id)
   if run == nil then return nil, claim_err end
+  local asked = standing.moment()
   local ack, ask_err = deps.client[change.call](deps.client, row.runtime_session_id, reason or change.reason)
   if ack == nil then return nil, ask_err end
   if not run then return await_status(deps, tenant, row.id, change.to) end
-  -- The watch of sessions may have told first, or the session may have ended: then there is nothing to change.
-  if not run.gone and run.status == change.from then
-    change.enter(run)
-    local stored, stored_err = run.writer:wait_stored(run, run.seq)
-    if not stored and stored_err.code ~= "LOST" then return nil, stored_err end
-  end
+  local stored, stored_err = follow(deps, run, change, ack, asked)
+  if not stored and stored_err.code == "LOST" then return await_status(deps, tenant, row.id, change.to) end
+  if not stored then return nil, stored_err end
   return runs_store.find(deps.db, tenant, row.id)
 end
 

@@ -5,6 +5,7 @@ local log = require("host.log")
 local task = require("host.task")
 
 local lifecycle = require("macp.plane.lifecycle")
+local standing = require("macp.plane.standing")
 
 local runs_store = require("macp.store.runs")
 
@@ -40,6 +41,7 @@ function Recovery:resume(run)
     return
   end
   if run.status == "binding_session" then lifecycle.running(run) end
+  standing.restored(run)
   lifecycle.recovered(run)
   self.observe(run)
 end

@@ -24,7 +24,8 @@ Runs.__index = Runs
 
 local M = {}
 
----@param deps { db: table, owner: table, writers: table, launcher: table, client: table, supervisor: table,
+---@param deps { db: table, owner: table, writers: table, launcher: table, client: table,
+---  questions: macp.plane.Questions, supervisor: table,
 ---  opening: macp.plane.Opening, kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
 function M.new(deps)
   deps.pages = run_pages.new(deps)

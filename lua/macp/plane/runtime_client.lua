@@ -14,6 +14,7 @@ local GRPC = errors.grpc
 local KEEPALIVE_MS = 30000
 -- Runtimes allow about 128 streams per connection and the library queues further ones silently.
 local STREAMS_PER_CHANNEL = 100
+local LIST_PAGE, LIST_MAX_PAGES = 500, 20000
 
 -- All that this client calls: there is deliberately no way to Send, and a stream of it carries one subscription.
 local CALLS = tables.set({
@@ -176,13 +177,25 @@ function Client:list_modes()
 end
 
 ---All sessions the runtime knows; one call per page, fn(metadata) for each. (yields)
+---@param fn fun(metadata: table): boolean|nil, table|nil may yield; nil, err ends it
+---@return true|nil
+---@return table|nil err of the call, of fn, or INTERNAL_ERROR when the list does not come to an end
 function Client:each_session(fn)
-  local token = ""
+  local token, pages = "", 0
   repeat
-    local page, err = self:call("ListSessions", { page_size = 500, page_token = token })
+    local page, err = self:call("ListSessions", { page_size = LIST_PAGE, page_token = token })
     if page == nil then return nil, err end
-    for _, metadata in ipairs(page.sessions or {}) do fn(metadata) end
-    token = page.next_page_token or ""
+    for _, metadata in ipairs(page.sessions or {}) do
+      local ok, fn_err = fn(metadata)
+      if ok == nil then return nil, fn_err end
+    end
+    local next_token = page.next_page_token or ""
+    pages = pages + 1
+    if next_token ~= "" and (next_token == token or pages >= LIST_MAX_PAGES) then
+      return nil, errors.new("INTERNAL_ERROR", nil, string.format("ListSessions does not end: page %d %s", pages,
+        next_token == token and "names itself as the next one" or "is not the last one"))
+    end
+    token = next_token
   until token == ""
   return true
 end

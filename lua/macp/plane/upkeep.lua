@@ -16,13 +16,13 @@ local function ask_about_silent(role, idle_ms)
     local heard = math.max(run.last_event_ms, run.asked_ms or 0)
     if run.session and heard > 0 and now_ms - heard >= idle_ms then
       run.asked_ms = now_ms
-      role.ending:expect(run)
+      role.questions:expect(run)
     end
   end
 end
 
 ---(yields until the child is stopped)
----@param role table owner, ending
+---@param role table owner, questions
 ---@param idle_ms integer
 function M.work(role, child, idle_ms)
   local rounds, per_idle = 0, math.max(1, math.floor(math.min(idle_ms, 10000) / EVERY_MS / 2))
