@@ -67,12 +67,12 @@ describe("examples/deploy", function()
     assert.equal(0, running:wait(20000).code, running:output())
   end)
 
-  it("has a unit that systemd takes", function()
-    local path = "/usr/bin/systemd-analyze"
-    if not fs.stat(path) then return pending("systemd-analyze is not installed") end
+  local analyze = "/usr/bin/systemd-analyze"
+  local with_systemd = fs.stat(analyze) and it or pending
+  with_systemd("has a unit that systemd takes", function()
     local unit = dir .. "/macp-runtime.service"
     assert(fs.write(unit, (read("macp-runtime.service"):gsub("/usr/bin/macp", sys.executable()))))
-    local proc = assert(child.spawn({ file = path, args = { "verify", unit }, stdout = "pipe", stderr = "pipe" }))
+    local proc = assert(child.spawn({ file = analyze, args = { "verify", unit }, stdout = "pipe", stderr = "pipe" }))
     local said = {}
     for line in function() return proc:read_line("stderr") end do said[#said + 1] = line end
     local status = proc:wait()
@@ -89,8 +89,8 @@ describe("examples/deploy", function()
     assert.is_nil(unit:find("\nMemoryDenyWriteExecute"))
   end)
 
-  it("has an image with every library that the program is linked to", function()
-    if not fs.stat("/usr/bin/dpkg-query") then return pending("this is no Debian system") end
+  local on_debian = fs.stat("/usr/bin/dpkg-query") and it or pending
+  on_debian("has an image with every library that the program is linked to", function()
     local proc = assert(child.spawn({ file = "/usr/bin/ldd", args = { sys.executable() }, stdout = "pipe" }))
     local paths = {}
     for line in function() return proc:read_line("stdout") end do

@@ -223,8 +223,8 @@ describe("macp sessions", function()
     end)
   end
 
-  it("looks into RocksDB as into files", function()
-    if not tables.set(require("host.journal").backends()).rocksdb then return pending("RocksDB is not built in") end
+  local with_rocksdb = tables.set(require("host.journal").backends()).rocksdb and it or pending
+  with_rocksdb("looks into RocksDB as into files", function()
     local other = assert(client.start({ env = { MACP_STORAGE_BACKEND = "rocksdb" } }))
     local id = crypto.uuid4()
     assert.is_true(other:send("boss", client.start_envelope(id)).ok)

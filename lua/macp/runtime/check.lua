@@ -49,8 +49,8 @@ local function check_modes(found, modes)
 end
 
 -- (yields)
-local function check_policies(found, cfg, modes)
-  local registry, err = policies.open(cfg, modes, sys.now_ms)
+local function check_policies(found, cfg, modes, place)
+  local registry, err = policies.open(cfg, modes, sys.now_ms, place)
   if registry then
     add(found.notes, "policies: %s", cfg.policies_dir and "from " .. cfg.policies_dir or "registered ones")
     return
@@ -75,13 +75,15 @@ local function look_into(found, cfg, store)
   add(found.notes, "store: %d sessions in %s", #history.ids(store.journal), store.where)
 end
 
--- (yields)
-local function check_store(found, cfg)
+-- The policies are those registered in the store, unless they come from files. (yields)
+local function check_store(found, cfg, modes)
   if cfg.memory_only then
+    check_policies(found, cfg, modes, nil)
     add(found.warnings, "MACP_MEMORY_ONLY=1: nothing is stored")
     return
   end
   local store, err = storage.open_existing(cfg)
+  check_policies(found, cfg, modes, store and store.policies or storage.policy_files(cfg))
   if store then
     look_into(found, cfg, store)
     store:close()
@@ -103,9 +105,8 @@ function M.run(config, services)
   check_settings(found, cfg)
   local modes = services.modes({ archive = memory_archive.new() })
   check_modes(found, modes)
-  check_policies(found, cfg, modes)
+  check_store(found, cfg, modes)
   modes:close()
-  check_store(found, cfg)
   return found
 end
 

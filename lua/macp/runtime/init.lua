@@ -77,7 +77,7 @@ local function open_modes(role, cfg, services)
   -- What came over the wire is kept beside the sessions that depend on it.
   local opened, err = role.modes.registered:open(role.storage.registered)
   if not opened then return failed("load the registered modes", err) end
-  role.policies, err = policies.open(cfg, role.modes, sys.now_ms)
+  role.policies, err = policies.open(cfg, role.modes, sys.now_ms, role.storage.policies)
   if role.policies == nil then return nil, err end
   return true
 end

@@ -9,6 +9,8 @@ local errors = require("macp.core.errors")
 local journal_archive = require("macp.runtime.journal_archive")
 local memory_archive = require("macp.runtime.memory_archive")
 local redact = require("macp.telemetry.redact")
+local policy_journal = require("macp.runtime.policies.journal_store")
+local policy_store = require("macp.runtime.policies.store")
 local registered_file = require("macp.modes.registered_file")
 
 local FRAME_SLACK_BYTES = 65536
@@ -20,6 +22,7 @@ local M = { FRAME_SLACK_BYTES = FRAME_SLACK_BYTES }
 ---@field journal table host.journal
 ---@field archive table revisions of modes: put(hash, files, meta), get(hash)
 ---@field registered table where registered and promoted modes are kept: load(), save(document)
+---@field policies table where registered policies are kept, as macp.runtime.policies.store
 ---@field where string what the store is, for people
 
 local Storage = {}
@@ -53,8 +56,17 @@ local function open_memory(cfg)
   local journal, err = host_journal.open({ backend = "memory", max_record_bytes = max_record_bytes(cfg) })
   if journal == nil then return failed("open the journal", err) end
   return setmetatable({
-    journal = journal, archive = memory_archive.new(), registered = registered_file.memory(), where = "memory",
+    journal = journal, archive = memory_archive.new(), registered = registered_file.memory(),
+    policies = policy_store.memory(), where = "memory",
   }, Storage)
+end
+
+---Registered policies that are kept in the data directory; nil when the store is one that several machines reach.
+---@param cfg table the section `runtime` of the settings
+---@return table|nil
+function M.policy_files(cfg)
+  if cfg.storage_backend == "redis" then return nil end
+  return policy_store.new(cfg.data_dir .. "/policies")
 end
 
 -- What sessions depend on besides their own records: in the data directory, or, when several machines reach the store,
@@ -63,6 +75,7 @@ local function open_beside(store, opts, cfg)
   if cfg.storage_backend ~= "redis" then
     store.archive = archive.new(cfg.data_dir .. "/modes")
     store.registered = registered_file.file(cfg.data_dir .. "/modes.json")
+    store.policies = M.policy_files(cfg)
     return store
   end
   opts.name = "modes"
@@ -70,10 +83,11 @@ local function open_beside(store, opts, cfg)
   store.shared, err = host_journal.open(opts)
   if store.shared == nil then
     store:close()
-    return failed("open the journal of modes in " .. store.where, err)
+    return failed("open the journal of modes and policies in " .. store.where, err)
   end
   store.archive = journal_archive.new(store.shared)
   store.registered = registered_file.journal(store.shared, "registered", store.where)
+  store.policies = policy_journal.new(store.shared, store.where)
   return store
 end
 

@@ -39,10 +39,9 @@ local function health(rig)
   return assert(messages.codec("grpc.health.v1.HealthCheckResponse"):decode(bytes)).status
 end
 
-it("runs against every store that this program can have", function()
-  local absent = stores.absent()
-  if #absent > 0 then pending("not in this build: " .. table.concat(absent, ", ")) end
-end)
+for _, name in ipairs(stores.absent()) do
+  describe("two runtimes on one " .. name .. " store", function() pending("are tested in builds that have it") end)
+end
 
 for _, store in ipairs(stores.here()) do
   describe("two runtimes on one " .. store.name .. " store", function()

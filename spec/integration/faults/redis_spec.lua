@@ -1,6 +1,7 @@
 -- The runtime on a real Redis that is killed, frozen, full, emptied or wanted by two; and killed itself.
 
 local crypto = require("host.crypto")
+local fs = require("host.fs")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -95,9 +96,7 @@ local function check_history(world, session_id, loads)
 end
 
 if not redis.is_built() then
-  describe("a runtime on Redis", function()
-    it("is tested in builds with hiredis", function() pending("Redis is not in this build") end)
-  end)
+  describe("a runtime on Redis", function() pending("is tested in builds with hiredis") end)
   return
 end
 
@@ -117,12 +116,9 @@ describe("a runtime on Redis", function()
   end)
 
   -- Points are only in debug builds; there the program kills itself in the middle of a group.
+  local with_points = sys.build == "release" and pending or it
   for _, point in ipairs({ "redis.send", "redis.applied" }) do
-    it("loses nothing acknowledged when it is killed at " .. point, function()
-      if sys.build == "release" then
-        pending("fault points are not in this build")
-        return
-      end
+    with_points("loses nothing acknowledged when it is killed at " .. point, function()
       with_redis(function(world)
         local id, loads = crypto.uuid4(), {}
         start(world, id)
@@ -316,6 +312,42 @@ describe("a runtime on Redis", function()
     said = try("unix://:s3cret@" .. server.socket)
     assert.truthy(said:find(": connect: ", 1, true), said)
     server:stop()
+  end)
+
+  it("W9: has its registered policies and their tombstones on every machine", function()
+    with_redis(function(world, server)
+      local function call(where, method, request) return assert(where:client():call("boss", method, request)) end
+      local function described(id, threshold)
+        return { policy_descriptor = { policy_id = id, mode = "macp.mode.decision.v1", schema_version = 1,
+          rules = '{"voting":{"algorithm":"majority","threshold":' .. threshold .. "}}" } }
+      end
+      assert.is_true(call(world, "RegisterPolicy", described("policy.ops.kept", 0.5)).ok)
+      assert.is_true(call(world, "RegisterPolicy", described("policy.ops.gone", 0.5)).ok)
+      assert.is_true(call(world, "UnregisterPolicy", { policy_id = "policy.ops.gone" }).ok)
+      local id = crypto.uuid4()
+      local ack = world:client():send("boss", client.start_envelope(id, { ttl_ms = 3600000,
+        policy_version = "policy.ops.kept" }))
+      assert.is_true(ack.ok, ack.error and ack.error.message)
+      world:stop()
+      system.with({ database = false, role = "runtime", env = environment(server) }, function(heir)
+        local policy = call(heir, "GetPolicy", { policy_id = "policy.ops.kept" }).policy_descriptor
+        assert.equal('{"voting":{"algorithm":"majority","threshold":0.5}}', policy.rules)
+        assert.equal("policy.ops.kept", call(heir, "GetSession", { session_id = id }).metadata.policy_version)
+        local other = call(heir, "RegisterPolicy", described("policy.ops.gone", 0.9))
+        assert.is_false(other.ok)
+        assert.truthy(other.error:find("already registered with another meaning", 1, true), other.error)
+        assert.is_true(call(heir, "RegisterPolicy", described("policy.ops.gone", 0.5)).ok)
+        assert.is_nil(fs.stat(heir.data .. "/policies"))
+        server:command("CONFIG", "SET", "maxmemory", "1")
+        local _, err = heir:client():call("boss", "RegisterPolicy", described("policy.ops.full", 0.5))
+        assert.equal(rpc.status.INTERNAL, err.status)
+        assert.truthy(err.message:find("StorageFailed: Redis refuses: OOM", 1, true), err.message)
+        server:command("CONFIG", "SET", "maxmemory", "0")
+        assert.equal(rpc.status.NOT_FOUND,
+          select(2, heir:client():call("boss", "GetPolicy", { policy_id = "policy.ops.full" })).status)
+        heir:stop()
+      end)
+    end)
   end)
 
   it("says at the start what a power loss may cost", function()

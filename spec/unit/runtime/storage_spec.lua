@@ -101,11 +101,8 @@ describe("the store", function()
     server:stop()
   end)
 
-  it("is told with the address of a Redis that does not answer, without its password", function()
-    if not redis.is_built() then
-      pending("Redis is not in this build")
-      return
-    end
+  local with_redis = redis.is_built() and it or pending
+  with_redis("is told with the address of a Redis that does not answer, without its password", function()
     local _, err = storage.open(settings({
       MACP_DATA_DIR = dir, MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = "redis://ann:s3cret@127.0.0.1:1/3",
     }))

@@ -1,6 +1,6 @@
 -- Policies a session can bind: those that are built in, and either those that were registered over the wire and are
--- kept on disk, or those of MACP_POLICIES_DIR. An entry never changes, and an id never changes its meaning.
--- Changes happen one after the other per id and are on disk before anybody sees them.
+-- kept in the store, or those of MACP_POLICIES_DIR. An entry never changes, and an id never changes its meaning.
+-- Changes happen one after the other per id and are durable before anybody sees them.
 
 local crypto = require("host.crypto")
 local host_bytes = require("host.bytes")
