@@ -207,6 +207,11 @@ return {
     doc = "Longest pause between two events of a timed replay.",
   },
   {
+    key = "plane.replay_cache_bytes", env = "REPLAY_CACHE_BYTES", type = "integer", min = 0, default = 67108864,
+    doc = "Bytes of memory for earlier states of runs that somebody looked at (replay/state); 0 keeps none: each "
+      .. "question is answered from the nearest stored state.",
+  },
+  {
     key = "plane.mode_route_timeout_ms", env = "MODE_ROUTE_TIMEOUT_MS", type = "integer", min = 1, default = 5000,
     doc = "How long a read endpoint that a mode brings along may take, its questions to the database included.",
   },

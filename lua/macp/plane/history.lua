@@ -50,15 +50,17 @@ function M.each_document(db, tenant, run_id, from, to, fn)
 end
 
 ---Folds the events with seq in (from, to] into a projection and, if given, counters. (yields)
+---@param on_event fun(seq: integer)|nil called after each event; must not yield
 ---@return true|nil
 ---@return table|nil err
-function M.fold(db, tenant, run_id, from, to, state, metrics)
-  return M.each_document(db, tenant, run_id, from, to, function(document, _, ms)
+function M.fold(db, tenant, run_id, from, to, state, metrics, on_event)
+  return M.each_document(db, tenant, run_id, from, to, function(document, seq, ms)
     local stored, err = json.decode(document)
     if stored == nil then return nil, err end
     local event = fold.from_stored(stored)
     fold.apply(state, event)
     if metrics then run_metrics.apply(metrics, event, ms, state) end
+    if on_event then on_event(seq) end
     return true
   end)
 end
@@ -116,6 +118,7 @@ local function apply_range(replica, clock, pauses, from, to)
     if env.message_type == "Commitment" or types[env.message_type] then
       rev:apply(key, env.message_type, env.sender, env.payload, t, rev:is_reserved_id(env.message_id) and 1 or 0)
     end
+    if replica.on_step then replica.on_step(row.seq, clock) end
     return true
   end)
   if done then done, err = folded:up_to(to + 1) end
@@ -124,20 +127,27 @@ local function apply_range(replica, clock, pauses, from, to)
 end
 
 ---A mode's session, brought to where the history up to `to` leaves it.
----@param replica { rev: table, key: string, session: table, db: table, tenant: string, run_id: string }
+---@param replica { rev: table, key: string, session: table, db: table, tenant: string, run_id: string,
+---  start: table|nil, on_step: fun(seq: integer, clock: macp.plane.SessionClock)|nil } start: what an earlier call
+--- returned; on_step is called after each envelope and may yield
 ---@param stored { seq: integer, mode_state: string|nil, clock: table|nil }|nil a state to start from
 ---@param to integer
----@return { started: boolean, clock: macp.plane.SessionClock|nil }|nil
+---@return { started: boolean, clock: macp.plane.SessionClock|nil, start: table|nil }|nil
 ---@return table|nil err
 ---(yields)
 function M.rebuild_mode(replica, stored, to)
-  local env, row = find_start(replica, to)
-  if env == nil then return nil, row end
-  if not env then return { started = false } end
-  local ok, err = start_mode(replica, stored, session_start.of(replica.session, env))
+  local start, continues = replica.start, stored ~= nil and stored.mode_state ~= nil
+  local env, row
+  if start == nil or not continues then
+    env, row = find_start(replica, to)
+    if env == nil then return nil, row end
+    if not env then return { started = false } end
+    start = session_start.of(replica.session, env)
+  end
+  local ok, err = start_mode(replica, stored, start)
   if ok == nil then return nil, err end
   local clock, pauses, from
-  if stored and stored.mode_state then
+  if continues then
     clock, from = session_clock.copy(stored.clock), stored.seq
     pauses = pauses_of(replica, clock, { from = from, to = to })
   else
@@ -150,7 +160,7 @@ function M.rebuild_mode(replica, stored, to)
   end
   ok, err = apply_range(replica, clock, pauses, from, to)
   if not ok then return nil, err end
-  return { started = true, clock = clock }
+  return { started = true, clock = clock, start = start }
 end
 
 return M

@@ -29,6 +29,7 @@ local mode_routes = require("macp.plane.mode_routes")
 local observer = require("macp.plane.observer")
 local opening = require("macp.plane.opening")
 local owner = require("macp.plane.owner")
+local past_reader = require("macp.plane.past_reader")
 local prices = require("macp.plane.prices")
 local questions = require("macp.plane.questions")
 local reader = require("macp.plane.reader")
@@ -199,6 +200,8 @@ local function build_services(role, cfg)
   role.audit = audit.new(role.db)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
     redactor = role.redactor })
+  role.past = past_reader.new({ db = role.db, registry = role.registry, redactor = role.redactor,
+    past_bytes = cfg.replay_cache_bytes })
   role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader, tenant = TENANT,
     per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,

@@ -1,12 +1,10 @@
 -- Reading the projection of any run: from memory when it is held here, else from what is stored. Nobody ever sees a
 -- state that is not stored: while events are being written a reader waits for their commit.
 
-local crypto = require("host.crypto")
 local sys = require("host.sys")
-local log = require("host.log")
 
 local errors = require("macp.core.errors")
-local binding = require("macp.plane.binding")
+local aside = require("macp.plane.aside")
 local history = require("macp.plane.history")
 local projection = require("macp.plane.projection.state")
 local session_clock = require("macp.plane.session_clock")
@@ -15,7 +13,6 @@ local snapshot = require("macp.plane.snapshot")
 local events_store = require("macp.store.events")
 local projections_store = require("macp.store.projections")
 local runs_store = require("macp.store.runs")
-local sessions_store = require("macp.store.sessions")
 
 local COMMIT_MS = 5000 -- how long a reader waits for a commit
 
@@ -47,53 +44,28 @@ local function live_text(run)
   return nil
 end
 
--- Session and revision of a stored run; false when it was never bound. (yields)
-local function mode_of(self, tenant, run_id)
-  local row, err = sessions_store.find(self.db, tenant, run_id)
-  if not row then return row, err end
-  local session = binding.from_row(row)
-  return session, binding.revision(self.registry, session)
-end
-
 -- Calls fn(rev, key, clock) with the mode's session as the history up to seq leaves it, rebuilt aside; no clock: the
 -- session has not started. false when no mode reads the run (any more). (yields)
-local function aside(self, tenant, run_id, base, seq, fn)
-  local session, rev = mode_of(self, tenant, run_id)
+local function beside(self, tenant, run_id, base, seq, fn)
+  local session, rev = aside.mode_of(self, tenant, run_id)
   if session == nil then return nil, rev end
   if not session or rev == nil then return false end
-  local key = run_id .. "@" .. crypto.hex(crypto.random(6))
-  self.registry:pin(rev)
-  local replica = { rev = rev, key = key, session = session, db = self.db, tenant = tenant, run_id = run_id }
-  local result, err = history.rebuild_mode(replica, base, seq)
-  local value, fn_err
-  if result then value, fn_err = fn(rev, key, result.clock) end
-  if result and result.started then rev:drop(key) end
-  self.registry:unpin(rev)
-  if result == nil then
-    log.warn("mode.replay_failed", { run_id = run_id, error = err.message or tostring(err) })
-    return false
-  end
-  return value, fn_err
+  return aside.with(self, { tenant = tenant, run_id = run_id, session = session, rev = rev }, base, seq,
+    function(_, key, result) return fn(rev, key, result.clock) end)
 end
 
 -- The mode's view of the history up to seq, computed aside. (yields)
 local function view_at(self, tenant, run_id, base, seq)
-  return aside(self, tenant, run_id, base, seq, function(rev, key, clock)
+  return beside(self, tenant, run_id, base, seq, function(rev, key, clock)
     local view, mode_state
-    if clock then view, mode_state = rev:render(key, nil, session_clock.base_ms(clock)), rev:encode(key) end
-    if view and self.redactor then view = self.redactor:json(view) end
+    if clock then view, mode_state = aside.view(self, rev, key, clock), rev:encode(key) end
     return { view = view, mode_state = mode_state, presentation = rev.presentation, clock = clock }
   end)
 end
 
--- The nearest stored state at or before seq (nil: the latest), else an empty one. (yields)
-local function base_at(self, tenant, run_id, seq)
-  local row, err
-  if seq == nil then
-    row, err = projections_store.find(self.db, tenant, run_id)
-  else
-    row, err = projections_store.nearest(self.db, tenant, run_id, seq, projection.STORED_VERSION)
-  end
+-- The latest stored state, else an empty one. (yields)
+local function latest(self, tenant, run_id)
+  local row, err = projections_store.find(self.db, tenant, run_id)
   if row == nil then return nil, err end
   if not row or row.schema_version ~= projection.STORED_VERSION then
     return { seq = 0, state = projection.new(run_id) }
@@ -104,23 +76,9 @@ local function base_at(self, tenant, run_id, seq)
   return row
 end
 
----The projection folded up to seq. (yields)
----@param seq integer|nil nil: everything stored
----@return string|nil json
----@return integer|table|nil seq of the last event in it, or the error
-function Reader:state_at(tenant, run_id, seq)
-  local base, err = base_at(self, tenant, run_id, seq)
-  if base == nil then return nil, err end
-  local done, fold_err = history.fold(self.db, tenant, run_id, base.seq, seq or history.END, base.state)
-  if done == nil then return nil, fold_err end
-  local mode, mode_err = view_at(self, tenant, run_id, base, seq or history.END)
-  if mode == nil then return nil, mode_err end
-  return snapshot.join(projection.render(base.state), mode and mode.view or nil), base.state.latest_seq
-end
-
 -- The presentation with which a mode's view would be rendered today, nil when no mode reads the run. (yields)
 local function current_presentation(self, tenant, run_id)
-  local session, rev = mode_of(self, tenant, run_id)
+  local session, rev = aside.mode_of(self, tenant, run_id)
   if session == nil then return nil, rev end
   return session and rev and rev.presentation or false
 end
@@ -144,7 +102,7 @@ end
 
 -- A stored projection that is out of date is rebuilt and stored before it is shown. (yields)
 local function refresh(self, tenant, run_id, tail_seq)
-  local base, err = base_at(self, tenant, run_id, nil)
+  local base, err = latest(self, tenant, run_id)
   if base == nil then return nil, err end
   local done, fold_err = history.fold(self.db, tenant, run_id, base.seq, tail_seq, base.state)
   if done == nil then return nil, fold_err end
@@ -179,9 +137,9 @@ end
 ---@param fn fun(rev: macp.modes.Revision, key: string): any, table|nil
 ---@return any the results of fn; false when no mode reads the run, nil and the error when the history cannot be read
 function Reader:with_mode(tenant, run_id, fn)
-  local base, err = base_at(self, tenant, run_id, nil)
+  local base, err = latest(self, tenant, run_id)
   if base == nil then return nil, err end
-  return aside(self, tenant, run_id, base, history.END, function(rev, key, clock)
+  return beside(self, tenant, run_id, base, history.END, function(rev, key, clock)
     if clock == nil then return false end
     return fn(rev, key)
   end)

@@ -17,7 +17,7 @@ local HEARTBEAT_MS = 15000
 
 local M = {}
 
----@param plane { runs: table, replay: macp.plane.Replay, reader: macp.plane.Reader }
+---@param plane { runs: table, replay: macp.plane.Replay, past: macp.plane.PastReader }
 function M.routes(plane)
   local runs = plane.runs
 
@@ -38,7 +38,7 @@ function M.routes(plane)
 
   local function state(ctx)
     check(runs:require(ctx.tenant, ctx.params.id))
-    return 200, (check(plane.reader:state_at(ctx.tenant, ctx.params.id, ctx.query.seq)))
+    return 200, (check(plane.past:state_at(ctx.tenant, ctx.params.id, ctx.query.seq)))
   end
 
   return {

@@ -1,0 +1,58 @@
+-- A mode's session aside: rebuilt from the stored history of a run, beside the one that may be live, and dropped again.
+
+local crypto = require("host.crypto")
+local log = require("host.log")
+
+local binding = require("macp.plane.binding")
+local history = require("macp.plane.history")
+local session_clock = require("macp.plane.session_clock")
+
+local sessions_store = require("macp.store.sessions")
+
+local M = {}
+
+---Session and revision of a stored run; false when it was never bound, no revision when no mode reads it (any more).
+---(yields)
+---@param deps { db: table, registry: table|nil }
+---@return table|false|nil session
+---@return macp.modes.Revision|table|nil rev, or the error
+function M.mode_of(deps, tenant, run_id)
+  local row, err = sessions_store.find(deps.db, tenant, run_id)
+  if not row then return row, err end
+  local session = binding.from_row(row)
+  return session, binding.revision(deps.registry, session)
+end
+
+---Calls fn(rev, key, result) with the mode's session as the history up to seq leaves it; result.clock is nil while the
+---session has not started. (yields)
+---@param deps { db: table, registry: table }
+---@param place { tenant: string, run_id: string, session: table, rev: macp.modes.Revision, start: table|nil,
+---  on_step: function|nil } as history.rebuild_mode takes it
+---@param base table|nil a stored state to start from
+---@return any the results of fn; false when the history cannot be read
+function M.with(deps, place, base, seq, fn)
+  local rev, key = place.rev, place.run_id .. "@" .. crypto.hex(crypto.random(6))
+  deps.registry:pin(rev)
+  place.key, place.db = key, deps.db
+  local result, err = history.rebuild_mode(place, base, seq)
+  local value, fn_err
+  if result then value, fn_err = fn(rev, key, result) end
+  if result and result.started then rev:drop(key) end
+  deps.registry:unpin(rev)
+  if result == nil then
+    log.warn("mode.replay_failed", { run_id = place.run_id, error = err.message or tostring(err) })
+    return false
+  end
+  return value, fn_err
+end
+
+---The mode's view of its session as it stands, redacted.
+---@param deps { redactor: macp.plane.Redactor|false|nil }
+---@param clock macp.plane.SessionClock
+function M.view(deps, rev, key, clock)
+  local view = rev:render(key, nil, session_clock.base_ms(clock))
+  if view and deps.redactor then view = deps.redactor:json(view) end
+  return view
+end
+
+return M

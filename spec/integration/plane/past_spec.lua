@@ -1,0 +1,104 @@
+-- The state of a run at any sequence number: what is remembered and stored on the way changes no answer.
+
+local crypto = require("host.crypto")
+local task = require("host.task")
+
+local json = require("macp.core.json")
+local history = require("macp.plane.history")
+local past_reader = require("macp.plane.past_reader")
+local projection = require("macp.plane.projection.state")
+
+local eventually = require("spec.support.eventually")
+local plane_rig = require("spec.support.plane_rig")
+
+local ENVELOPES = 420 -- three numbers each: several steps
+local ASKED = 24
+
+describe("the state at a sequence number", function()
+  local rig, id, last
+
+  setup(function()
+    rig = plane_rig.start({ runtime_env = { MACP_MESSAGE_LIMIT_PER_MINUTE = "100000" } })
+    id = crypto.uuid4()
+    rig:open_session(id)
+    rig:propose(id, "p1")
+    for sent = 1, ENVELOPES, 30 do
+      assert(task.group(function(group)
+        for i = sent, sent + 29 do
+          group:spawn(function() rig:evaluate(id, i % 2 == 0 and "ann" or "bob", "p1", "reason " .. i) end)
+        end
+      end))
+    end
+    rig:vote(id, "ann", "p1")
+    rig:commit(id)
+    rig:await(id, "completed", 20000)
+    last = rig:rows("select max(seq) as seq from run_events_canonical where run_id = $1", id)[1].seq
+  end)
+
+  teardown(function() rig:destroy() end)
+
+  -- A reader that remembers nothing; without stored states it folds everything each time.
+  local function reader(past_bytes)
+    local plane = rig.plane
+    return past_reader.new({ db = plane.db, registry = plane.registry, redactor = plane.redactor,
+      past_bytes = past_bytes })
+  end
+
+  local function canonical(text) return json.canonical(assert(json.decode(text))) end
+
+  it("is that of a fold of everything, wherever it is asked for and whatever was asked before", function()
+    local warm, bare, texts = rig.plane.past, reader(0), {}
+    math.randomseed(7)
+    local asked = { 1, 2, last - 1, last, last + 100 }
+    while #asked < ASKED do asked[#asked + 1] = math.random(1, last) end
+    for _, seq in ipairs(asked) do texts[seq] = canonical((assert(warm:state_at("default", id, seq)))) end
+    assert.is_true(#warm.states:of("default/" .. id, warm.states.runs:get("default/" .. id).reading).mode >= 2)
+    rig:rows("delete from run_projection_checkpoints where run_id = $1", id)
+    for _, seq in ipairs(asked) do
+      assert.equal(texts[seq], canonical((assert(bare:state_at("default", id, seq)))), "at " .. seq)
+      assert.equal(texts[seq], canonical((assert(warm:state_at("default", id, seq)))), "again at " .. seq)
+      local fresh = projection.new(id)
+      assert(history.fold(rig.plane.db, "default", id, 0, seq, fresh))
+      local state = json.decode(texts[seq])
+      state.mode = nil
+      assert.equal(canonical(projection.render(fresh)), json.canonical(state), "host part at " .. seq)
+    end
+  end)
+
+  it("is /state when no number or the last one is asked for", function()
+    local _, now = rig:get("/runs/" .. id .. "/state")
+    for _, query in ipairs({ "", "?seq=" .. last }) do
+      local status, state = rig:get("/runs/" .. id .. "/replay/state" .. query)
+      assert.equal(200, status)
+      assert.equal(json.canonical(now), json.canonical(state))
+    end
+  end)
+
+  it("reads no more than a step of events once the run was looked at", function()
+    local cold = reader(67108864)
+    assert(cold:state_at("default", id, last))
+    local fold, read = history.fold, {}
+    history.fold = function(db, tenant, run_id, from, to, ...)
+      read[#read + 1] = to - from
+      return fold(db, tenant, run_id, from, to, ...)
+    end
+    for seq = last, 1, -97 do assert(cold:state_at("default", id, seq)) end
+    history.fold = fold
+    for _, numbers in ipairs(read) do assert.is_true(numbers <= 500, numbers) end
+  end)
+
+  it("of a live run is asked for while it goes on", function()
+    local live = crypto.uuid4()
+    rig:open_session(live)
+    rig:await(live, "running")
+    rig:propose(live, "p1")
+    for i = 1, 6 do
+      rig:evaluate(live, "ann", "p1")
+      local run = rig.plane.owner:get(live)
+      eventually(function() return run.cursor == i + 2 and run.committed_seq == run.seq end, 5000, "it is stored")
+      local _, now = rig:get("/runs/" .. live .. "/state")
+      local _, past = rig:get("/runs/" .. live .. "/replay/state?seq=" .. run.seq)
+      assert.equal(json.canonical(now), json.canonical(past))
+    end
+  end)
+end)
