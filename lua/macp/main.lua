@@ -12,7 +12,7 @@ local OK, FAILED, BAD_CONFIG, BAD_USAGE = 0, 1, 2, 3
 
 -- Every command is lua/macp/cmd/<name>.lua; this list is the order of the overview.
 local COMMANDS = {
-  "dev", "serve", "runtime", "run", "modes", "sessions", "policies", "migrate", "config", "spec", "version",
+  "dev", "serve", "runtime", "run", "modes", "sessions", "policies", "keys", "migrate", "config", "spec", "version",
 }
 
 local HELP_OPTIONS = { { name = "help", short = "h", doc = "Show this help." } }

@@ -1,13 +1,15 @@
--- API keys of the HTTP interface: a fixed list, sent as `Authorization: Bearer KEY` or as the bare key.
--- Without keys everybody may call.
+-- API keys of the HTTP interface, sent as `Authorization: Bearer KEY` or as the bare key. Only digests are kept.
+-- Without keys everybody may call, unless a keys file is there to bring some.
 
 local crypto = require("host.crypto")
 local log = require("host.log")
+local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
+local key_entries = require("macp.auth.key_entries")
+local tenants = require("macp.core.tenants")
 
-local TENANT = "default"
-local OPEN_ACTOR = { id = "anonymous", type = "anonymous", tenant = TENANT }
+local OPEN_ACTOR = { id = "anonymous", type = "anonymous", tenant = tenants.FIRST }
 
 ---@class macp.ApiKeys
 local ApiKeys = {}
@@ -15,23 +17,56 @@ ApiKeys.__index = ApiKeys
 
 local M = {}
 
----@param keys string[]
----@param opts { is_open_on_purpose: boolean|nil }|nil no keys is what the user wants: no warning
----@return macp.ApiKeys
-function M.new(keys, opts)
-  local entries = {}
-  for i, key in ipairs(keys) do
-    local digest = crypto.sha256(key)
-    -- The identity is derived from the digest: no part of the key shows up in logs or audit entries.
-    entries[i] = {
-      digest = digest, actor = { id = crypto.hex(digest):sub(1, 8), type = "api-key", tenant = TENANT },
-    }
+-- What a request acts as. Without a name it is derived from the digest: no part of a key shows up in logs or audit entries.
+local function actor_of(entry)
+  return {
+    id = entry.name or crypto.hex(entry.digest):sub(1, 8), type = "api-key", tenant = entry.tenant,
+    scopes = entry.scopes, expires_ms = entry.expires_ms,
+  }
+end
+
+local function same_scopes(left, right)
+  if left == nil or right == nil then return left == right end
+  for scope in pairs(left) do if not right[scope] then return false end end
+  for scope in pairs(right) do if not left[scope] then return false end end
+  return true
+end
+
+local function is_same(left, right)
+  return left.id == right.id and left.tenant == right.tenant and left.expires_ms == right.expires_ms
+    and same_scopes(left.scopes, right.scopes)
+end
+
+---Puts other entries in the place of all. Actors whose entry is gone or changed are marked `revoked`: who holds one
+---for longer than a request looks at it (http/sse.lua).
+---@param entries macp.KeyEntry[]
+function ApiKeys:replace(entries)
+  local before, list = {}, {}
+  for _, known in ipairs(self.entries) do before[known.digest] = known.actor end
+  for i, entry in ipairs(entries) do
+    local actor, known = actor_of(entry), before[entry.digest]
+    if known and is_same(known, actor) then actor, before[entry.digest] = known, nil end
+    list[i] = { digest = entry.digest, actor = actor }
   end
-  if #entries == 0 then
-    local level = opts and opts.is_open_on_purpose and "info" or "warn"
+  for _, actor in pairs(before) do actor.revoked = true end
+  self.entries = list
+end
+
+---@param entries macp.KeyEntry[]|string[] entries, or plain keys
+---@param opts { is_open_on_purpose: boolean|nil, is_closed: boolean|nil, now_ms: function|nil }|nil
+--- is_open_on_purpose: no keys is what the user wants, no warning; is_closed: without keys nobody may call
+---@return macp.ApiKeys
+function M.new(entries, opts)
+  opts = opts or {}
+  if type(entries[1]) == "string" then entries = assert(key_entries.of_list(entries, "keys")) end
+  local self = setmetatable({ entries = {}, is_open = #entries == 0 and not opts.is_closed,
+    now_ms = opts.now_ms or sys.now_ms }, ApiKeys)
+  self:replace(entries)
+  if self.is_open then
+    local level = opts.is_open_on_purpose and "info" or "warn"
     log[level]("auth.open", { message = "no API keys are configured: every request is accepted" })
   end
-  return setmetatable({ entries = entries }, ApiKeys)
+  return self
 end
 
 local function unauthenticated(message)
@@ -42,17 +77,19 @@ end
 ---@return macp.Actor|nil
 ---@return macp.Error|nil
 function ApiKeys:resolve(request)
-  local entries = self.entries
-  if #entries == 0 then return OPEN_ACTOR end
+  if self.is_open then return OPEN_ACTOR end
   local value = request.headers["authorization"]
   if value == nil then return unauthenticated("Missing Authorization header") end
   local token = value:match("^Bearer (.*)$") or value
   if token == "" or token == "Bearer" then return unauthenticated("Empty authorization token") end
-  local digest, found = crypto.sha256(token), nil
+  local entries, digest, found = self.entries, crypto.sha256(token), nil
   for i = 1, #entries do -- all of them, whatever matches: the time tells nothing
     if crypto.equal(digest, entries[i].digest) then found = entries[i].actor end
   end
   if found == nil then return unauthenticated("Invalid authorization token") end
+  if found.expires_ms and self.now_ms() >= found.expires_ms then
+    return unauthenticated("Expired authorization token")
+  end
   return found
 end
 

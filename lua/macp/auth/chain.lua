@@ -3,12 +3,15 @@
 
 local errors = require("macp.core.errors")
 local scopes = require("macp.auth.scopes")
+local tenants = require("macp.core.tenants")
 
 ---@class macp.Actor
 ---@field id string
 ---@field type string e.g. "api-key"
 ---@field tenant string
----@field scopes table<string, boolean>|nil nil: everything
+---@field scopes table<string, boolean>|nil nil: everything that its tenant may do
+---@field expires_ms integer|nil
+---@field revoked boolean|nil the key was taken away
 
 ---@class macp.AuthChain
 local Chain = {}
@@ -33,12 +36,18 @@ function Chain:authenticate(request)
   return nil, errors.new("UNAUTHENTICATED", nil, "Missing Authorization header")
 end
 
----Whether an actor's scopes include this one.
+---Whether an actor may use a scope, and why not.
 ---@param actor macp.Actor
 ---@param scope string
 ---@return boolean
+---@return string? reason
 function Chain.allows(_, actor, scope)
-  return scopes.allows(actor, scope)
+  if not scopes.allows(actor, scope) then return false, "missing scope " .. scope end
+  if scopes.is_shared(scope) and actor.tenant ~= tenants.FIRST then
+    return false, string.format("%s reaches what all tenants share: it is for keys of the tenant %q", scope,
+      tenants.FIRST)
+  end
+  return true
 end
 
 return M

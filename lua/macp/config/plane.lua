@@ -1,7 +1,13 @@
 -- Settings of the plane role. Fields of an entry: see config/init.lua.
 
+local tenants = require("macp.core.tenants")
+
 local function is_development(cfg)
   return cfg.app.environment == "development"
+end
+
+local function tenant_name(name)
+  return tenants.problem(name) and "must be " .. tenants.RULE
 end
 
 return {
@@ -19,7 +25,16 @@ return {
   },
   {
     key = "plane.api_keys", env = "AUTH_API_KEYS", type = "list", default = {}, secret = true,
-    doc = "Keys that callers send in the Authorization header, comma separated. None: everybody may call.",
+    doc = "Keys that callers send in the Authorization header, comma separated: each the key itself, or an entry that "
+      .. "holds only its digest, NAME:sha256:HEX;tenant=T;scopes=read+webhooks:write;expires=2027-01-31 (all options "
+      .. "may be left out; `macp keys new` makes one). Callers see the data of their key's tenant, `default` for plain "
+      .. "keys. No keys here and no AUTH_API_KEYS_FILE: everybody may call.",
+  },
+  {
+    key = "plane.api_keys_file", env = "AUTH_API_KEYS_FILE", type = "string",
+    doc = 'JSON file with more such entries, read again when it changes: {"keys": [{"name": "ops", "sha256": HEX, '
+      .. '"tenant": "acme", "scopes": ["read"], "expires": "2027-01-31"}]}. One that cannot be used stops the start; '
+      .. "later on the last good one stays in use.",
   },
   {
     key = "plane.throttle_ttl_ms", env = "THROTTLE_TTL_MS", type = "integer", min = 1, default = 60000,
@@ -147,6 +162,12 @@ return {
   {
     key = "plane.session_discovery_enabled", env = "SESSION_DISCOVERY_ENABLED", type = "boolean", default = true,
     doc = "Make runs of sessions nobody announced, and receive signals.",
+  },
+  {
+    key = "plane.session_discovery_tenant", env = "SESSION_DISCOVERY_TENANT", type = "string", default = "default",
+    validate = tenant_name,
+    doc = "Tenant of the runs of sessions that nobody announced. Announced ones belong to the tenant of the key that "
+      .. "announced them.",
   },
   {
     key = "plane.run_discovery_grace_ms", env = "RUN_DISCOVERY_GRACE_MS", type = "integer", min = 0, max = 60000,

@@ -63,6 +63,20 @@ function Stream:close()
   if not self.res:closed() then self.res:finish() end
 end
 
+-- Why the caller may not listen any longer, or nil. What was looked at when the stream was opened may have changed.
+local function refusal(actor, now_ms)
+  if actor.revoked then return "Invalid authorization token" end
+  if actor.expires_ms and now_ms >= actor.expires_ms then return "Expired authorization token" end
+  return nil
+end
+
+-- Ends the reply with the reason, and what produces it, which may be waiting for something to tell.
+local function turn_away(stream, reason)
+  stream:offer(M.frame("error", nil, reason))
+  stream:close()
+  stream.task:cancel()
+end
+
 ---@class macp.EventStreams the open streams of an application
 local Streams = {}
 Streams.__index = Streams
@@ -75,10 +89,13 @@ function M.new(metrics)
 end
 
 local function beat(self)
-  local now, frame = sys.mono_ms(), nil
+  local now, now_ms, frame = sys.mono_ms(), sys.now_ms(), nil
   for stream in pairs(self.open_streams) do
+    local reason = refusal(stream.actor, now_ms)
     if stream.res:closed() then
       stream:close()
+    elseif reason then
+      turn_away(stream, reason)
     elseif now >= stream.beat_at then
       frame = frame or M.frame("heartbeat", nil, json.encode({ ts = time.iso_now() }))
       -- A client that is behind gets no heartbeat: what it has to read is proof of life enough.
@@ -121,7 +138,7 @@ function Streams:shutdown()
 end
 
 ---Starts an event stream as the reply of a raw route. The owner closes it; a client that left is noticed by the
----heartbeat timer at the latest.
+---heartbeat timer at the latest. It ends with an event `error` when the caller's key expires or is taken away.
 ---@param ctx macp.Context
 ---@param opts { heartbeat_ms: number|nil }|nil
 ---@return macp.EventStream|nil
@@ -137,7 +154,7 @@ function M.open(ctx, opts)
   local heartbeat_ms = opts and opts.heartbeat_ms or DEFAULT_HEARTBEAT_MS
   local stream = setmetatable({
     res = ctx.res, streams = ctx.streams, heartbeat_ms = heartbeat_ms, beat_at = sys.mono_ms() + heartbeat_ms,
-    is_closed = false,
+    is_closed = false, actor = ctx.actor, task = task.current(),
   }, Stream)
   remember(ctx.streams, stream)
   return stream

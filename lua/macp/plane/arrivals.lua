@@ -26,9 +26,9 @@ function M.new(opts)
 end
 
 -- Waits until the run may be there, at most until the deadline. (yields)
-local function wait(self, run_id, deadline)
+local function wait(self, tenant, run_id, deadline)
   local poll_at = math.min(deadline, sys.mono_ms() + POLL_MS)
-  while not self.owner:get(run_id) do
+  while not self.owner:get(tenant, run_id) do
     local left = poll_at - sys.mono_ms()
     if left <= 0 then return true end
     local ok, err = self.arrived:wait(math.ceil(left))
@@ -38,16 +38,17 @@ local function wait(self, run_id, deadline)
 end
 
 ---What `ask` returns, asked again while the run is not found and the time is not over. (yields)
+---@param tenant string a run of another tenant is as unknown as none
 ---@param run_id string
 ---@param ask fun(): any, macp.Error|nil fails with RUN_NOT_FOUND while there is no such run
-function Arrivals:hold(run_id, ask)
+function Arrivals:hold(tenant, run_id, ask)
   local found, err = ask()
   if found ~= nil or not errors.is(err, "RUN_NOT_FOUND") then return found, err end
   if self.grace_ms == 0 or self.held >= MAX_HELD then return nil, err end
   local deadline = sys.mono_ms() + self.grace_ms
   self.held = self.held + 1
   while found == nil and errors.is(err, "RUN_NOT_FOUND") and sys.mono_ms() < deadline do
-    local ok, wait_err = wait(self, run_id, deadline)
+    local ok, wait_err = wait(self, tenant, run_id, deadline)
     if not ok then
       found, err = nil, wait_err
     else

@@ -49,7 +49,7 @@ function M.create(deps, tenant, run_id, body)
   local ms = sys.now_ms()
   local artifact = { id = crypto.uuid7(), kind = body.kind, label = body.label, uri = body.uri,
     inline = body.inline and json.encode(body.inline), created_at = ms }
-  local run, stored = deps.owner:get(run_id), nil
+  local run, stored = deps.owner:get(tenant, run_id), nil
   if run and not run.gone and not run:has_ended() then
     add(run, artifact, ms)
     local waited, err = run.writer:wait_stored(run, run.seq)

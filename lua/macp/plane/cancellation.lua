@@ -73,7 +73,7 @@ function M.cancel(deps, tenant, row, opts)
   end
   local how, find_err = runs_store.find_cancellation(deps.db, tenant, row.id)
   if not how then return nil, find_err or errors.new("RUN_NOT_FOUND", nil, "run " .. row.id .. " not found") end
-  local run, claim_err = deps.owner:adopt(row.id)
+  local run, claim_err = deps.owner:adopt(tenant, row.id)
   if run == nil then return nil, claim_err end
   local asked, ask_err = request_end(deps, row, how, opts.reason, opts.force)
   if not asked then return nil, ask_err end

@@ -35,7 +35,7 @@ Discovery.__index = Discovery
 local M = {}
 
 ---@param opts { client: table, owner: table, launcher: table, questions: macp.plane.Questions, writers: table, db: table,
----  tenant: string, kind: string, supervisor: table, metrics: table|nil }
+---  tenant: string, kind: string, supervisor: table, metrics: table|nil } tenant: whose the runs are that are made here
 function M.new(opts)
   return setmetatable({
     client = opts.client, owner = opts.owner, launcher = opts.launcher, questions = opts.questions,
@@ -83,13 +83,13 @@ local function create(self, metadata, order)
   local inserted, err = runs_store.insert(self.db, row)
   if inserted == nil then return nil, err end
   if not inserted then
-    local known, find_err = runs_store.find_by_session(self.db, self.tenant, metadata.session_id)
+    local known, find_err = runs_store.find_by_session(self.db, metadata.session_id)
     if known == nil then return nil, find_err end
     if known and (known.status == "completed" or known.status == "failed" or known.status == "cancelled") then
       self.ended:set(metadata.session_id, true)
       return false
     end
-    if known then return self.owner:adopt(known.id) end
+    if known then return self.owner:adopt(known.tenant, known.id) end
     return false
   end
   local run = run_module.new({

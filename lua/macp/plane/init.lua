@@ -7,11 +7,12 @@ local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
 
-local api_key = require("macp.auth.api_key")
 local chain = require("macp.auth.chain")
+local tenants = require("macp.core.tenants")
 local app_module = require("macp.http.app")
 local errors = require("macp.core.errors")
 local supervisor = require("macp.core.supervisor")
+local api_keys = require("macp.plane.api_keys")
 local audit = require("macp.plane.audit")
 local arrivals = require("macp.plane.arrivals")
 local credentials = require("macp.plane.credentials")
@@ -50,7 +51,7 @@ local db_door = require("macp.store.db")
 local migrate = require("macp.store.migrate")
 local revisions_store = require("macp.store.revisions")
 
-local TENANT = "default"
+local TENANT = tenants.FIRST -- of what all tenants share
 local ROUTES = {
   "runs", "run_actions", "run_facts", "removed", "exports", "run_batches",
   "events", "event_search", "replay",
@@ -72,6 +73,9 @@ local function open_files(role, cfg)
   local err
   role.prices, err = prices.open(cfg.model_costs_file)
   if role.prices == nil then return nil, err end
+  role.keys, err = api_keys.open({ keys = cfg.api_keys, file = cfg.api_keys_file,
+    is_open_on_purpose = rawget(cfg, "is_open_on_purpose") })
+  if role.keys == nil then return nil, err end
   role.redactor, err = redaction.open({ patterns = cfg.redact_patterns, file = cfg.redact_patterns_file,
     presets = cfg.redact_presets })
   return role.redactor ~= nil or nil, err
@@ -143,7 +147,7 @@ local function build_pipeline(role)
       run.writer:include(run)
     end
   end })
-  role.owner = owner.new({ db = role.db, tenant = TENANT, name = role.name, registry = role.registry, hub = role.hub,
+  role.owner = owner.new({ db = role.db, name = role.name, registry = role.registry, hub = role.hub,
     supervisor = role.supervisor })
   role.writers = writer.new({
     pool = role.db, metrics = role.metrics, prices = role.prices, redactor = role.redactor,
@@ -170,13 +174,13 @@ local function build_observation(role, cfg)
     owner = role.owner, observe = observe, questions = role.questions,
     poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
     poll_timeout_ms = cfg.session_poll_timeout_ms })
-  role.recovery = recovery.new({ db = role.db, tenant = TENANT, owner = role.owner, launcher = role.launcher,
+  role.recovery = recovery.new({ db = role.db, owner = role.owner, launcher = role.launcher,
     supervisor = role.supervisor, metrics = role.metrics, observe = observe })
   role.owner.resume = function(run) role.recovery:resume(run) end
   if cfg.session_discovery_enabled then
     role.discovery = discovery.new({ client = role.client, owner = role.owner, launcher = role.launcher,
-      questions = role.questions, metrics = role.metrics, writers = role.writers, db = role.db, tenant = TENANT,
-      kind = cfg.runtime_kind, supervisor = role.supervisor })
+      questions = role.questions, metrics = role.metrics, writers = role.writers, db = role.db,
+      tenant = cfg.session_discovery_tenant, kind = cfg.runtime_kind, supervisor = role.supervisor })
     role.owner.on_ended = function(run) role.discovery:forget(run.session_id) end
     role.signals = signals.new({ client = role.client, owner = role.owner, metrics = role.metrics })
   end
@@ -202,7 +206,7 @@ local function build_services(role, cfg)
     redactor = role.redactor })
   role.past = past_reader.new({ db = role.db, registry = role.registry, redactor = role.redactor,
     past_bytes = cfg.replay_cache_bytes })
-  role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader, tenant = TENANT,
+  role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader,
     per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
@@ -224,10 +228,9 @@ end
 
 -- (yields)
 local function listen(role, cfg, services)
-  local keys = api_key.new(cfg.api_keys, { is_open_on_purpose = rawget(cfg, "is_open_on_purpose") })
   local app = app_module.new({
     title = "MACP control plane", version = services.version, config = cfg, metrics = services.metrics,
-    auth = chain.new({ keys }),
+    auth = chain.new({ role.keys.resolver }),
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
@@ -362,6 +365,7 @@ function Role:close()
   if self.opens_sessions then self.opens_sessions:close() end
   if self.registry then self.registry:close() end
   if self.prices then self.prices:close() end
+  if self.keys then self.keys:close() end
   if self.lease then task.with_deadline(RELEASE_MS, self.lease.release, self.lease) end
   if self.db then self.db:close() end
 end

@@ -63,13 +63,13 @@ local function bring_mode(db, run, base, to)
 end
 
 ---Loads a run that this process has just claimed.
----@param deps { db: table, tenant: string, writers: table, registry: table|nil }
+---@param deps { db: table, writers: table, registry: table|nil }
 ---@param row table a claimed row of store/runs.lua
 ---@return macp.plane.Run|nil
 ---@return table|nil err
 ---(yields)
 function M.load(deps, row)
-  local db, tenant, run_id = deps.db, deps.tenant, row.id
+  local db, tenant, run_id = deps.db, row.tenant, row.id
   local base, err = stored_base(db, tenant, run_id)
   if base == nil then return nil, err end
   local tail, tail_err = events_store.tail(db, tenant, run_id)

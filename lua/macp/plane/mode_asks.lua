@@ -65,7 +65,7 @@ end }
 OPS["metrics.get"] = { check = arguments(ID, { "id" }), run = function(plane, tenant, args)
   local known, err = plane.runs:require(tenant, args.id)
   if not known then return nil, err end
-  local live = plane.owner:get(args.id)
+  local live = plane.owner:get(tenant, args.id)
   local row, find_err
   if live then row = live.metrics else row, find_err = metrics_store.find(plane.db, tenant, args.id) end
   if row == nil then return nil, find_err end

@@ -135,7 +135,7 @@ local function run_answer(self, ctx, run_id, path)
   local known, err = self.runs:require(ctx.tenant, run_id)
   if not known then return nil, err end
   local perform, asked = mode_asks.of(self.plane, ctx)
-  local live = self.owner:get(run_id)
+  local live = self.owner:get(ctx.tenant, run_id)
   if live then
     local value, problem = from_memory(self, ctx, live, path, perform, asked)
     if value or problem.code ~= "UNAVAILABLE" then return value, problem end

@@ -15,20 +15,25 @@ Owner.__index = Owner
 
 local M = {}
 
----@param opts { db: table, tenant: string, name: string, registry: table|nil, hub: table, supervisor: table }
+---@param opts { db: table, name: string, registry: table|nil, hub: table, supervisor: table }
 --- name: the owner's name in runs.lease_owner
 function M.new(opts)
   return setmetatable({
-    db = opts.db, tenant = opts.tenant, name = opts.name, registry = opts.registry, hub = opts.hub,
+    db = opts.db, name = opts.name, registry = opts.registry, hub = opts.hub,
     supervisor = opts.supervisor, runs = {}, sessions = {}, count = 0, loading = {},
     writers = nil, resume = nil, on_ended = nil, on_added = nil, -- set once those parts exist
   }, Owner)
 end
 
----The run with this id, if it is held here.
-function Owner:get(run_id) return self.runs[run_id] end
+---The run with this id, if it is held here and the tenant's.
+---@param tenant string
+---@param run_id string
+function Owner:get(tenant, run_id)
+  local run = self.runs[run_id]
+  return run and run.tenant == tenant and run or nil
+end
 
----The run of this session, if it is held here.
+---The run of this session, whosever it is, if it is held here.
 function Owner:of_session(session_id) return self.sessions[session_id] end
 
 -- Keeps the revision that reads a run in memory as long as the run is.
@@ -93,17 +98,20 @@ function Owner:on_lost(run, why)
   self.hub:detach(run.id)
   remove(self, run)
   local skip = run.skip
-  self.supervisor:start("reload." .. run.id, function() return self:adopt(run.id, skip) end,
+  self.supervisor:start("reload." .. run.id, function() return self:adopt(run.tenant, run.id, skip) end,
     { restart = "on_error", backoff_ms = 200, max_backoff_ms = 5000 })
 end
 
 ---Claims a run, loads it and goes on observing it. (yields)
+---@param tenant string
+---@param run_id string
 ---@param skip table|nil ordinals that cannot be stored in full
 ---@return macp.plane.Run|false|nil false: another process owns it, or it has ended
 ---@return table|nil err
-function Owner:adopt(run_id, skip)
-  if self.runs[run_id] then return self.runs[run_id] end
-  local row, err = runs_store.claim(self.db, self.tenant, self.name, run_id)
+function Owner:adopt(tenant, run_id, skip)
+  local held = self:get(tenant, run_id)
+  if held then return held end
+  local row, err = runs_store.claim(self.db, tenant, self.name, run_id)
   if not row then return row, err end
   return self:restore(row, skip)
 end
@@ -126,7 +134,7 @@ function Owner:restore(row, skip)
   loaded:broadcast() -- who waits goes on after this function has yielded or returned
   if self.runs[row.id] then return self.runs[row.id] end -- whoever created it was faster
   if run == nil then
-    runs_store.release(self.db, self.tenant, self.name, row.id) -- the next look for runs without an owner tries again
+    runs_store.release(self.db, row.tenant, self.name, row.id) -- the next look for runs without an owner tries again
     return nil, err
   end
   run.skip = skip

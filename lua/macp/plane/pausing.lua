@@ -50,12 +50,12 @@ end
 ---@return macp.Error|nil err VALIDATION_ERROR in a wrong status, or what the runtime says
 function M.change(deps, tenant, row, what, reason)
   local change = CHANGES[what]
-  local live = deps.owner:get(row.id)
+  local live = deps.owner:get(tenant, row.id)
   local status = live and live.status or row.status
   if status ~= change.from then
     return nil, errors.new("VALIDATION_ERROR", nil, change.refusal:format(status))
   end
-  local run, claim_err = deps.owner:adopt(row.id)
+  local run, claim_err = deps.owner:adopt(tenant, row.id)
   if run == nil then return nil, claim_err end
   local asked = standing.moment()
   local ack, ask_err = deps.client[change.call](deps.client, row.runtime_session_id, reason or change.reason)

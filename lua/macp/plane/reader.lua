@@ -149,7 +149,7 @@ end
 ---@return string|nil json
 ---@return integer|table|nil seq, or the error
 function Reader:state(tenant, run_id)
-  local run = self.owner:get(run_id)
+  local run = self.owner:get(tenant, run_id)
   if run then
     local text, seq, err = live_text(run)
     if text then return text, seq end

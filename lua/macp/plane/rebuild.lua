@@ -21,7 +21,7 @@ local projections_store = require("macp.store.projections")
 local SHADOW_MAX = 100000 -- events that may come while a live run is rebuilt
 local BATCH = 20
 local BUSY_MS = 5000 -- after which to look again whether another process still rebuilds
-local FIRST_ID = "00000000-0000-0000-0000-000000000000"
+local BEFORE_ALL = { tenant = "", run_id = "00000000-0000-0000-0000-000000000000" }
 
 ---@class macp.plane.Rebuilder
 local Rebuilder = {}
@@ -29,7 +29,7 @@ Rebuilder.__index = Rebuilder
 
 local M = {}
 
----@param deps { db: table, owner: table, reader: macp.plane.Reader, tenant: string, per_second: integer }
+---@param deps { db: table, owner: table, reader: macp.plane.Reader, per_second: integer }
 ---@return macp.plane.Rebuilder
 function M.new(deps)
   local self = setmetatable(deps, Rebuilder)
@@ -113,7 +113,7 @@ end
 ---@return { seq: integer, text: string }|nil the last event in it, and the projection as JSON
 ---@return macp.Error|nil RUN_NOT_FOUND; CONFLICT: another process observes the run, or it is being rebuilt
 function Rebuilder:run(tenant, run_id)
-  local run = self.owner:get(run_id)
+  local run = self.owner:get(tenant, run_id)
   if run then
     local done, err = rebuild_live(self, run)
     if done == nil then return nil, err end
@@ -126,21 +126,21 @@ function Rebuilder:run(tenant, run_id)
   return rebuild_stored(self, tenant, run_id)
 end
 
--- Rebuilds one batch while no other process does; the ids go on after `self.after`. (yields)
+-- Rebuilds one batch while no other process does; the rows go on after `self.after`. (yields)
 ---@return integer|false|nil how many runs were looked at; false: another process is at it
 local function batch(self)
   return self.db:tx(function(tx)
-    local lock, err = projections_store.try_lock(tx, self.tenant)
+    local lock, err = projections_store.try_lock(tx)
     if not lock then return nil, err end
     if not lock.locked then return false end
-    local rows, rows_err = projections_store.stale(tx, self.tenant, self.after, projection.STORED_VERSION, BATCH)
+    local rows, rows_err = projections_store.stale(tx, self.after, projection.STORED_VERSION, BATCH)
     if rows == nil then return nil, rows_err end
     for _, row in ipairs(rows) do
       local slept, sleep_err = task.sleep(math.max(1, math.floor(1000 / self.per_second)))
       if not slept then return nil, sleep_err end
-      local done, why = rebuild_stored(self, self.tenant, row.run_id)
+      local done, why = rebuild_stored(self, row.tenant, row.run_id)
       if done == nil and errors.is(why, "CANCELLED") then return nil, why end
-      self.after = row.run_id
+      self.after = row
       local field = done and "done" or "failed"
       self.progress[field] = self.progress[field] + 1
       if done == nil then log.warn("projection.rebuild_failed", { run_id = row.run_id, error = why.message }) end
@@ -152,10 +152,10 @@ end
 ---Rebuilds every finished run whose state was stored under other rules, once. What was rebuilt carries the new version,
 ---so a process that dies in the middle leaves only the rest. (yields)
 function Rebuilder:work()
-  local count, err = projections_store.count_stale(self.db, self.tenant, projection.STORED_VERSION)
+  local count, err = projections_store.count_stale(self.db, projection.STORED_VERSION)
   if not count then return nil, err end
   local progress = self.progress
-  progress.total, self.after = count.n, FIRST_ID
+  progress.total, self.after = count.n, BEFORE_ALL
   if count.n == 0 then return true end
   progress.running = true
   log.info("projection.rebuild_started", { runs = count.n })

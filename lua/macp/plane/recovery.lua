@@ -17,11 +17,11 @@ Recovery.__index = Recovery
 
 local M = {}
 
----@param opts { db: table, tenant: string, owner: table, launcher: table, supervisor: table, metrics: table|nil,
+---@param opts { db: table, owner: table, launcher: table, supervisor: table, metrics: table|nil,
 ---  observe: fun(run: macp.plane.Run) }
 function M.new(opts)
   return setmetatable({
-    db = opts.db, tenant = opts.tenant, owner = opts.owner, launcher = opts.launcher, supervisor = opts.supervisor,
+    db = opts.db, owner = opts.owner, launcher = opts.launcher, supervisor = opts.supervisor,
     metrics = opts.metrics, observe = opts.observe,
   }, Recovery)
 end
@@ -69,11 +69,11 @@ local function restore_all(self, rows)
   return #rows - failed
 end
 
----Claims and resumes everything that nobody owns. (yields)
+---Claims and resumes everything that nobody owns, of all tenants. (yields)
 ---@return integer|nil resumed
 ---@return table|nil err
 function Recovery:run()
-  local rows, err = runs_store.claim_all(self.db, self.tenant, self.owner.name)
+  local rows, err = runs_store.claim_all(self.db, self.owner.name)
   if rows == nil then return nil, err end
   if #rows == 0 then return 0 end
   local count, restore_err = restore_all(self, rows)

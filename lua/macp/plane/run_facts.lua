@@ -33,7 +33,7 @@ end
 ---The counters of a run: those in memory while it is observed here, else the stored ones, false without any. (yields)
 ---@param deps { db: table, owner: table }
 function M.counters(deps, tenant, run_id)
-  local run = deps.owner:get(run_id)
+  local run = deps.owner:get(tenant, run_id)
   if run then return run.metrics end
   return metrics_store.find(deps.db, tenant, run_id)
 end

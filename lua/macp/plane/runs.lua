@@ -35,8 +35,8 @@ end
 local function iso(ms) return ms and time.iso(ms) or null end
 
 -- A row as clients see it; the owner knows a later last number than the row.
-local function record_of(self, row)
-  local live = self.owner:get(row.id)
+local function record_of(self, tenant, row)
+  local live = self.owner:get(tenant, row.id)
   return {
     id = row.id, status = row.status, mode = row.mode, runtimeKind = row.runtime_kind,
     runtimeVersion = row.runtime_version or null, runtimeSessionId = row.runtime_session_id or null,
@@ -52,7 +52,7 @@ local function record_of(self, row)
 end
 
 ---The row as clients see it.
-function Runs:record(row) return record_of(self, row) end
+function Runs:record(tenant, row) return record_of(self, tenant, row) end
 
 local function not_found(run_id)
   return errors.new("RUN_NOT_FOUND", nil, "run " .. run_id .. " not found")
@@ -72,12 +72,12 @@ end
 function Runs:get(tenant, run_id)
   local row, err = self:find(tenant, run_id)
   if row == nil then return nil, err end
-  return record_of(self, row)
+  return record_of(self, tenant, row)
 end
 
 ---RUN_NOT_FOUND unless the run exists. (yields)
 function Runs:require(tenant, run_id)
-  if self.owner:get(run_id) then return true end
+  if self.owner:get(tenant, run_id) then return true end
   local exists, err = runs_store.exists(self.db, tenant, run_id)
   if exists == nil then return nil, err end
   if not exists then return nil, not_found(run_id) end
@@ -90,7 +90,7 @@ function Runs:list(tenant, query)
   local page, err = self.pages:get(tenant, query)
   if page == nil then return nil, err end
   local data = json.array({})
-  for i, row in ipairs(page.rows) do data[i] = record_of(self, row) end
+  for i, row in ipairs(page.rows) do data[i] = record_of(self, tenant, row) end
   return { data = data, total = page.total, limit = query.limit, offset = query.offset }
 end
 
@@ -197,7 +197,7 @@ function Runs:cancel(tenant, run_id, opts)
   if row == nil then return nil, err end
   row, err = cancellation.cancel(self, tenant, row, opts)
   if not row then return nil, err or not_found(run_id) end
-  return record_of(self, row)
+  return record_of(self, tenant, row)
 end
 
 return M

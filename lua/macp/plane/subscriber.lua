@@ -114,7 +114,7 @@ end
 ---@return table|nil err
 function M.serve(deps, stream, tenant, run_id, opts)
   local start = opts.afterSeq
-  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(run_id), stream, start or 0)
+  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, start or 0)
   subscriber.wants_snapshot = opts.includeSnapshot
   local function run()
     if opts.includeSnapshot then

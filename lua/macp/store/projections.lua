@@ -37,18 +37,18 @@ local DELETE = "delete from run_projections where tenant = $1 and run_id = $2"
 local DELETE_CHECKPOINTS = [[
 delete from run_projection_checkpoints where tenant = $1 and run_id = $2 and schema_version <> $3]]
 
--- Finished runs whose state was stored under other rules, by pages along run_projections_pkey.
+-- Finished runs of all tenants whose state was stored under other rules, by pages along run_projections_pkey.
 local STALE = [[
-select p.run_id from run_projections p join runs r on r.tenant = p.tenant and r.id = p.run_id
-where p.tenant = $1 and p.run_id > $2 and p.schema_version <> $3 and r.ended_at is not null
-order by p.run_id limit $4]]
+select p.tenant, p.run_id from run_projections p join runs r on r.tenant = p.tenant and r.id = p.run_id
+where (p.tenant, p.run_id) > ($1, $2) and p.schema_version <> $3 and r.ended_at is not null
+order by p.tenant, p.run_id limit $4]]
 
 local COUNT_STALE = [[
 select count(*) as n from run_projections p join runs r on r.tenant = p.tenant and r.id = p.run_id
-where p.tenant = $1 and p.schema_version <> $2 and r.ended_at is not null]]
+where p.schema_version <> $1 and r.ended_at is not null]]
 
 -- Held until the transaction ends, by one process at a time.
-local TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('macp.projections.rebuild:' || $1, 0)) as locked"
+local TRY_LOCK = "select pg_try_advisory_xact_lock(hashtextextended('macp.projections.rebuild', 0)) as locked"
 
 local M = {}
 
@@ -85,16 +85,17 @@ function M.replace(tx, tenant, run_id, stored)
   return done, err
 end
 
----Ids of finished runs whose stored state has another version, after `after`: rows { run_id }. (yields)
-function M.stale(db, tenant, after, version, limit)
-  return db_door.rows(db, STALE, tenant, after, version, limit)
+---Finished runs of all tenants whose stored state has another version: rows { tenant, run_id }. (yields)
+---@param after { tenant: string, run_id: string } the row before the first one
+function M.stale(db, after, version, limit)
+  return db_door.rows(db, STALE, after.tenant, after.run_id, version, limit)
 end
 
 ---How many there are: { n }. (yields)
-function M.count_stale(db, tenant, version) return db_door.one(db, COUNT_STALE, tenant, version) end
+function M.count_stale(db, version) return db_door.one(db, COUNT_STALE, version) end
 
 ---{ locked }: whether this transaction is the one that rebuilds. (yields)
-function M.try_lock(tx, tenant) return db_door.one(tx, TRY_LOCK, tenant) end
+function M.try_lock(tx) return db_door.one(tx, TRY_LOCK) end
 
 ---(yields) the row, false when there is none
 function M.find(db, tenant, run_id) return db_door.one(db, FIND, tenant, run_id) end

@@ -19,8 +19,8 @@ returning id]]
 -- runs_pkey
 local FIND = "select " .. COLUMNS .. " from runs where tenant = $1 and id = $2"
 
--- runs_runtime_session_id_idx
-local FIND_BY_SESSION = "select " .. COLUMNS .. " from runs where tenant = $1 and runtime_session_id = $2"
+-- A session has one run, whosever it is: runs_session_idx
+local FIND_BY_SESSION = "select tenant, id, status from runs where runtime_session_id = $1"
 
 -- runs_idempotency_key_idx
 local FIND_BY_KEY = [[
@@ -44,26 +44,28 @@ where tenant = $1 and id = $2]]
 
 local LAST_SEQ = "update runs set last_event_seq = $3 where tenant = $1 and id = $2"
 
--- Owners that live: their lease has not expired and, where that can be seen, they still have connections.
+-- Owners that live, processes that work for all tenants: their lease has not expired and, where that can be seen, they still have connections.
 local ALIVE = [[
 with alive as materialized (
   select l.owner from plane_leases l
-  where l.tenant = $1 and l.expires_at > now()
+  where l.expires_at > now()
     and (not l.visible or l.owner in (select application_name from pg_stat_activity)))
 ]]
 
--- runs_status_idx
+-- Of all tenants: runs_active_idx
 local CLAIM_ALL = ALIVE .. [[
-update runs r set lease_owner = $2
-where r.tenant = $1 and r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
+update runs r set lease_owner = $1
+where r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
   and (r.lease_owner is null or r.lease_owner not in (select owner from alive))
-returning r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at, r.started_at]]
+returning r.tenant, r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at,
+  r.started_at]]
 
 local CLAIM = ALIVE .. [[
 update runs r set lease_owner = $2
 where r.tenant = $1 and r.id = $3 and r.status not in ('completed', 'failed', 'cancelled')
   and (r.lease_owner is null or r.lease_owner = $2 or r.lease_owner not in (select owner from alive))
-returning r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at, r.started_at]]
+returning r.tenant, r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at,
+  r.started_at]]
 
 local RELEASE = "update runs set lease_owner = null where tenant = $1 and id = $2 and lease_owner = $3"
 
@@ -102,8 +104,8 @@ end
 ---(yields) the row, false when there is none
 function M.find(db, tenant, id) return db_door.one(db, FIND, tenant, id) end
 
----(yields)
-function M.find_by_session(db, tenant, session_id) return db_door.one(db, FIND_BY_SESSION, tenant, session_id) end
+---The run of a session, of whatever tenant: { tenant, id, status }, false when there is none. Never for a caller. (yields)
+function M.find_by_session(db, session_id) return db_door.one(db, FIND_BY_SESSION, session_id) end
 
 ---(yields)
 function M.find_by_key(db, tenant, key) return db_door.one(db, FIND_BY_KEY, tenant, key) end
@@ -136,8 +138,8 @@ end
 ---Adds the last sequence number of a run that nobody observes to a unit of work; nothing else about it changed.
 function M.add_last_seq(unit, tenant, id, seq) unit:add(LAST_SEQ, tenant, id, seq) end
 
----Takes over every active run that nobody alive owns. (yields)
-function M.claim_all(db, tenant, owner) return db_door.rows(db, CLAIM_ALL, tenant, owner) end
+---Takes over every active run of any tenant that nobody alive owns. (yields)
+function M.claim_all(db, owner) return db_door.rows(db, CLAIM_ALL, owner) end
 
 ---Takes over one active run unless another live process owns it; false when it cannot be had. (yields)
 function M.claim(db, tenant, owner, id) return db_door.one(db, CLAIM, tenant, owner, id) end

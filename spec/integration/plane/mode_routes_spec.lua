@@ -123,7 +123,7 @@ describe("a mode's read endpoints", function()
         mode_version = "1.0.0", configuration_version = "config.default", outcome_positive = true }) }))
     assert(ack.ok, ack.error and ack.error.message)
     rig:await(id, "completed")
-    eventually(function() return rig.plane.owner:get(id) == nil end)
+    eventually(function() return rig.plane.owner:get("default", id) == nil end)
     check()
   end)
 

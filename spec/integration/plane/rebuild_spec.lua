@@ -54,7 +54,7 @@ describe("a rebuilt projection", function()
     rig:await(id, "running")
     rig:propose(id, "p1")
     for i = 1, 30 do rig:evaluate(id, i % 2 == 0 and "ann" or "bob", "p1") end
-    local run = rig.plane.owner:get(id)
+    local run = rig.plane.owner:get("default", id)
     eventually(function() return run.cursor == 32 end, 5000, "all are received")
     run.state.participants[1].status = "spoiled"
     local sending = task.spawn(function()

@@ -100,7 +100,7 @@ describe("a plane that is started again", function()
     rig:propose(id, "p1")
     rig:vote(id, "ann", "p1")
     task.sleep(50)
-    assert.is_nil(second.owner:get(id))
+    assert.is_nil(second.owner:get("default", id))
     -- ... but shows them and streams them.
     rig.plane = second
     local stream = rig:stream("/runs/" .. id .. "/stream?afterSeq=0")
@@ -142,7 +142,7 @@ describe("a plane that is started again", function()
     end)
     rig:rows("update run_events_canonical set document = $2 where run_id = $1 and seq = $3", id, spoilt.document,
       spoilt.seq)
-    eventually(function() return rig.plane.owner:get(id) or rig.plane.recovery:run() and nil end)
+    eventually(function() return rig.plane.owner:get("default", id) or rig.plane.recovery:run() and nil end)
     rig:commit(id)
     rig:await(id, "completed")
     check_history(rig, id, 3)

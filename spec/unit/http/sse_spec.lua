@@ -1,5 +1,7 @@
+local sys = require("host.sys")
 local task = require("host.task")
 
+local chain = require("macp.auth.chain")
 local app = require("macp.http.app")
 local sse = require("macp.http.sse")
 local metrics = require("macp.telemetry.metrics")
@@ -50,6 +52,44 @@ describe("event streams", function()
       reply.headers["x-accel-buffering"], reply.headers["access-control-allow-origin"], reply.chunks[1],
     })
     assert.truthy(reply.headers["x-request-id"])
+  end)
+
+  it("end when the caller's key expires or is taken away, and whoever feeds them is woken", function()
+    local actor = { id = "ops", type = "api-key", tenant = "t", expires_ms = sys.now_ms() + 300 }
+    local waited
+    local resolver = { resolve = function() return actor end }
+    local guarded = app.new({ metrics = registry, auth = chain.new({ resolver }) })
+    guarded:mount({ {
+      method = "GET", path = "/stream", scope = "runs:read", raw = true, summary = "Events",
+      returns = { [200] = "Event" },
+      handler = function(ctx)
+        local stream = assert(sse.open(ctx, { heartbeat_ms = 60000 }))
+        local _, err = task.cond():wait(10000)
+        waited = err.code
+        stream:close()
+      end,
+    } })
+    for _, reason in ipairs({ "Expired authorization token", "Invalid authorization token" }) do
+      local reply, handled = fakes.reply(), nil
+      waited = nil
+      local serving = task.spawn(function()
+        guarded:handler()(fakes.request({ path = "/stream" }), reply)
+        handled = true
+      end)
+      task.sleep(1)
+      assert.is_nil(reply.finished)
+      if reason:find("Invalid") then
+        actor.revoked = true
+      else
+        actor.expires_ms = sys.now_ms() + 1
+      end
+      serving:join()
+      assert.same({ true, "CANCELLED", "event: error\ndata: " .. reason .. "\n\n" },
+        { reply.finished, waited, reply.chunks[#reply.chunks] })
+      assert.is_true(handled)
+      assert.equal(0, guarded.streams.count)
+      actor.expires_ms = nil
+    end
   end)
 
   it("send, offer and report a full client", function()

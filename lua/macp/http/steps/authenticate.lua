@@ -13,9 +13,8 @@ function M.compile(route, app)
   return function(ctx)
     local actor, err = auth:authenticate(ctx.req)
     if actor == nil then error(err, 0) end
-    if not auth:allows(actor, scope) then
-      error(errors.new("FORBIDDEN", { scope = scope }, "missing scope " .. scope), 0)
-    end
+    local allowed, reason = auth:allows(actor, scope)
+    if not allowed then error(errors.new("FORBIDDEN", { scope = scope }, reason), 0) end
     ctx.actor, ctx.tenant = actor, actor.tenant
   end
 end

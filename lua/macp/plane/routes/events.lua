@@ -70,7 +70,7 @@ function M.routes(plane)
 
   local function stream(ctx)
     local query, run_id = ctx.query, ctx.params.id
-    check(plane.arrivals:hold(run_id, function() return runs:require(ctx.tenant, run_id) end))
+    check(plane.arrivals:hold(ctx.tenant, run_id, function() return runs:require(ctx.tenant, run_id) end))
     local events = sse.open(ctx, { heartbeat_ms = query.heartbeatMs or plane.heartbeat_ms })
     if events == nil then return 200 end
     local ok, err = subscriber.serve(plane, events, ctx.tenant, run_id, {

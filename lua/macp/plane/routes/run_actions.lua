@@ -37,7 +37,7 @@ function M.routes(plane)
       local row = check(runs:find(ctx.tenant, ctx.params.id))
       row = check(pausing.change(runs, ctx.tenant, row, what, json.absent(body.reason)))
       if not row then error(runs_module.not_found(ctx.params.id), 0) end
-      return 200, runs:record(row)
+      return 200, runs:record(ctx.tenant, row)
     end
   end
 
@@ -52,7 +52,7 @@ function M.routes(plane)
   local function shelve(action, change)
     return function(ctx)
       local row = plane.audit:within(ctx, action, function(tx) return change(tx, ctx.tenant, ctx.params.id) end)
-      return 200, runs:record(row)
+      return 200, runs:record(ctx.tenant, row)
     end
   end
 

@@ -48,11 +48,12 @@ function M.routes(plane)
   end
 
   local function get(ctx)
-    return 200, check(arrivals:hold(ctx.params.id, function() return runs:get(ctx.tenant, ctx.params.id) end))
+    local tenant, run_id = ctx.tenant, ctx.params.id
+    return 200, check(arrivals:hold(tenant, run_id, function() return runs:get(tenant, run_id) end))
   end
 
   local function state(ctx)
-    return 200, (check(arrivals:hold(ctx.params.id, function()
+    return 200, (check(arrivals:hold(ctx.tenant, ctx.params.id, function()
       return reader:state(ctx.tenant, ctx.params.id)
     end)))
   end
