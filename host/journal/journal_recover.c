@@ -119,9 +119,8 @@ static int apply(struct recovery *rec, const struct journal_item *item, uint64_t
     case JOURNAL_DATA:
         if (item->epoch > key->epoch) {
             take_log(key, item->epoch);
-            key->next_epoch = item->epoch; /* alive: see JOURNAL_DELETE */
         }
-        if (item->epoch == key->epoch && key->next_epoch == key->epoch) {
+        if (item->epoch == key->epoch) {
             journal_key_set(key, item->index, place);
         }
         break;
@@ -133,7 +132,6 @@ static int apply(struct recovery *rec, const struct journal_item *item, uint64_t
     case JOURNAL_COMMIT:
         if (item->epoch > key->epoch) {
             take_log(key, item->epoch);
-            key->next_epoch = item->epoch;
             if (key->staged != NULL && key->staged->epoch == item->epoch) {
                 for (uint32_t i = 1; i <= key->staged->count && i <= item->index; i++) {
                     journal_key_set(key, i, key->staged->places[i - 1]);
@@ -146,10 +144,10 @@ static int apply(struct recovery *rec, const struct journal_item *item, uint64_t
         }
         journal_key_unstage(key);
         break;
-    default: /* JOURNAL_DELETE: next_epoch 0 tells that the generation `epoch` is over */
+    default: /* JOURNAL_DELETE: nothing that it kills lies behind it, see journal_compact.c */
         if (item->epoch >= key->epoch) {
-            take_log(key, item->epoch);
-            key->next_epoch = 0;
+            journal_key_clear(key);
+            journal_index_drop(rec->file->index, key);
         }
         break;
     }
@@ -200,9 +198,8 @@ static void note_lost(struct journal_key *key, uint64_t epoch)
 {
     if (epoch > key->epoch) {
         take_log(key, epoch);
-        key->next_epoch = epoch;
     }
-    if (epoch == key->epoch && key->next_epoch == epoch) {
+    if (epoch == key->epoch) {
         key->is_damaged = true;
     }
 }
