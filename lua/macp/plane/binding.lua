@@ -5,22 +5,40 @@ local log = require("host.log")
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local lifecycle = require("macp.protocol.lifecycle")
+local text = require("macp.plane.text")
 
 local DEFAULT_POLICY = "policy.default"
+local MAX_TIME_MS = 253402300800000 -- the year 10000
 
 -- Of every session that names no policy; shared, never changed.
 local NO_RULES = { policy_id = DEFAULT_POLICY, mode = "*", rules = json.object({}), schema_version = 1 }
 
 local M = {}
 
+-- A time as the database can hold it; nil for what is none.
 local function positive(value)
   value = tonumber(value)
-  return value and value > 0 and value or nil
+  return value and value > 0 and value < MAX_TIME_MS and value or nil
 end
 
 local function session_policy(stored)
   if stored == nil or stored.policy_id == DEFAULT_POLICY then return NO_RULES end
   return stored
+end
+
+local WORDS = { "mode", "mode_version", "configuration_version", "policy_version", "initiator", "context_id" }
+local LISTS = { "participants", "extension_keys" }
+
+---Metadata as the database can hold it, changed in place: a NUL in a text becomes U+FFFD.
+---@param metadata table decoded macp.v1.SessionMetadata
+function M.storable(metadata)
+  for _, name in ipairs(WORDS) do
+    if metadata[name] then metadata[name] = text.storable(metadata[name]) end
+  end
+  for _, name in ipairs(LISTS) do
+    local list = metadata[name] or {}
+    for i = 1, #list do list[i] = text.storable(list[i]) end
+  end
 end
 
 ---SessionMetadata as a session record.
@@ -60,7 +78,7 @@ function M.told(metadata, order)
   local state = metadata.state
   if order.state and not lifecycle.is_terminal(state) then state = order.state end
   return { state = state, at_ms = order.at_ms, asked = order.asked, accepted = M.accepted_count(metadata),
-    expires_ms = positive(metadata.expires_at_unix_ms) }
+    expires_ms = positive(metadata.expires_at_unix_ms), started_ms = positive(metadata.started_at_unix_ms) }
 end
 
 ---A stored session row as a session record.
@@ -107,6 +125,7 @@ end
 ---@return table session
 ---@return table|nil rev
 function M.prepare(client, registry, metadata)
+  M.storable(metadata)
   local session = M.session_of(metadata)
   fetch_policy(client, session)
   return session, M.revision(registry, session)

@@ -26,6 +26,7 @@ local SESSION_NAMESPACE = "5f0f7b42-9a6d-5c1e-8b9e-2f6a7a1f3c55" -- of run ids m
 local KNOWN_ENDED = 20000
 local PARALLEL = 16
 local DEFAULT_TTL_MS = 300000
+local MAX_ID_BYTES = 255
 local TELL_EVERY_MS = 60000 -- failures that repeat are logged once in this time, with their count
 
 ---@class macp.plane.Discovery
@@ -103,10 +104,12 @@ local function create(self, metadata, order)
   return run
 end
 
+local FINAL = { ["22"] = true, ["23"] = true, ["54"] = true } -- classes of SQLSTATE: this row can never be stored
+
 -- true when another try cannot help: the database refused the row itself.
 local function is_final(err)
   local sqlstate = err.cause and err.cause.sqlstate or ""
-  return errors.is(err, "CANCELLED") or sqlstate:find("^22") ~= nil or sqlstate:find("^23") ~= nil
+  return errors.is(err, "CANCELLED") or FINAL[sqlstate:sub(1, 2)] == true
 end
 
 -- Like create, for as long as the database cannot be asked: a session is told about only once. (yields)
@@ -165,8 +168,15 @@ end
 ---@param metadata table SessionMetadata
 ---@param order { asked: integer|nil, at_ms: integer|nil, state: string|nil } of binding.told
 function Discovery:see(metadata, order)
-  if (metadata.session_id or "") == "" then return true end
-  local run = self.owner:of_session(metadata.session_id)
+  local session_id = metadata.session_id or ""
+  if session_id == "" then return true end
+  if #session_id > MAX_ID_BYTES or session_id:find("%c") then
+    log.warn("discovery.refused", { reason = "no session has such an id",
+      session_id = session_id:sub(1, MAX_ID_BYTES) })
+    return true
+  end
+  binding.storable(metadata)
+  local run = self.owner:of_session(session_id)
   if run == nil then return enter(self, metadata, order) end
   if not standing.hear(run, binding.told(metadata, order)) then self.questions:expect(run) end
   if run.session == nil then self.launcher:session_created(run.session_id) end

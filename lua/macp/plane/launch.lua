@@ -72,7 +72,8 @@ local function await_session(self, run, cond)
     if verdict == "found" then return metadata, asked end
     if verdict == nil then return nil, nil, reason end
     if sys.now_ms() + delay > deadline then
-      return nil, nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time" }
+      return nil, nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time (the last answer: "
+        .. (err and tostring(err.message) or tostring(metadata.state)) .. ")" }
     end
     local _, wait_err = cond:wait(delay)
     if wait_err and wait_err.code == "CANCELLED" then return nil, nil, wait_err end

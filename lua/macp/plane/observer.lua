@@ -16,6 +16,7 @@ local standing = require("macp.plane.standing")
 
 local GRPC = errors.grpc
 local CHUNK = 64
+local MAX_ORDINAL = 1e12 -- more envelopes than any session has
 
 local M = {}
 
@@ -39,19 +40,21 @@ local function take(deps, run, env, bytes, ms)
   if CLOSING[env.message_type] then deps.questions:expect(run) end
 end
 
--- The ordinal from which a runtime that dropped old history can still tell it.
-local function first_available(message)
-  local number = tostring(message):match("(%d+)")
-  return number and tonumber(number)
+-- A runtime that dropped old history names a number: the first ordinal that it can still tell, or the smallest one to
+-- subscribe after. The former loses less and is tried first. true when the run goes on from there; what is no ordinal,
+-- or not ahead, is an error like any other.
+local function skip_gap(run, message, ms)
+  local number = 0
+  for digits in tostring(message):gmatch("%f[%w%-]%d+%f[^%w%-]") do number = math.max(number, tonumber(digits)) end
+  if number > MAX_ORDINAL or number <= run.cursor then return false end
+  run.cursor = math.max(number - 1, run.cursor + 1)
+  if run.gap ~= number then normalize.stream_status(run, "gap", message, ms) end
+  run.gap = number
+  return true
 end
 
 local function take_error(run, failure, ms)
-  if failure.code == "FAILED_PRECONDITION" then
-    local first = first_available(failure.message)
-    normalize.stream_status(run, "gap", failure.message, ms)
-    if first and first > run.cursor then run.cursor = first - 1 end
-    return "resubscribe"
-  end
+  if failure.code == "FAILED_PRECONDITION" and skip_gap(run, failure.message, ms) then return "resubscribe" end
   run:receive_document(ms, "stream-inline-error", json.encode({
     kind = "stream-inline-error", inlineError = { code = failure.code, message = failure.message,
       sessionId = failure.session_id, messageId = failure.message_id } }))
@@ -166,12 +169,15 @@ function M.observe(deps, run)
       ending.fail(run, "FORBIDDEN", "the runtime does not let the control plane observe the session")
       break
     end
+    if why and why.status == GRPC.FAILED_PRECONDITION and skip_gap(run, why.message, sys.now_ms()) then
+      verdict = "resubscribe"
+    end
     if verdict ~= "resubscribe" then
       note_outage(deps, run, why)
       if has_ended(deps, run) then break end
-      local slept, err = task.sleep(delays:next())
-      if not slept then return nil, err end
     end
+    local slept, err = task.sleep(delays:next())
+    if not slept then return nil, err end
   end
   return true
 end

@@ -65,6 +65,14 @@ end
 
 M.typed = typed
 
+-- A reply that is not what the protocol says: no other try makes it readable.
+local function unreadable(method, why)
+  local err = errors.new("INTERNAL_ERROR", nil, string.format("the runtime's answer to %s is not readable: %s", method,
+    tostring(why.message or why)))
+  err.status = GRPC.INTERNAL
+  return err
+end
+
 -- One unary call. (yields)
 local function call(self, method, request, opts)
   local rpc_info = messages.rpc(method)
@@ -79,7 +87,7 @@ local function call(self, method, request, opts)
   end
   if reply == nil then return nil, err end
   local decoded, decode_err = messages.codec(rpc_info.response):decode(reply)
-  if decoded == nil then return nil, errors.wrap(decode_err, method .. " reply") end
+  if decoded == nil then return nil, unreadable(method, decode_err) end
   return decoded
 end
 
@@ -116,7 +124,12 @@ end
 function Client:get_session(session_id)
   local reply, err = self:call("GetSession", { session_id = session_id })
   if reply == nil then return nil, err end
-  return reply.metadata or {}
+  local metadata = reply.metadata or {}
+  if metadata.session_id ~= session_id then
+    return nil, errors.new("INTERNAL_ERROR", nil, string.format("the runtime was asked for session %s and told of %s",
+      session_id, metadata.session_id and "session " .. metadata.session_id or "none"))
+  end
+  return metadata
 end
 
 local ACK_ERRORS = { FORBIDDEN = "FORBIDDEN", POLICY_DENIED = "POLICY_DENIED", SESSION_NOT_FOUND = "NOT_FOUND",

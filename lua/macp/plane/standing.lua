@@ -3,6 +3,7 @@
 -- was true at some point between the question and its answer. What cannot be placed after what is known is not
 -- believed: the caller has to ask.
 
+local time = require("macp.core.time")
 local protocol = require("macp.protocol.lifecycle")
 local ending = require("macp.plane.ending")
 local lifecycle = require("macp.plane.lifecycle")
@@ -27,6 +28,7 @@ end
 ---@field at_ms integer|nil runtime's time of the change
 ---@field asked integer|nil moment before the question that this answers
 ---@field accepted integer|nil envelopes accepted by then; for terminal states
+---@field started_ms integer|nil when the session was started
 ---@field expires_ms integer|nil deadline of the session
 
 -- Whether what is told was the case after what is known.
@@ -49,7 +51,12 @@ function M.restored(run)
   if state then run.standing = { state = state, moment = M.moment() } end
 end
 
----Takes note of what is told about the session of a run.
+-- A runtime that lost its data may serve another session under the same id: nothing of that belongs to the run.
+local function is_other_session(session, told)
+  return session and session.started_ms and told.started_ms and session.started_ms ~= told.started_ms
+end
+
+---Takes note of what is told about the session of a run. A run whose session the runtime has replaced fails.
 ---@param run macp.plane.Run
 ---@param told macp.plane.Told
 ---@return boolean certain false: it contradicts what is known and cannot be placed; ask the runtime again
@@ -57,6 +64,12 @@ function M.hear(run, told)
   local state = type(told.state) == "number" and protocol.NAMES[told.state] or told.state
   if run.gone or run:has_ended() then return true end
   local session = run.session
+  if is_other_session(session, told) then
+    ending.fail(run, "STREAM_EXHAUSTED", string.format(
+      "the runtime has another session under this id: it was started at %s, the one of this run at %s",
+      time.iso(told.started_ms), time.iso(session.started_ms)))
+    return true
+  end
   if session and told.expires_ms then session.expires_ms = math.max(session.expires_ms or 0, told.expires_ms) end
   if protocol.is_terminal(state) then
     if session then ending.announce(run, state, told.accepted or 0)

@@ -87,7 +87,7 @@ describe("the status of a run", function()
       if way[1] == "resume" then
         rig:post("/runs/" .. run_id .. "/suspend")
       end
-      local live, answer = rig.plane.owner:get(run_id), nil
+      local live, answer = rig.plane.owner:of_session(session_id), nil
       held(way[1] .. "_session", session_id, function(real, ...)
         local ack = assert(real(...))
         eventually(function() return live.status == way[2] end, 5000, "the watch")
@@ -116,7 +116,7 @@ describe("the status of a run", function()
     local status, run = rig:post("/runs/" .. run_id .. "/suspend")
     assert.same({ 200, "suspended" }, { status, run.status })
     rig.plane.discovery:see(as_created, { asked = asked })
-    assert.equal("suspended", rig.plane.owner:get(run_id).status)
+    assert.equal("suspended", rig.plane.owner:of_session(session_id).status)
     task.sleep(150) -- asked about again, and nothing new
     assert.equal("suspended", select(2, rig:get("/runs/" .. run_id)).status)
     assert.same({ "run.suspended" }, changes(run_id))
@@ -136,7 +136,7 @@ describe("the status of a run", function()
 
   it("follows the runtime when an acknowledgement is overtaken by a later change", function()
     local run_id, session_id = running()
-    local live = rig.plane.owner:get(run_id)
+    local live = rig.plane.owner:of_session(session_id)
     held("suspend_session", session_id, function(real, ...)
       local ack = assert(real(...))
       eventually(function() return live.status == "suspended" end, 5000)
