@@ -34,7 +34,7 @@ describe("the program", function()
     { "refuses unknown roles", { "serve", "--role", "x" }, 3, "the roles are plane and runtime" },
     { "lists every wrong setting", { "serve" }, 2, "PORT must be a whole number, not `x`",
       { PORT = "x", MACP_BIND_ADDR = "nowhere" } },
-    { "refuses an open interface in production", { "serve", "--role", "plane" }, 2, "AUTH_API_KEYS is empty",
+    { "refuses an open interface in production", { "serve", "--role", "plane" }, 2, "AUTH_API_KEYS and AUTH_API_KEYS_FILE are empty",
       { MACP_ENV = "production" } },
     { "refuses to run without authentication", { "runtime" }, 2, "no authentication configured",
       { MACP_ALLOW_INSECURE = false } },

@@ -2,25 +2,40 @@
 -- machine passes only in development.
 
 local SLOW_START_MS = 5000
+local SHORT_KEY = 16
 
 local M = {}
 
 -- { is_wrong(plane settings), message, refuses }
 local PLANE_PRODUCTION = {
   { function(plane) return plane.runtime_use_dev_header and (plane.runtime_bearer_token or "") == "" end,
-    "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN", true },
+    "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN: give the token, or switch the header off", true },
   { function(plane) return (plane.runtime_bearer_token or "") == "" and (plane.auth_service_url or "") == "" end,
     "RUNTIME_BEARER_TOKEN is not set: calls to the runtime carry no credentials", false },
   { function(plane) return not plane.runtime_tls and not plane.runtime_allow_insecure end,
-    "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that", true },
+    "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that: switch one of them on", true },
   { function(plane) return plane.launcher_enabled and (plane.launcher_bearer_token or "") == "" end,
-    "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN", true },
+    "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN: give the launcher a token of its own", true },
   { function(plane)
     return plane.launcher_enabled and (plane.launcher_bearer_token or "") ~= ""
       and plane.launcher_bearer_token == plane.runtime_bearer_token
   end, "LAUNCHER_BEARER_TOKEN is RUNTIME_BEARER_TOKEN: the launcher needs an identity of its own", true },
-  { function(plane) return #plane.api_keys == 0 end,
-    "AUTH_API_KEYS is empty: everybody could call the HTTP interface", true },
+  { function(plane) return #plane.api_keys == 0 and (plane.api_keys_file or "") == "" end,
+    "AUTH_API_KEYS and AUTH_API_KEYS_FILE are empty: everybody could call the HTTP interface; `macp keys new NAME` "
+      .. "makes a key", true },
+  { function(plane)
+    for _, key in ipairs(plane.api_keys) do
+      if #key < SHORT_KEY then return true end
+    end
+    return false
+  end, "AUTH_API_KEYS holds a key of fewer than " .. SHORT_KEY .. " characters, which can be guessed: `macp keys "
+    .. "new NAME` makes a better one", false },
+  { function(plane) return plane.cors_origin:find("*", 1, true) ~= nil end,
+    "CORS_ORIGIN is a pattern: pages of every site could call with their visitors' credentials; name the one origin, "
+      .. "like https://console.example.org", true },
+  { function(plane) return plane.outbound_allow_private end,
+    "OUTBOUND_ALLOW_PRIVATE is on: webhooks and callbacks that callers name reach addresses inside this network; "
+      .. "OUTBOUND_ALLOW_HOSTS allows single ones", false },
   { function(plane) return plane.db_pool_max < 2 end, "DB_POOL_MAX must be at least 2", true },
   { function(plane) return plane.runtime_request_timeout_ms < SLOW_START_MS end,
     "RUNTIME_REQUEST_TIMEOUT_MS is below " .. SLOW_START_MS, false },

@@ -21,7 +21,7 @@ return {
   },
   {
     key = "plane.cors_origin", env = "CORS_ORIGIN", type = "string", default = "http://localhost:3000",
-    doc = "The one web origin whose pages may call the HTTP interface.",
+    doc = "The one web origin whose pages may call the HTTP interface, like https://console.example.org.",
   },
   {
     key = "plane.api_keys", env = "AUTH_API_KEYS", type = "list", default = {}, secret = true,
@@ -42,7 +42,8 @@ return {
   },
   {
     key = "plane.throttle_limit", env = "THROTTLE_LIMIT", type = "integer", min = 1, default = 100,
-    doc = "Requests per window, caller and endpoint; more are refused with 429.",
+    doc = "Requests per window, endpoint and caller (a key; an address where no key is asked for); more are refused "
+      .. "with 429. As many calls with wrong keys may come from one address.",
   },
 
   -- database

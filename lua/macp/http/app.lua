@@ -49,6 +49,7 @@ function M.new(opts)
   end
   return setmetatable({
     title = opts.title or "macp", version = opts.version or sys.version, auth = opts.auth, limits = limits,
+    refused = limit.of_refused(limits),
     audit = opts.audit, router = router.new(), routes = {}, cors = cors.new(config.cors_origin),
     finished = access_log.new(metrics), streams = sse.new(metrics),
   }, App)

@@ -2,7 +2,7 @@ local checks = require("macp.config.checks")
 local config = require("macp.config")
 
 local GOOD = {
-  MACP_ENV = "production", AUTH_API_KEYS = "k", RUNTIME_BEARER_TOKEN = "t", RUNTIME_TLS = "true",
+  MACP_ENV = "production", AUTH_API_KEYS = "0123456789abcdef", RUNTIME_BEARER_TOKEN = "t", RUNTIME_TLS = "true",
 }
 
 local function run(changes, roles)
@@ -18,12 +18,19 @@ describe("start-up checks", function()
   end)
 
   local refused = {
-    { { AUTH_API_KEYS = "" }, "AUTH_API_KEYS is empty: everybody could call the HTTP interface" },
-    { { RUNTIME_TLS = "" }, "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that" },
+    { { AUTH_API_KEYS = "" }, "AUTH_API_KEYS and AUTH_API_KEYS_FILE are empty: everybody could call the HTTP "
+      .. "interface; `macp keys new NAME` makes a key" },
+    { { CORS_ORIGIN = "*" }, "CORS_ORIGIN is a pattern: pages of every site could call with their "
+      .. "visitors' credentials; name the one origin, like https://console.example.org" },
+    { { CORS_ORIGIN = "https://*.example.org" }, "CORS_ORIGIN is a pattern: pages of every site could call with their "
+      .. "visitors' credentials; name the one origin, like https://console.example.org" },
+    { { RUNTIME_TLS = "" },
+      "RUNTIME_TLS is off and RUNTIME_ALLOW_INSECURE does not allow that: switch one of them on" },
     { { DB_POOL_MAX = "1" }, "DB_POOL_MAX must be at least 2" },
     { { RUNTIME_USE_DEV_HEADER = "1", RUNTIME_BEARER_TOKEN = "" },
-      "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN" },
-    { { LAUNCHER_ENABLED = "1" }, "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN" },
+      "RUNTIME_USE_DEV_HEADER is on without RUNTIME_BEARER_TOKEN: give the token, or switch the header off" },
+    { { LAUNCHER_ENABLED = "1" },
+      "LAUNCHER_ENABLED is on without LAUNCHER_BEARER_TOKEN: give the launcher a token of its own" },
     { { LAUNCHER_ENABLED = "1", LAUNCHER_BEARER_TOKEN = "same", RUNTIME_BEARER_TOKEN = "same" },
       "LAUNCHER_BEARER_TOKEN is RUNTIME_BEARER_TOKEN: the launcher needs an identity of its own" },
   }
@@ -44,6 +51,21 @@ describe("start-up checks", function()
     assert.equal(2, #warnings)
     problems, warnings = run({ RUNTIME_BEARER_TOKEN = "", MACP_AUTH_SERVICE_URL = "https://tokens.test" })
     assert.same({ {}, {} }, { problems, warnings })
+  end)
+
+  it("take a file of keys for keys", function()
+    assert.same({ {}, {} }, { run({ AUTH_API_KEYS = "", AUTH_API_KEYS_FILE = "/etc/macp/keys.json" }) })
+  end)
+
+  it("warn about keys that can be guessed and about ways into the network", function()
+    local problems, warnings = run({ AUTH_API_KEYS = "0123456789abcdef,short", OUTBOUND_ALLOW_PRIVATE = "1" })
+    assert.same({}, problems)
+    assert.same({
+      "AUTH_API_KEYS holds a key of fewer than 16 characters, which can be guessed: `macp keys new NAME` makes a "
+        .. "better one",
+      "OUTBOUND_ALLOW_PRIVATE is on: webhooks and callbacks that callers name reach addresses inside this network; "
+        .. "OUTBOUND_ALLOW_HOSTS allows single ones",
+    }, warnings)
   end)
 
   it("open the runtime channel in development only", function()

@@ -200,6 +200,30 @@ describe("app security", function()
     end
   end)
 
+  it("counts refused keys by address, over all routes, and lets good ones pass", function()
+    local now = 0
+    local application = new({ route({ path = "/one", public = false, scope = "runs:read" }),
+      route({ path = "/two", public = false, scope = "runs:read" }) }, {
+      auth = chain.new({ api_key.new({ "good" }) }),
+      limiter = { limit = 2, window_ms = 1500, now_ms = function() return now end },
+    })
+    local function get(path, key, peer)
+      return fakes.call(application, { path = path, peer = peer, headers = { authorization = key } })
+    end
+    local reply, body = get("/one", "bad")
+    assert_problem(reply, body, 401, "UNAUTHENTICATED", "Invalid authorization token")
+    assert.same({ "2", "1", "2" }, { reply.headers["x-ratelimit-limit"], reply.headers["x-ratelimit-remaining"],
+      reply.headers["x-ratelimit-reset"] })
+    assert.equal(401, get("/two", nil).status)
+    reply, body = get("/two", "worse")
+    assert_problem(reply, body, 429, "RATE_LIMITED", "ThrottlerException: Too Many Requests")
+    assert.equal("2", reply.headers["retry-after"])
+    assert.equal(200, get("/one", "good").status)
+    assert.equal(401, get("/one", "bad", "10.9.9.9").status)
+    now = 1500
+    assert.equal(401, get("/one", "bad").status)
+  end)
+
   it("takes the limit from the configuration", function()
     local application = new({ route() }, { config = { throttle_limit = 7, throttle_ttl_ms = 1000 } })
     assert.equal("7", fakes.call(application, { path = "/thing" }).headers["x-ratelimit-limit"])

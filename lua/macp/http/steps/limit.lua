@@ -5,18 +5,33 @@ local limiter = require("macp.core.limiter")
 
 local M = {}
 
+-- Counts one use and raises when it is one too many.
+local function take(ctx, windows, key)
+  local allowed, remaining, reset_ms = windows:take(key)
+  ctx.rate = { limit = windows.limit, remaining = remaining, reset_s = math.ceil(reset_ms / 1000) }
+  if not allowed then error(errors.new("RATE_LIMITED", nil, "ThrottlerException: Too Many Requests"), 0) end
+end
+
+local function windows_of(limits)
+  return limiter.new({ window_ms = limits.window_ms, limit = limits.limit, now_ms = limits.now_ms })
+end
+
+---What counts the calls that were refused for their credentials, by address and over all routes: who tries keys is soon
+---told to wait. Callers with good keys behind the same address are not affected. nil without limits.
+---@param limits table|false|nil
+---@return fun(ctx: macp.Context)|nil raises RATE_LIMITED
+function M.of_refused(limits)
+  if not limits then return nil end
+  local windows = windows_of(limits)
+  return function(ctx) take(ctx, windows, ctx.req.peer) end
+end
+
 ---@return fun(ctx: macp.Context)|nil step
 function M.compile(route, app)
   if route.rate == "none" or not app.limits then return nil end
-  local limit = app.limits.limit
-  local windows = limiter.new({ window_ms = app.limits.window_ms, limit = limit, now_ms = app.limits.now_ms })
+  local windows = windows_of(app.limits)
   return function(ctx)
-    local key = ctx.actor.type == "anonymous" and ctx.req.peer or ctx.actor.id
-    local allowed, remaining, reset_ms = windows:take(key)
-    ctx.rate = { limit = limit, remaining = remaining, reset_s = math.ceil(reset_ms / 1000) }
-    if not allowed then
-      error(errors.new("RATE_LIMITED", nil, "ThrottlerException: Too Many Requests"), 0)
-    end
+    take(ctx, windows, ctx.actor.type == "anonymous" and ctx.req.peer or ctx.actor.id)
   end
 end
 
