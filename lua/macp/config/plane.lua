@@ -217,6 +217,12 @@ return {
 
   -- serving
   {
+    key = "plane.stream_hub_strategy", env = "STREAM_HUB_STRATEGY", type = "enum", default = "notify",
+    choices = { "notify", "memory" },
+    doc = "How processes over one database tell each other of new events: notify (by the database; nothing is sent "
+      .. "while there is one process) or memory (not at all: streams of other processes' runs look every second).",
+  },
+  {
     key = "plane.stream_sse_heartbeat_ms", env = "STREAM_SSE_HEARTBEAT_MS", type = "integer", min = 1000,
     default = 15000, doc = "Pause between heartbeats of event streams.",
   },
@@ -232,6 +238,10 @@ return {
     key = "plane.replay_cache_bytes", env = "REPLAY_CACHE_BYTES", type = "integer", min = 0, default = 67108864,
     doc = "Bytes of memory for earlier states of runs that somebody looked at (replay/state); 0 keeps none: each "
       .. "question is answered from the nearest stored state.",
+  },
+  {
+    key = "plane.replay_batch_size", env = "REPLAY_BATCH_SIZE", type = "integer", min = 1, max = 5000, default = 500,
+    doc = "How many events a replay reads at once.",
   },
   {
     key = "plane.mode_route_timeout_ms", env = "MODE_ROUTE_TIMEOUT_MS", type = "integer", min = 1, default = 5000,

@@ -14,11 +14,13 @@ local errors = require("macp.core.errors")
 local supervisor = require("macp.core.supervisor")
 local api_keys = require("macp.plane.api_keys")
 local audit = require("macp.plane.audit")
+local announce = require("macp.plane.announce")
 local arrivals = require("macp.plane.arrivals")
 local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
 local exports = require("macp.plane.exports")
+local follower = require("macp.plane.follower")
 local health = require("macp.plane.health")
 local hub = require("macp.plane.hub")
 local launch = require("macp.plane.launch")
@@ -150,7 +152,7 @@ local function build_pipeline(role)
   role.owner = owner.new({ db = role.db, name = role.name, registry = role.registry, hub = role.hub,
     supervisor = role.supervisor })
   role.writers = writer.new({
-    pool = role.db, metrics = role.metrics, prices = role.prices, redactor = role.redactor,
+    pool = role.db, name = role.name, metrics = role.metrics, prices = role.prices, redactor = role.redactor,
     on_commit = function(entry)
       role.owner:on_commit(entry)
       if entry.announces then role.webhooks:wake() end
@@ -204,13 +206,17 @@ local function build_services(role, cfg)
   role.audit = audit.new(role.db)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
     redactor = role.redactor })
+  role.follower = follower.new({ db = role.db, hub = role.hub, reader = role.reader })
+  role.announce = announce.new(cfg, role)
+  role.writers.announce = role.announce
   role.past = past_reader.new({ db = role.db, registry = role.registry, redactor = role.redactor,
     past_bytes = cfg.replay_cache_bytes })
   role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader,
     per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
-  role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms })
+  role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms,
+    batch_size = cfg.replay_batch_size })
   role.runs = runs.new({ opening = role.opening,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
     questions = role.questions, supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
@@ -251,21 +257,22 @@ end
 local function start_tasks(role, cfg)
   local tasks = role.supervisor
   role.writers:start(tasks)
-  tasks:start("lease", function(child)
-    return role.lease:work(child, function()
-      if cfg.run_recovery_enabled then role.recovery:run() end
-    end)
-  end)
+  tasks:start("lease", function(child) return role.lease:work(child, role.owner) end)
   tasks:start("health", function(child) return role.health:work(child) end)
   tasks:start("snapshots", function() return role.hub:work() end)
   tasks:start("questions", function() return role.questions:work() end)
+  tasks:start("follower", function() return role.follower:work() end)
+  tasks:start("follower.states", function() return role.follower:render_work() end)
+  if role.announce then
+    tasks:start("announce", function() return role.announce:work() end, { max_backoff_ms = 5000 })
+  end
   if role.webhook_worker then
     tasks:start("webhooks", function(child) return role.webhook_worker:work(child) end, { restart = "always",
       max_backoff_ms = 5000, stop = function() role.webhook_worker:stop() end })
   end
   tasks:start("upkeep", function(child) return upkeep.work(role, child, cfg.stream_idle_timeout_ms) end)
   if cfg.run_recovery_enabled then
-    tasks:start("recovery", function() return role.recovery:run() end, { max_backoff_ms = 5000 })
+    tasks:start("recovery", function(child) return role.recovery:work(child) end, { max_backoff_ms = 5000 })
   end
   tasks:start("rebuild", function() return role.rebuild:work() end, { restart = "on_error", max_backoff_ms = 30000 })
   if role.discovery then

@@ -1,5 +1,6 @@
 -- The lease of this process: one row, renewed every 10 s, that makes it the owner of the runs it claimed. Without it
--- for 30 s others take the runs over; what this process then still tries to write collides on the events' numbers.
+-- for 30 s others take the runs over; what this process then still tries to write is refused by the database
+-- (plane/fence.lua), and what it still holds in memory is given up after the next renewal.
 
 local log = require("host.log")
 local sys = require("host.sys")
@@ -9,8 +10,10 @@ local leases_store = require("macp.store.leases")
 
 local TTL_MS = 30000
 local RENEW_MS = 10000
+local IDS_PER_QUESTION = 1000
 
 ---@class macp.plane.Lease
+---@field others integer processes that held a lease, too, when this one was renewed
 local Lease = {}
 Lease.__index = Lease
 
@@ -18,26 +21,58 @@ local M = {}
 
 ---@param opts { db: table, tenant: string, name: string }
 function M.new(opts)
-  return setmetatable({ db = opts.db, tenant = opts.tenant, name = opts.name, renewed_at = nil }, Lease)
+  return setmetatable({ db = opts.db, tenant = opts.tenant, name = opts.name, renewed_at = nil, others = 0 }, Lease)
 end
 
 ---Takes or renews the lease. (yields)
 function Lease:renew()
   local done, err = leases_store.renew(self.db, self.tenant, self.name, TTL_MS)
   if done == nil then return nil, err end
+  local late_ms = self.renewed_at and sys.mono_ms() - self.renewed_at or 0
   self.renewed_at = sys.mono_ms()
+  if late_ms > TTL_MS then log.warn("lease.lapsed", { after_ms = late_ms }) end
+  local counted = leases_store.others(self.db, self.tenant, self.name)
+  if counted then self.others = counted.n end
   return true
+end
+
+---Another process has started; the next renewal counts it.
+function Lease:expect_others() self.others = math.max(1, self.others) end
+
+---Which of these runs another process has taken over. (yields)
+---@param runs table<string, macp.plane.Run> by id
+---@return string[]|nil ids
+---@return table|nil err
+function Lease:lost(runs)
+  local by_tenant, lost = {}, {}
+  for id, run in pairs(runs) do
+    local groups = by_tenant[run.tenant] or { {} }
+    by_tenant[run.tenant] = groups
+    if #groups[#groups] >= IDS_PER_QUESTION then groups[#groups + 1] = {} end
+    table.insert(groups[#groups], id)
+  end
+  for tenant, groups in pairs(by_tenant) do
+    for _, ids in ipairs(groups) do
+      local rows, err = leases_store.lost(self.db, tenant, self.name, ids)
+      if rows == nil then return nil, err end
+      for _, row in ipairs(rows) do lost[#lost + 1] = row.id end
+    end
+  end
+  return lost
 end
 
 ---Keeps the lease. (yields)
 ---@param child macp.Child
----@param on_tick fun() runs after every renewal; may yield
-function Lease:work(child, on_tick)
+---@param owner macp.plane.Owner gives up what others have taken
+function Lease:work(child, owner)
   while not child:stopping() do
     local slept, err = task.sleep(RENEW_MS)
     if not slept then return nil, err end
     local ok, renew_err = self:renew()
-    if ok then on_tick() else log.warn("lease.renew_failed", { error = renew_err.message }) end
+    local lost = {}
+    if ok then lost, renew_err = self:lost(owner.runs) end
+    if not (ok and lost) then log.warn("lease.renew_failed", { error = renew_err.message }) end
+    for _, id in ipairs(lost or {}) do owner:lose(id) end
   end
   return true
 end

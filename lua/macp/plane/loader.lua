@@ -20,12 +20,26 @@ local sessions_store = require("macp.store.sessions")
 
 local M = {}
 
--- The stored projection and counters when they can be continued, else empty ones. (yields)
-local function stored_base(db, tenant, run_id)
+-- Projection and counters as they were stored together: when the projection changed while they were read, again.
+-- (yields)
+local function stored_pair(db, tenant, run_id)
   local row, err = projections_store.find(db, tenant, run_id)
-  if row == nil then return nil, err end
-  local metrics, metrics_err = metrics_store.find(db, tenant, run_id)
-  if metrics == nil then return nil, metrics_err end
+  while true do
+    if not row then return row, err end
+    local metrics, metrics_err = metrics_store.find(db, tenant, run_id)
+    if metrics == nil then return nil, metrics_err end
+    local again, again_err = projections_store.find(db, tenant, run_id)
+    if not again or again.seq == row.seq then return again, again_err or metrics end
+    row = again
+  end
+end
+
+---The stored projection and counters when they can be continued, else empty ones. (yields)
+---@return { seq: integer, state: table, metrics: table, mode_state: string|nil, clock: table|nil }|nil
+---@return table|nil err
+function M.base(db, tenant, run_id)
+  local row, metrics = stored_pair(db, tenant, run_id)
+  if row == nil then return nil, metrics end
   if not row or not metrics or row.schema_version ~= projection.STORED_VERSION then
     return { seq = 0, state = projection.new(run_id), metrics = run_metrics.new() }
   end
@@ -70,7 +84,7 @@ end
 ---(yields)
 function M.load(deps, row)
   local db, tenant, run_id = deps.db, row.tenant, row.id
-  local base, err = stored_base(db, tenant, run_id)
+  local base, err = M.base(db, tenant, run_id)
   if base == nil then return nil, err end
   local tail, tail_err = events_store.tail(db, tenant, run_id)
   if tail == nil then return nil, tail_err end

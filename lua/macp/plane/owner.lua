@@ -95,11 +95,22 @@ end
 ---A run whose events could not be stored: it leaves memory and, unless somebody else has it, is loaded again.
 function Owner:on_lost(run, why)
   log.warn("run.given_up", { run_id = run.id, why = why })
-  self.hub:detach(run.id)
+  if self.runs[run.id] == run then self.hub:detach(run.id) end
   remove(self, run)
   local skip = run.skip
   self.supervisor:start("reload." .. run.id, function() return self:adopt(run.tenant, run.id, skip) end,
     { restart = "on_error", backoff_ms = 200, max_backoff_ms = 5000 })
+end
+
+---Another process has taken this run over: it leaves memory here.
+function Owner:lose(run_id)
+  local run = self.runs[run_id]
+  if run == nil then return end
+  log.warn("run.taken_over", { run_id = run_id })
+  run.gone = "lost"
+  run.writer:drop(run)
+  self.hub:detach(run_id)
+  remove(self, run)
 end
 
 ---Claims a run, loads it and goes on observing it. (yields)

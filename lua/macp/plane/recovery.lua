@@ -1,5 +1,5 @@
 -- Recovery: runs that nobody alive owns are claimed, loaded and observed on from where their stored history ends. Done
--- at start, and again after every renewal of the lease, so that the runs of a process that died are taken over.
+-- at start, and again every few seconds, so that the runs of a process that died are taken over.
 
 local log = require("host.log")
 local task = require("host.task")
@@ -10,6 +10,7 @@ local standing = require("macp.plane.standing")
 local runs_store = require("macp.store.runs")
 
 local PARALLEL = 16
+local LOOK_MS = 2500 -- one indexed question; the lease's 30 s and this are what a takeover may take
 
 ---@class macp.plane.Recovery
 local Recovery = {}
@@ -80,6 +81,18 @@ function Recovery:run()
   if count == nil then return nil, restore_err end
   log.info("recovery.done", { claimed = #rows, resumed = count })
   return count
+end
+
+---Looks for runs without an owner until the child is stopped. (yields)
+---@param child macp.Child
+function Recovery:work(child)
+  while not child:stopping() do
+    local resumed, err = self:run()
+    if resumed == nil then return nil, err end
+    local slept, sleep_err = task.sleep(LOOK_MS)
+    if not slept then return nil, sleep_err end
+  end
+  return true
 end
 
 return M

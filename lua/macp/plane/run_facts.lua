@@ -4,10 +4,12 @@ local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
 local history = require("macp.plane.history")
+local loader = require("macp.plane.loader")
 local run_metrics = require("macp.plane.run_metrics")
 
 local events_store = require("macp.store.events")
 local metrics_store = require("macp.store.metrics")
+local runs_store = require("macp.store.runs")
 
 local MESSAGES = { "message.received", "message.send_failed" }
 local NO_TRACE = ("0"):rep(32)
@@ -30,11 +32,23 @@ function M.summary(run_id, counters)
   }
 end
 
----The counters of a run: those in memory while it is observed here, else the stored ones, false without any. (yields)
+-- The counters of a run that another process observes: those it has stored, and the events since. (yields)
+local function folded(db, tenant, run_id)
+  local base, err = loader.base(db, tenant, run_id)
+  if base == nil then return nil, err end
+  local done, fold_err = history.fold(db, tenant, run_id, base.seq, history.END, base.state, base.metrics)
+  if not done then return nil, fold_err end
+  return base.metrics
+end
+
+---The counters of a run, false without any. (yields)
 ---@param deps { db: table, owner: table }
 function M.counters(deps, tenant, run_id)
   local run = deps.owner:get(tenant, run_id)
   if run then return run.metrics end
+  local row, err = runs_store.find(deps.db, tenant, run_id)
+  if row == nil then return nil, err end
+  if row and row.ended_at == nil then return folded(deps.db, tenant, run_id) end
   return metrics_store.find(deps.db, tenant, run_id)
 end
 

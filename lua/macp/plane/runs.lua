@@ -14,6 +14,7 @@ local run_module = require("macp.plane.run")
 local run_pages = require("macp.plane.run_pages")
 local trace = require("macp.plane.trace")
 
+local events_store = require("macp.store.events")
 local runs_store = require("macp.store.runs")
 
 local null = json.null
@@ -72,6 +73,11 @@ end
 function Runs:get(tenant, run_id)
   local row, err = self:find(tenant, run_id)
   if row == nil then return nil, err end
+  if row.ended_at == nil and not self.owner:get(tenant, run_id) then
+    local tail, tail_err = events_store.tail(self.db, tenant, run_id)
+    if tail == nil then return nil, tail_err end
+    row.last_event_seq = tail.seq
+  end
   return record_of(self, tenant, row)
 end
 

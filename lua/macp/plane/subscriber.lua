@@ -8,29 +8,46 @@ local events_store = require("macp.store.events")
 local runs_store = require("macp.store.runs")
 
 local PAGE = 500
-local FOREIGN_POLL_MS = 1000
+local UNTIL_KICKED_MS = 3600000
 
 local M = {}
 
+-- Rows as one piece of the stream; "" when the subscriber wants none of them.
+local function frames_of(rows, filter)
+  local frames = {}
+  for _, row in ipairs(rows) do
+    if filter == nil or filter.types[row.type] then
+      frames[#frames + 1] = hub.frame("canonical_event", row.seq, row.document)
+    end
+  end
+  return table.concat(frames)
+end
+
 -- Sends what is stored after the subscriber's last number, until it meets the live tail. (yields)
 local function catch_up(deps, subscriber, stream, tenant, run_id)
+  local topic = subscriber.topic
   while true do
+    local published_seq = topic.last_event_seq
     local rows, err = events_store.after(deps.db, tenant, run_id, subscriber.sent_seq, PAGE)
     if rows == nil then return nil, err end
     if #rows > 0 then
-      local frames = {}
-      for i, row in ipairs(rows) do frames[i] = hub.frame("canonical_event", row.seq, row.document) end
-      local ok, write_err = stream:send(table.concat(frames))
-      if not ok then return nil, write_err end
+      local text = frames_of(rows, subscriber.filter)
+      if text ~= "" then
+        local ok, write_err = stream:send(text)
+        if not ok then return nil, write_err end
+      end
       subscriber.sent_seq = rows[#rows].seq
+    elseif topic.run == nil and not topic.followed then
+      local last, last_err = events_store.last_seq(deps.db, tenant, run_id)
+      if last == nil then return nil, last_err end
+      deps.hub:follow(topic, last.seq)
+    elseif subscriber.sent_seq < published_seq then
+      subscriber.sent_seq = published_seq -- what was published is stored, unless it was deleted since
     end
-    local topic = subscriber.topic
-    if topic.run and subscriber.sent_seq >= topic.last_event_seq then
+    if (topic.run or topic.followed) and subscriber.sent_seq >= topic.last_event_seq then
       subscriber.live = true -- nothing was published between the comparison and here
       return true
     end
-    -- While the last page was on its way to a slow client more may have been stored: only an empty one is the end.
-    if topic.run == nil and #rows == 0 then return true end
   end
 end
 
@@ -56,46 +73,33 @@ local function conclude(subscriber, stream, opts)
   return opts.follow and "follow" or "done"
 end
 
--- A run of another process, or one that has ended: what its row says. (yields)
-local function look_at_row(deps, subscriber, tenant, run_id)
+-- A run that this process does not own: has it ended? Asked once the subscriber is on the tail, so that an end that
+-- comes later is seen there. (yields)
+local function look_at_row(deps, subscriber, stream, tenant, run_id)
+  local topic = subscriber.topic
+  if topic.run or topic.ended then return true end
   local row, err = runs_store.find(deps.db, tenant, run_id)
   if not row then return nil, err or errors.new("RUN_NOT_FOUND") end
-  if row.ended_at and not subscriber.topic.run then
-    local text, seq = deps.reader:state(tenant, run_id)
-    if text == nil then return nil, seq end
-    return { text = text, seq = seq }
-  end
-  return false
+  if not row.ended_at then return true end
+  local text, seq = deps.reader:state(tenant, run_id)
+  if text == nil then return nil, seq end
+  local caught, catch_err = catch_up(deps, subscriber, stream, tenant, run_id)
+  if not caught then return nil, catch_err end
+  if topic.run == nil then topic.ended = topic.ended or { text = text, seq = seq } end
+  return true
 end
 
--- Not on the tail of a run that this process owns: "done" or how long to wait. (yields)
-local function poll(deps, subscriber, stream, tenant, run_id, opts)
-  local topic = subscriber.topic
-  if topic.run then return 0 end
-  if topic.ended == nil then
-    local ended, err = look_at_row(deps, subscriber, tenant, run_id)
-    if ended == nil then return nil, err end
-    if not ended then return FOREIGN_POLL_MS end
-    local caught, catch_err = catch_up(deps, subscriber, stream, tenant, run_id)
-    if not caught then return nil, catch_err end
-    if topic.run then return 0 end
-    topic.ended = topic.ended or ended
-  end
-  local verdict, err = conclude(subscriber, stream, opts)
-  if verdict == nil then return nil, err end
-  if verdict == "done" then return "done" end
-  return 3600000
-end
-
--- One round of a subscriber: brings it to the tail and tells how long it may sleep. (yields)
+-- One round of a subscriber: brings it to the tail. How long it may sleep, or "done". (yields)
 local function advance(deps, subscriber, stream, tenant, run_id, opts)
   if not subscriber.live then
-    local caught, err = catch_up(deps, subscriber, stream, tenant, run_id)
-    if not caught then return nil, err end
+    local ok, err = catch_up(deps, subscriber, stream, tenant, run_id)
+    if ok then ok, err = look_at_row(deps, subscriber, stream, tenant, run_id) end
+    if not ok then return nil, err end
   end
-  if subscriber.topic.run == nil then
-    subscriber.live = false
-    return poll(deps, subscriber, stream, tenant, run_id, opts)
+  if subscriber.topic.ended then
+    local verdict, err = conclude(subscriber, stream, opts)
+    if verdict == nil then return nil, err end
+    return verdict == "done" and "done" or UNTIL_KICKED_MS
   end
   if subscriber.snapshot_owed and opts.includeSnapshot then
     local had = subscriber.sent_seq
@@ -103,18 +107,20 @@ local function advance(deps, subscriber, stream, tenant, run_id, opts)
     if not ok then return nil, seq end
     if had < seq then subscriber.snapshot_seq = nil end -- events follow, and the last frame must be a snapshot
   end
-  return nil, nil, true
+  return UNTIL_KICKED_MS
 end
 
 ---Serves one subscriber until it leaves, its run has ended, or the program ends. (yields)
 ---@param deps { db: table, hub: macp.plane.Hub, reader: table, owner: table }
 ---@param stream macp.EventStream
----@param opts { afterSeq: integer|nil, includeSnapshot: boolean, follow: boolean }
+---@param opts { afterSeq: integer|nil, includeSnapshot: boolean, follow: boolean,
+---  filter: macp.plane.EventFilter|nil }
 ---@return true|nil
 ---@return table|nil err
 function M.serve(deps, stream, tenant, run_id, opts)
   local start = opts.afterSeq
-  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, start or 0)
+  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, start or 0, tenant,
+    opts.filter)
   subscriber.wants_snapshot = opts.includeSnapshot
   local function run()
     if opts.includeSnapshot then
@@ -128,10 +134,10 @@ function M.serve(deps, stream, tenant, run_id, opts)
     end
     while not deps.hub.closing and not stream:closed() do
       subscriber.kicked = false
-      local wait_ms, err, settled = advance(deps, subscriber, stream, tenant, run_id, opts)
+      local wait_ms, err = advance(deps, subscriber, stream, tenant, run_id, opts)
       if wait_ms == "done" then return true end
-      if wait_ms == nil and not settled then return nil, err end
-      if wait_ms ~= 0 and not subscriber.kicked then
+      if wait_ms == nil then return nil, err end
+      if not subscriber.kicked then
         local _, wait_err = subscriber.wake:wait(wait_ms)
         if wait_err and wait_err.code == "CANCELLED" then return nil, wait_err end
       end

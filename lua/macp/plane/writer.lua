@@ -8,6 +8,7 @@ local log = require("host.log")
 
 local backoff = require("macp.core.backoff")
 local batches = require("macp.plane.batch")
+local fence = require("macp.plane.fence")
 local snapshot = require("macp.plane.snapshot")
 local verdict = require("macp.plane.writer_verdict")
 
@@ -35,15 +36,17 @@ local function new_writer(owner, slot)
   }, Writer)
 end
 
----@param opts { pool: table, on_commit: fun(entry: table), on_lost: fun(run: macp.plane.Run, why: string),
----  metrics: table|nil, prices: macp.plane.Prices|nil,
----  redactor: macp.plane.Redactor|false|nil }
---- on_commit runs for every run of a stored batch, in order, and must not yield
+---@param opts { pool: table, name: string, on_commit: fun(entry: table),
+---  on_lost: fun(run: macp.plane.Run, why: string), announce: table|nil, metrics: table|nil,
+---  prices: macp.plane.Prices|nil, redactor: macp.plane.Redactor|false|nil }
+--- name: this process as the owner of runs. on_commit runs for every run of a stored batch, in order, and must not
+--- yield. announce tells other processes, see plane/announce/init.lua
 ---@return macp.plane.Writers
 function M.new(opts)
   local self = setmetatable({
-    pool = opts.pool, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics, stopping = false,
-    prices = opts.prices, redactor = opts.redactor, writers = {}, failing_since = nil,
+    pool = opts.pool, name = opts.name, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics,
+    stopping = false, announce = opts.announce, prices = opts.prices, redactor = opts.redactor, writers = {},
+    failing_since = nil,
   }, Writers)
   for slot = 1, M.SLOTS do self.writers[slot] = new_writer(self, slot) end
   return self
@@ -133,6 +136,7 @@ local function publish(self, batch)
       owner.on_commit(entry)
     end
   end
+  if owner.announce then owner.announce:stored(batch) end
   self.committed:broadcast()
 end
 
@@ -152,6 +156,8 @@ local function commit_once(self, batch)
   self.unit = unit
   unit:clear()
   local filled, err = batch:fill(unit)
+  if filled then filled, err = fence.add(unit, self.owner.name, batch) end
+  if filled and self.owner.announce then filled, err = self.owner.announce:add(unit, batch) end
   if not filled then return nil, err end
   return unit:commit_on(self.slot)
 end
@@ -166,7 +172,7 @@ local function commit(self, batch)
     self.owner.failing_since = self.owner.failing_since or sys.mono_ms()
     log.warn("ingest.commit_failed", { slot = self.slot, events = batch.count, code = err.code,
       sqlstate = err.sqlstate, error = err.message })
-    local judged = verdict.of(self.owner.pool, batch, err)
+    local judged = verdict.of(self.owner.pool, self.owner.name, batch, err)
     if judged.stored then break end
     for _, item in ipairs(judged.lost) do
       if item.ordinal then
@@ -216,6 +222,13 @@ function Writer:sweep()
       self.filled:signal()
     end
   end
+end
+
+---Forgets what of a run is not stored: it belongs to another process now.
+function Writer:drop(run)
+  self.open:remove(run)
+  self.dirty[run] = nil
+  self.committed:broadcast() -- whoever waits for it
 end
 
 ---Starts the writers under a supervisor.

@@ -3,6 +3,8 @@
 
 local log = require("host.log")
 
+local fence = require("macp.plane.fence")
+
 local events_store = require("macp.store.events")
 
 -- SQLSTATE classes: what the statement said cannot be stored, however often it is tried.
@@ -45,13 +47,22 @@ local function compare(pool, batch)
   return found
 end
 
+-- The fence stopped the batch: whose runs are they? (yields)
+local function refused(pool, owner, batch)
+  local lost, err = fence.lost(pool, owner, batch)
+  if lost == nil then log.warn("ingest.verify_failed", { code = err.code, error = err.message }) end
+  return { stored = false, lost = lost or {} }
+end
+
 ---@param pool table
+---@param owner string name of this process
 ---@param batch macp.plane.Batch
 ---@param err table why the commit failed
 ---@return { stored: boolean, lost: { run: table, why: string, ordinal: integer|nil }[] }
 ---(yields)
-function M.of(pool, batch, err)
+function M.of(pool, owner, batch, err)
   if err.code ~= "PG" then return compare(pool, batch) end
+  if err.sqlstate == fence.REFUSED then return refused(pool, owner, batch) end
   local run = err.index and batch.op_run[err.index]
   if err.sqlstate == UNIQUE_VIOLATION then
     local found = compare(pool, batch)

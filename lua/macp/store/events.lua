@@ -13,8 +13,17 @@ insert into run_events_canonical (tenant, run_id, seq, ts, type, document) value
 
 -- run_events_canonical_pkey
 local AFTER = [[
-select seq, document from run_events_canonical
+select seq, type, document from run_events_canonical
 where tenant = $1 and run_id = $2 and seq > $3 order by seq limit $4]]
+
+-- run_events_canonical_pkey, once for each run
+local AFTER_MANY = [[
+select wanted.run_id, event.seq, event.type, event.document
+from unnest($2::uuid[], $3::bigint[]) as wanted (run_id, after_seq)
+cross join lateral (
+  select seq, type, document from run_events_canonical
+  where tenant = $1 and run_id = wanted.run_id and seq > wanted.after_seq order by seq limit $4) as event
+order by wanted.run_id, event.seq]]
 
 -- run_events_canonical_pkey
 local RANGE = [[
@@ -23,7 +32,7 @@ where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 order by seq limit 
 
 -- run_events_canonical_pkey
 local TYPED_RANGE = [[
-select seq, document from run_events_canonical
+select seq, ts, document from run_events_canonical
 where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and type = any($5) order by seq limit $6]]
 
 -- run_events_raw_pkey
@@ -38,6 +47,9 @@ select
            (select max(seq) from run_events_canonical where tenant = $1 and run_id = $2), 0) as seq,
   coalesce((select ordinal from run_events_raw
             where tenant = $1 and run_id = $2 and ordinal is not null order by seq desc limit 1), 0) as ordinal]]
+
+-- run_events_canonical_pkey, backwards
+local LAST = "select coalesce(max(seq), 0) as seq from run_events_canonical where tenant = $1 and run_id = $2"
 
 local HAS = "select document from run_events_canonical where tenant = $1 and run_id = $2 and seq = $3"
 local HAS_RAW = "select kind from run_events_raw where tenant = $1 and run_id = $2 and seq = $3"
@@ -66,15 +78,23 @@ function M.add_canonical(unit, tenant, run_id, seq, ms, event_type, document)
   unit:add(INSERT_CANONICAL, tenant, run_id, seq, ts(ms), event_type, document)
 end
 
----Events with a higher number, ascending: { seq, document }. (yields)
+---Events with a higher number, ascending: { seq, type, document }. (yields)
 function M.after(db, tenant, run_id, seq, limit) return db_door.rows(db, AFTER, tenant, run_id, seq, limit) end
+
+---Events of several runs with higher numbers, run by run, ascending: { run_id, seq, type, document }. (yields)
+---@param run_ids string[]
+---@param seqs integer[] one for each run
+---@param limit integer of events per run
+function M.after_many(db, tenant, run_ids, seqs, limit)
+  return db_door.rows(db, AFTER_MANY, tenant, pg.array(run_ids), pg.array(seqs), limit)
+end
 
 ---Events with seq in (from, to], ascending: { seq, ts, document }. (yields)
 function M.range(db, tenant, run_id, from, to, limit)
   return db_door.rows(db, RANGE, tenant, run_id, from, to, limit)
 end
 
----Events of some types with seq in (from, to], ascending: { seq, document }. (yields)
+---Events of some types with seq in (from, to], ascending: { seq, ts, document }. (yields)
 ---@param types string[]
 function M.typed_range(db, tenant, run_id, from, to, types, limit)
   return db_door.rows(db, TYPED_RANGE, tenant, run_id, from, to, pg.array(types), limit)
@@ -87,6 +107,9 @@ end
 
 ---{ seq, ordinal }: where the stored history of a run ends. (yields)
 function M.tail(db, tenant, run_id) return db_door.one(db, TAIL, tenant, run_id) end
+
+---{ seq }: the number of the last event of a run, 0 without any. (yields)
+function M.last_seq(db, tenant, run_id) return db_door.one(db, LAST, tenant, run_id) end
 
 ---The document stored under a number, false when there is none. (yields)
 function M.document_at(db, tenant, run_id, seq) return db_door.one(db, HAS, tenant, run_id, seq) end

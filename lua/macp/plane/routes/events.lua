@@ -4,6 +4,7 @@ local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
 local sse = require("macp.http.sse")
+local event_filter = require("macp.plane.event_filter")
 local schemas = require("macp.plane.routes.schemas")
 local subscriber = require("macp.plane.subscriber")
 local text_lists = require("macp.plane.text_lists")
@@ -27,6 +28,7 @@ local STREAM_QUERY = {
   properties = {
     afterSeq = schemas.SEQ, includeSnapshot = { type = "boolean", default = true },
     heartbeatMs = { type = "integer", minimum = 1000 }, follow = { type = "boolean", default = false },
+    type = schemas.EVENT_TYPES,
   },
 }
 
@@ -75,7 +77,7 @@ function M.routes(plane)
     if events == nil then return 200 end
     local ok, err = subscriber.serve(plane, events, ctx.tenant, run_id, {
       afterSeq = query.afterSeq or last_event_id(ctx.headers), includeSnapshot = query.includeSnapshot,
-      follow = query.follow,
+      follow = query.follow, filter = event_filter.of(query.type),
     })
     if not ok and errors.is_typed(err) then
       events:send(sse.frame("error", nil, tostring(err.message)))
@@ -92,7 +94,8 @@ function M.routes(plane)
     { method = "GET", path = "/runs/:id/stream", scope = "runs:read", query = STREAM_QUERY, raw = true,
       returns = { [200] = schemas.EventStream }, tag = "events", summary = "Live events of a run",
       description = "Server-sent events: snapshot, canonical_event, heartbeat. afterSeq or Last-Event-ID resume "
-        .. "without loss; the stream ends after the run's last event unless follow=true.", handler = stream },
+        .. "without loss; the stream ends after the run's last event unless follow=true. type leaves out other events.",
+      handler = stream },
   }
 end
 

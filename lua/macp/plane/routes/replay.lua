@@ -2,6 +2,7 @@
 
 local errors = require("macp.core.errors")
 local sse = require("macp.http.sse")
+local event_filter = require("macp.plane.event_filter")
 local replay_module = require("macp.plane.replay")
 local schemas = require("macp.plane.routes.schemas")
 
@@ -12,6 +13,9 @@ local PROPERTIES = {
   speed = { type = "number", minimum = 0.1, default = 1 },
   fromSeq = { type = "integer", minimum = 1 }, toSeq = { type = "integer", minimum = 1 },
 }
+
+local STREAM = { type = schemas.EVENT_TYPES }
+for name, schema in pairs(PROPERTIES) do STREAM[name] = schema end
 
 local HEARTBEAT_MS = 15000
 
@@ -30,7 +34,8 @@ function M.routes(plane)
     check(runs:require(ctx.tenant, ctx.params.id))
     local events = sse.open(ctx, { heartbeat_ms = HEARTBEAT_MS })
     if events == nil then return 200 end
-    local ok, err = plane.replay:play(ctx.tenant, ctx.params.id, events, ctx.query)
+    local ok, err = plane.replay:play(ctx.tenant, ctx.params.id, events, ctx.query,
+      event_filter.of(ctx.query.type))
     if not ok and errors.is_typed(err) then events:send(sse.frame("error", nil, tostring(err.message))) end
     events:close()
     return 200
@@ -46,9 +51,10 @@ function M.routes(plane)
       body = { title = "ReplayRequest", type = "object", additionalProperties = false, properties = PROPERTIES },
       returns = { [200] = { type = "object" } }, handler = describe },
     { method = "GET", path = "/runs/:id/replay/stream", scope = "runs:read", raw = true, tag = "replay",
-      query = { type = "object", properties = PROPERTIES }, returns = { [200] = schemas.EventStream },
+      query = { type = "object", properties = STREAM }, returns = { [200] = schemas.EventStream },
       summary = "The events of a run again",
-      description = "mode=timed keeps their rhythm (divided by speed), instant and step send them at once.",
+      description = "mode=timed keeps their rhythm (divided by speed), instant and step send them at once. type leaves "
+        .. "out other events.",
       handler = stream },
     { method = "GET", path = "/runs/:id/replay/state", scope = "runs:read", tag = "replay",
       query = { type = "object", properties = { seq = schemas.SEQ } }, returns = { [200] = schemas.Projection },

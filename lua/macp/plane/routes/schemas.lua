@@ -6,6 +6,7 @@ M.STATUS = { type = "string", enum = { "queued", "starting", "binding_session", 
   "failed", "cancelled" } }
 
 M.SEQ = { type = "integer", minimum = 0 }
+M.EVENT_TYPES = { type = "string", description = "Types of the events that are wanted, comma separated." }
 
 M.Run = {
   title = "Run", type = "object",

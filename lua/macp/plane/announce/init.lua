@@ -1,0 +1,18 @@
+-- How processes over one database tell each other of stored events: by the setting. What is announced are numbers only;
+-- the events themselves are read from the database, so a lost notice costs time and nothing else.
+-- A strategy has add(unit, batch), called with the unit of work that stores a batch, stored(batch), called after the
+-- commit, and work(), which receives until it fails.
+
+local M = {}
+
+---@param cfg table settings of the plane
+---@param role table db, name, lease, hub, follower
+---@return table|nil nil: nothing is told
+function M.new(cfg, role)
+  if cfg.stream_hub_strategy == "memory" then return nil end
+  return require("macp.plane.announce." .. cfg.stream_hub_strategy).new({
+    db = role.db, name = role.name, lease = role.lease, hub = role.hub, follower = role.follower,
+  })
+end
+
+return M
