@@ -172,6 +172,16 @@ return {
   count("runtime.max_clock_skew_ms", "MACP_MAX_CLOCK_SKEW_MS", 300000,
     "Distance from our clock up to which a SessionStart's timestamp is the base of its deadline; 0 trusts any."),
   {
+    key = "runtime.reflection", env = "MACP_REFLECTION", type = "one", default = false,
+    doc = "1 serves gRPC reflection (v1 and v1alpha), so that tools such as grpcurl list and describe the services.",
+  },
+  {
+    key = "runtime.stream_end_after_subscribe_denial", env = "MACP_STREAM_END_AFTER_SUBSCRIBE_DENIAL", type = "one",
+    default = false,
+    doc = "1 ends a stream whose subscription is refused, with PERMISSION_DENIED or FAILED_PRECONDITION behind the "
+      .. "error: for clients that do not see errors on streams.",
+  },
+  {
     key = "runtime.list_sessions_scope", env = "MACP_LIST_SESSIONS_SCOPE", type = "enum",
     choices = { "all", "visible" }, default = "all",
     doc = "Whether ListSessions and WatchSessions show every session or only those the caller may read.",

@@ -25,6 +25,7 @@ local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
 local recovery = require("macp.runtime.recovery")
 local reference = require("macp.runtime.reference")
+local reflection = require("macp.runtime.reflection")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
@@ -127,7 +128,7 @@ local function build_core(role, cfg)
   })
   role.streams = streams.new({
     acceptor = role.acceptor, sessions = role.sessions, log = role.log, journal = role.journal,
-    metrics = role.metrics,
+    metrics = role.metrics, ends_denied = cfg.stream_end_after_subscribe_denial,
   })
   role.clock = clock.new({
     sessions = role.sessions, kernel = role.kernel, journal = role.journal, endings = role.endings,
@@ -180,11 +181,13 @@ end
 
 -- (yields)
 local function listen(role, cfg)
+  local methods = service.methods()
+  for path, kind in pairs(role.reflection and role.reflection:kinds() or {}) do methods[path] = kind end
   local server, err = rpc.listen({
     address = cfg.bind_addr, tls = role.tls or nil,
     max_message_bytes = cfg.max_payload_bytes + storage.FRAME_SLACK_BYTES,
     max_concurrent_streams = cfg.max_concurrent_streams, keepalive_ms = KEEPALIVE_MS,
-    unary_timeout_ms = cfg.request_timeout_secs * 1000, methods = service.methods(),
+    unary_timeout_ms = cfg.request_timeout_secs * 1000, methods = methods,
   })
   if server == nil then return failed("MACP_BIND_ADDR " .. cfg.bind_addr, err) end
   role.server = server
@@ -227,11 +230,13 @@ local function bring_up(role, cfg, services)
     use_certificates = role.credentials.uses_certificates,
   })
   role.tenures = tenures.new({ identities = role.identities })
+  role.reflection = cfg.reflection and reflection.new(service.methods()) or nil
   role.service = service.new({
     identities = role.identities, ownership = role.ownership, tenures = role.tenures,
     acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
-    health = role.health, gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
+    health = role.health, reflection = role.reflection,
+    gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
     visible_only = cfg.list_sessions_scope == "visible",
     page = { default = cfg.list_sessions_default_page_size, max = cfg.list_sessions_max_page_size },
   })
@@ -286,6 +291,7 @@ function Role:drain(ms)
   health.changed:broadcast()
   if self.streams then self.streams:close() end
   if self.watches then self.watches:close() end
+  if self.reflection then self.reflection:close() end
   health.ended = true
   health.changed:broadcast()
   task.sleep(NOTICE_MS) -- watchers learn what happens before the transport ends them

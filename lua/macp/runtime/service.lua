@@ -198,7 +198,7 @@ local HANDLERS = {
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
 ---@param parts table { identities, ownership, tenures, acceptor, kernel, sessions, log, streams, watches, modes,
----  policies, health, metrics, gate, now_ms, page = { default, max }, visible_only }
+---  policies, health, metrics, gate, reflection (or nil), now_ms, page = { default, max }, visible_only }
 function M.new(parts)
   local service = setmetatable({}, Service)
   for name, part in pairs(parts) do service[name] = part end
@@ -217,10 +217,13 @@ function M.new(parts)
   if service.policies.read_only then service.offers.RegisterPolicy = false end
   for path, handler in pairs(discovery.HEALTH) do service.by_path[path] = handler end
   for path, kind in pairs(M.methods()) do service.is_unary[path] = kind == "unary" end
+  for path, handler in pairs(service.reflection and service.reflection:handlers() or {}) do
+    service.by_path[path] = handler
+  end
   return service
 end
 
----Paths and kinds for host.rpc.
+---Paths and kinds for host.rpc, without reflection.
 function M.methods()
   local methods = {}
   for name in pairs(HANDLERS) do methods[messages.rpc(name).path] = messages.rpc(name).kind end

@@ -23,7 +23,8 @@ Streams.__index = Streams
 
 local M = {}
 
----@param opts { acceptor: table, sessions: table, log: table, journal: table, metrics: table }
+---@param opts { acceptor: table, sessions: table, log: table, journal: table, metrics: table, ends_denied: boolean }
+---  ends_denied: a subscription that is refused ends its stream, behind the error
 function M.new(opts)
   return setmetatable({
     acceptor = opts.acceptor,
@@ -31,6 +32,7 @@ function M.new(opts)
     log = opts.log,
     journal = opts.journal,
     metrics = opts.metrics,
+    ends_denied = opts.ends_denied,
     request_codec = messages.codec("macp.v1.StreamSessionRequest", { enums = "number" }),
     response_codec = messages.codec("macp.v1.StreamSessionResponse", { enums = "number" }),
     open = {},
@@ -115,6 +117,7 @@ local function refuse_dropped(self, stream, session)
     "FAILED_PRECONDITION: the envelopes of this finished session are dropped; the smallest after_sequence is %d",
     session.ordinals)
   write_error(self, stream, "FAILED_PRECONDITION", text, session.id)
+  if self.ends_denied then finish(stream, STATUS.FAILED_PRECONDITION, text) end
 end
 
 -- Writes one chunk of history. Returns the next ordinal, or nil when the stream is over. (yields)
@@ -168,7 +171,8 @@ local function on_subscribe(self, stream, request)
   end
   if not session_record.may_read(session, stream.identity) then
     local text = codes.text("FORBIDDEN", "only the initiator, participants and observers may subscribe")
-    return write_error(self, stream, "FORBIDDEN", text, id)
+    write_error(self, stream, "FORBIDDEN", text, id)
+    return self.ends_denied and finish(stream, STATUS.PERMISSION_DENIED, text)
   end
   stream.bound = id
   host_log.info("stream.subscribed", {
