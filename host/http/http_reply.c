@@ -279,25 +279,28 @@ int http_reply_send(struct http_req *req, int status, const struct http_header *
     return 0;
 }
 
+static void send_plain(struct http_req *req, int status, const char *reason)
+{
+    const char *type = "text/plain; charset=utf-8";
+    struct http_header header = {"Content-Type", 12, type, strlen(type)};
+    struct buf body = {0};
+    struct err err;
+    buf_printf(&body, "%s\n", reason);
+    (void)http_reply_send(req, status, &header, 1, body.data, body.len, NULL, &err); /* all of it is ours */
+    buf_deinit(&body);
+}
+
 void http_reply_error(struct http_req *req, int status, const char *reason)
 {
     struct http_server *server = req->server;
-    struct buf type = {0};
-    struct buf body = {0};
+    (void)http_req_ref(req); /* replying may end the connection */
     if (server->on_error != NULL) {
-        server->on_error(server->arg, status, reason, &type, &body);
+        server->on_error(server->arg, req, status, reason, &req->msg);
     }
-    if (type.len == 0 || !is_value(type.data, type.len)) {
-        buf_clear(&type);
-        buf_clear(&body);
-        buf_append_str(&type, "text/plain; charset=utf-8");
-        buf_printf(&body, "%s\n", reason);
+    if (req->reply == HTTP_REPLY_NONE) {
+        send_plain(req, status, reason);
     }
-    struct http_header header = {"Content-Type", 12, type.data, type.len};
-    struct err err;
-    (void)http_reply_send(req, status, &header, 1, body.data, body.len, NULL, &err); /* checked above */
-    buf_deinit(&type);
-    buf_deinit(&body);
+    http_req_unref(req);
 }
 
 /* --- static replies ------------------------------------------------------------------------- */

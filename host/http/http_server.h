@@ -51,9 +51,11 @@ struct http_server_stats {
 
 /* Called once per request, on the loop. The message is valid during this call only. */
 typedef void (*http_request_fn)(void *arg, struct http_req *req, const struct http_msg *msg);
-/* Shapes a reply of the host's own: fills content_type and body (both empty at first). */
-typedef void (*http_error_fn)(void *arg, int status, const char *reason, struct buf *content_type,
-                              struct buf *body);
+/* Makes a reply of the host's own with http_reply_send. msg holds what was understood of the request, which
+ * may be nothing (fields may be cut), during this call only. Without a reply the client gets the reason as
+ * plain text. */
+typedef void (*http_error_fn)(void *arg, struct http_req *req, int status, const char *reason,
+                              const struct http_msg *msg);
 typedef void (*http_done_fn)(void *arg);
 
 int http_server_open(struct loop *loop, const struct http_server_opts *opts, struct http_server **out,

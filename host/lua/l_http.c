@@ -50,29 +50,49 @@ static void on_request(void *arg, struct http_req *req, const struct http_msg *m
     l_http_spawn(box->L, box->handler_ref, req, msg);
 }
 
-/* on_error(status, reason) -> content_type, body */
-static void on_error(void *arg, int status, const char *reason, struct buf *content_type, struct buf *body)
+/* A refusal on its way through Lua. */
+struct refusal {
+    struct l_server *box;
+    struct http_req *req;
+    const struct http_msg *msg;
+    const char *reason;
+    int status;
+};
+
+/* on_error(status, reason, headers of the request) -> headers, body. Protected: raises what goes wrong. */
+static int send_refusal(lua_State *L)
+{
+    struct refusal *refusal = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, refusal->box->on_error_ref);
+    lua_pushinteger(L, refusal->status);
+    lua_pushstring(L, refusal->reason);
+    l_http_push_headers(L, refusal->msg);
+    lua_call(L, 3, 2);
+    struct l_headers headers;
+    struct err err;
+    size_t len;
+    l_http_read_headers(L, 2, &headers); /* stack: refusal, headers, body */
+    const char *body = luaL_checklstring(L, 3, &len);
+    if (http_reply_send(refusal->req, refusal->status, headers.list, headers.count, body, len, NULL, &err) !=
+        0) {
+        return luaL_error(L, "%s", err.text);
+    }
+    return 0;
+}
+
+static void on_error(void *arg, struct http_req *req, int status, const char *reason,
+                     const struct http_msg *msg)
 {
     struct l_server *box = arg;
     lua_State *L = box->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, box->on_error_ref);
-    lua_pushinteger(L, status);
-    lua_pushstring(L, reason);
-    if (lua_pcall(L, 2, 2, 0) != 0) {
+    struct refusal refusal = {.box = box, .req = req, .msg = msg, .reason = reason, .status = status};
+    lua_pushcfunction(L, send_refusal);
+    lua_pushlightuserdata(L, &refusal);
+    if (lua_pcall(L, 1, 0, 0) != 0) {
         log_line(LOG_ERROR, "http.on_error_failed", "%s",
                  lua_isstring(L, -1) ? lua_tostring(L, -1) : "(error without a message)");
         lua_pop(L, 1);
-        return;
     }
-    size_t type_len;
-    size_t body_len;
-    const char *type = lua_tolstring(L, -2, &type_len);
-    const char *text = lua_tolstring(L, -1, &body_len);
-    if (type != NULL && text != NULL) {
-        buf_append(content_type, type, type_len);
-        buf_append(body, text, body_len);
-    }
-    lua_pop(L, 2);
 }
 
 /* --- http.listen ---------------------------------------------------------------------------- */

@@ -16,6 +16,9 @@ struct l_headers {
     size_t number_count;
 };
 
+/* Pushes the fields of a request: lower-case names, values of repeated ones joined. */
+void l_http_push_headers(lua_State *L, const struct http_msg *msg);
+
 /* Values are strings, numbers or arrays of strings (one field each). Raises on anything else. nil is empty.
  */
 void l_http_read_headers(lua_State *L, int idx, struct l_headers *headers);

@@ -32,7 +32,7 @@ static void set_text(lua_State *L, const char *name, const char *text, size_t le
 }
 
 /* Repeats are joined (RFC 9110 section 5.2); cookies the way RFC 6265 joins them. */
-static void push_headers(lua_State *L, const struct http_msg *msg)
+void l_http_push_headers(lua_State *L, const struct http_msg *msg)
 {
     lua_createtable(L, 0, (int)msg->field_count);
     for (size_t i = 0; i < msg->field_count; i++) {
@@ -65,7 +65,7 @@ static void push_request(lua_State *L, struct http_req *req, const struct http_m
     if (msg->has_query) {
         set_text(L, "query", http_msg_text(msg, msg->query), msg->query.len);
     }
-    push_headers(L, msg);
+    l_http_push_headers(L, msg);
     lua_setfield(L, -2, "headers");
     if (msg->has_body) {
         set_text(L, "body", msg->body.len == 0 ? "" : msg->body.data, msg->body.len);

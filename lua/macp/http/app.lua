@@ -2,7 +2,8 @@
 -- route: request id, CORS, router, authenticate, limit, parse and validate, handler, audit, reply, access log.
 --
 -- route = { method=, path="/runs/:id", summary=, description=, tag=, scope="runs:read" or public=true,
---   params=schema, query=schema, body=schema, headers=schema (only described), returns={ [200] = schema or name }, rate="default"|"none",
+--   params=schema, query=schema, body=schema, headers=schema (only described), rate="default"|"none",
+--   returns={ [200] = schema, name or { content = { [media type] = schema } } }, refuses={ 409 } (statuses of the handler),
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
 --   hidden=true (not in the document), handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower
@@ -204,9 +205,14 @@ function App:handler()
 end
 
 ---The function that shapes the host's own error replies (second argument of server:serve).
----@return fun(status: integer, reason: string): string, string
-function App.on_error()
-  return problem.from_host
+---@return fun(status: integer, reason: string, given: table|nil): table, string given: fields of the request, as far
+--- as they were read
+function App:on_error()
+  return function(status, reason, given)
+    local headers = { ["content-type"] = JSON, ["x-request-id"] = request_id(given or {}) }
+    self.cors.apply(headers)
+    return headers, problem.from_host(status, reason)
+  end
 end
 
 ---Tells event streams to go away; part of shutting down.

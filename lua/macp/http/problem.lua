@@ -58,14 +58,13 @@ function M.reply(err, ctx)
   return status, M.body(status, err.code, err.message, err.metadata), err.code
 end
 
----Shapes replies that the host makes itself: malformed requests, limits, time-outs.
----@return string content_type
----@return string body
+---The body of a reply that the host makes itself: malformed requests, limits, time-outs.
+---@return string JSON text
 function M.from_host(status, reason)
   local message = reason
   if status == 500 or message == nil or message == "" then message = REASONS[status] or "Error" end
   if status == 500 then message = "Internal server error" end
-  return M.CONTENT_TYPE, M.body(status, HOST_CODES[status] or "INTERNAL_ERROR", message)
+  return M.body(status, HOST_CODES[status] or "INTERNAL_ERROR", message)
 end
 
 return M

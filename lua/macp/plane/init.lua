@@ -247,7 +247,7 @@ local function listen(role, cfg, services)
     return nil, errors.wrap(err, string.format("listen on %s:%d", cfg.host, cfg.port))
   end
   role.app, role.server = app, server
-  server:serve(app:handler(), app.on_error())
+  server:serve(app:handler(), app:on_error())
   role.port = server:port()
   role.url = "http://" .. (cfg.host == "0.0.0.0" and "127.0.0.1" or cfg.host) .. ":" .. role.port
   return true

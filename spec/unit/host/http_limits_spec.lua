@@ -13,8 +13,9 @@ describe("host.http limits", function()
 
   -- The server refuses text with that status, names a reason, closes, and serves the next client.
   local function refuses(opts, text, status)
-    local server, port = servers.start(opts, ok, function(code, reason)
-      return "text/x-error", code .. " " .. reason
+    local server, port = servers.start(opts, ok, function(code, reason, given)
+      assert.is_table(given)
+      return { ["content-type"] = "text/x-error", ["x-given"] = given["x-asked"] }, code .. " " .. reason
     end)
     local client = raw.connect(port)
     client:send(text)
@@ -51,6 +52,16 @@ describe("host.http limits", function()
     refuses({ max_head_bytes = 512 }, "GET /" .. ("x"):rep(600) .. " HTTP/1.1\r\nHost: h\r\n\r\n", 414)
     refuses({ max_headers = 3 }, HEAD .. "A: 1\r\nB: 2\r\nC: 3\r\n\r\n", 431)
     refuses({}, HEAD .. "A: " .. ("x"):rep(65536) .. "\r\n\r\n", 431)
+  end)
+
+  it("give the refusal's words the fields of the request", function()
+    local _, port = servers.start({ max_body_bytes = 10 }, ok, function(_, reason, given)
+      return { ["x-given"] = given["x-asked"] }, reason
+    end)
+    local client = raw.connect(port)
+    client:send(HEAD .. "X-Asked: me\r\nContent-Length: 11\r\n\r\n")
+    assert.equal("me", client:reply().headers["x-given"])
+    client:close()
   end)
 
   it("refuse a body over its size before reading it", function()

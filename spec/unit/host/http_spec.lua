@@ -172,7 +172,9 @@ describe("host.http", function()
       local _, port = servers.start({}, function(req)
         if req.path == "/table" then error({ code = "X", message = "typed" }) end
         error("boom")
-      end, function(status, reason) return "application/json", ('{"s":%d,"r":"%s"}'):format(status, reason) end)
+      end, function(status, reason)
+        return { ["content-type"] = "application/json" }, ('{"s":%d,"r":"%s"}'):format(status, reason)
+      end)
       local client = raw.connect(port)
       for _, path in ipairs({ "/text", "/table" }) do
         local reply = client:get(path)

@@ -95,7 +95,7 @@ describe("host.http streams", function()
       task.sleep(1)
       res:abort()
       assert(res:closed())
-    end, function(status, reason) return "text/x-error", status .. " " .. reason:rep(3) end)
+    end, function(status, reason) return { ["content-type"] = "text/x-error" }, status .. " " .. reason:rep(3) end)
     local client = raw.connect(port)
     for _ = 1, 300 do assert.equal("text/x-error", client:get("/early").headers["content-type"]) end
     client:send(GET)

@@ -134,9 +134,10 @@ describe("app errors", function()
       { 414, "URI_TOO_LONG" }, { 431, "HEADERS_TOO_LARGE" }, { 500, "INTERNAL_ERROR" }, { 501, "NOT_IMPLEMENTED" },
       { 503, "SERVICE_UNAVAILABLE" } }
     for _, case in ipairs(cases) do
-      local content_type, text = on_error(case[1], "the reason")
+      local headers, text = on_error(case[1], "the reason", { ["x-request-id"] = "mine" })
       local body = json.decode(text)
-      assert.equal("application/json; charset=utf-8", content_type)
+      assert.equal("application/json; charset=utf-8", headers["content-type"])
+      assert.equal("mine", headers["x-request-id"])
       assert.same({ case[1], case[2] }, { body.statusCode, body.errorCode })
       assert.equal(case[1] == 500 and "Internal server error" or "the reason", body.message)
     end
