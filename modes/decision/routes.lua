@@ -23,10 +23,10 @@ return {
 
   { "GET /recent", scope = "mode", summary = "Outcomes of the latest decisions", handler = function(req)
     local page, out = req.ask("runs.list", { mode = "macp.mode.decision.v1", status = "completed", limit = 20 }), {}
-    for i, run in ipairs(page.data) do
+    for _, run in ipairs(page.data) do
       local view = req.ask("runs.view", { id = run.id })
-      out[i] = { run = run.id, tally = view.tally }
+      if view then out[#out + 1] = { run = run.id, tally = view.tally } end -- nil: deleted meanwhile
     end
-    return out
+    return macp.array(out)
   end },
 }

@@ -12,10 +12,10 @@ return {
 
   { "GET /recent", scope = "mode", summary = "How the latest handoffs ended", handler = function(req)
     local page, out = req.ask("runs.list", { mode = "macp.mode.handoff.v1", status = "completed", limit = 20 }), {}
-    for i, run in ipairs(page.data) do
+    for _, run in ipairs(page.data) do
       local view = req.ask("runs.view", { id = run.id })
-      out[i] = { run = run.id, status = view.status, owner = view.owner }
+      if view then out[#out + 1] = { run = run.id, status = view.status, owner = view.owner } end -- nil: deleted meanwhile
     end
-    return out
+    return macp.array(out)
   end },
 }

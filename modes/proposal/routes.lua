@@ -18,10 +18,12 @@ return {
 
   { "GET /recent", scope = "mode", summary = "How the latest negotiations ended", handler = function(req)
     local page, out = req.ask("runs.list", { mode = "macp.mode.proposal.v1", status = "completed", limit = 20 }), {}
-    for i, run in ipairs(page.data) do
+    for _, run in ipairs(page.data) do
       local view = req.ask("runs.view", { id = run.id })
-      out[i] = { run = run.id, converged_on = view.converged_on, proposals = view.proposal_count }
+      if view then -- nil: deleted meanwhile
+        out[#out + 1] = { run = run.id, converged_on = view.converged_on, proposals = view.proposal_count }
+      end
     end
-    return out
+    return macp.array(out)
   end },
 }

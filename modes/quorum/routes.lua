@@ -1,4 +1,6 @@
 -- Read endpoints of quorums.
+local macp = require "macp"
+
 return {
   { "GET /ballots", summary = "Who approved, rejected or abstained, and who is silent", handler = function(req)
     local view = req.view
@@ -8,10 +10,10 @@ return {
 
   { "GET /recent", scope = "mode", summary = "Results of the latest requests", handler = function(req)
     local page, out = req.ask("runs.list", { mode = "macp.mode.quorum.v1", status = "completed", limit = 20 }), {}
-    for i, run in ipairs(page.data) do
+    for _, run in ipairs(page.data) do
       local view = req.ask("runs.view", { id = run.id })
-      out[i] = { run = run.id, status = view.status, tally = view.tally }
+      if view then out[#out + 1] = { run = run.id, status = view.status, tally = view.tally } end -- nil: deleted meanwhile
     end
-    return out
+    return macp.array(out)
   end },
 }

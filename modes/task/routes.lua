@@ -16,10 +16,12 @@ return {
 
   { "GET /recent", scope = "mode", summary = "How the latest tasks ended", handler = function(req)
     local page, out = req.ask("runs.list", { mode = "macp.mode.task.v1", status = "completed", limit = 20 }), {}
-    for i, run in ipairs(page.data) do
+    for _, run in ipairs(page.data) do
       local view = req.ask("runs.view", { id = run.id })
-      out[i] = { run = run.id, status = view.status, task = view.task and view.task.title, report = view.report }
+      if view then -- nil: deleted meanwhile
+        out[#out + 1] = { run = run.id, status = view.status, task = view.task and view.task.title, report = view.report }
+      end
     end
-    return out
+    return macp.array(out)
   end },
 }

@@ -6,6 +6,7 @@ local task = require("host.task")
 
 local backoff = require("macp.core.backoff")
 local errors = require("macp.core.errors")
+local json = require("macp.core.json")
 
 local RECENT_FAILURES = 20
 local CANCEL_GRACE_MS = 500 -- for what did not end politely and was cancelled
@@ -178,7 +179,7 @@ end
 
 ---What runs here: { name, live, draining, tasks = { name, state, starts, ... }, failures }.
 function Supervisor:status()
-  local tasks = {}
+  local tasks = json.array({})
   for i, child in ipairs(newest_first(self.children)) do
     tasks[i] = {
       name = child.name, state = child.state, starts = child.starts, started_at_ms = child.started_at_ms,
@@ -187,7 +188,7 @@ function Supervisor:status()
   end
   return {
     name = self.name, live = self.live, draining = self.draining, tasks = tasks,
-    failures = { unpack(self.failures) },
+    failures = json.array({ unpack(self.failures) }),
   }
 end
 

@@ -5,7 +5,15 @@ local tables = require("macp.core.tables")
 
 local REASONS = {
   [200] = "Done", [201] = "Created", [202] = "Accepted", [204] = "Done, nothing to say", [302] = "Elsewhere",
-  [410] = "Gone", [503] = "Not available",
+  [304] = "Not changed", [410] = "Removed", [503] = "Not available",
+}
+
+local REFUSALS = {
+  [400] = "Malformed or not valid", [401] = "Credentials are missing or wrong", [403] = "Not allowed",
+  [404] = "Not there", [409] = "The state does not allow it", [413] = "The body is too large",
+  [414] = "The path or the query is too long", [415] = "The body is no JSON", [429] = "Too many requests",
+  [501] = "The runtime cannot do it", [502] = "Whom it had to ask did not do it",
+  [503] = "The database or the runtime does not answer", [504] = "The runtime did not answer in time",
 }
 
 -- Keywords of ours that are no JSON Schema, and formats that tell less outside.
@@ -23,59 +31,84 @@ local ERROR_SCHEMA = {
 
 local M = {}
 
-local function export(schema)
-  if type(schema) ~= "table" then return schema end
-  if #schema > 0 or json.is_array(schema) then
-    local list = json.array({})
-    for i, item in ipairs(schema) do list[i] = export(item) end
-    return list
-  end
+---@class macp.OpenapiDocument what a document is made of
+---@field schemas table<string, table> by title
+
+local export
+
+local function export_plain(schema, doc)
   local out = {}
-  for key, value in pairs(schema) do out[key] = export(value) end
+  for key, value in pairs(schema) do out[key] = export(value, doc) end
   if OWN_FORMATS[out.format] then out.format = nil end
   if type(out.uniqueItems) == "string" then out.uniqueItems = true end
   if type(schema.discriminator) == "table" and schema.discriminator.mapping then
     out.discriminator, out.oneOf = nil, json.array({})
     for _, name in ipairs(tables.sorted_keys(schema.discriminator.mapping)) do
-      table.insert(out.oneOf, export(schema.discriminator.mapping[name]))
+      table.insert(out.oneOf, export(schema.discriminator.mapping[name], doc))
     end
   end
   return json.object(out)
 end
 
--- A named schema is left to a description: names are contracts documented elsewhere.
-local function shape(returns)
-  if type(returns) == "string" then return { type = "object", title = returns } end
-  return export(returns)
+-- A schema with a title is a component; two different ones of one title are a mistake.
+local function component(schema, doc)
+  local name = schema.title:gsub("[^%w_]", "")
+  local made = export_plain(schema, doc)
+  local known = doc.schemas[name]
+  if known and json.canonical(known) ~= json.canonical(made) then
+    error("two schemas of the document are called " .. name, 0)
+  end
+  doc.schemas[name] = made
+  return { ["$ref"] = "#/components/schemas/" .. name }
 end
 
-local function path_parameters(route, list)
+export = function(schema, doc)
+  if type(schema) ~= "table" then return schema end
+  if #schema > 0 or json.is_array(schema) then
+    local list = json.array({})
+    for i, item in ipairs(schema) do list[i] = export(item, doc) end
+    return list
+  end
+  if type(schema.title) == "string" and (schema.type or schema.oneOf or schema.anyOf) then
+    return component(schema, doc)
+  end
+  return export_plain(schema, doc)
+end
+
+-- A named schema is left to a description: names are contracts documented elsewhere.
+local function shape(returns, doc)
+  if type(returns) == "string" then return { type = "object", description = returns } end
+  return export(returns, doc)
+end
+
+local function path_parameters(route, list, doc)
   local declared = route.params and route.params.properties or {}
   for name in route.path:gmatch("[:*]([%w_]+)") do
     local schema = declared[name] or { type = "string", format = name == "id" and "uuid" or nil }
-    list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = export(schema) }
+    list[#list + 1] = { name = name, ["in"] = "path", required = true, schema = export(schema, doc) }
   end
 end
 
-local function named_parameters(declared, place, list)
+local function named_parameters(declared, place, list, doc)
   if declared == nil then return end
   local required = tables.set(declared.required or {})
   for _, name in ipairs(tables.sorted_keys(declared.properties or {})) do
     local schema = declared.properties[name]
     list[#list + 1] = {
-      name = name, ["in"] = place, required = required[name] or false, schema = export(schema),
+      name = name, ["in"] = place, required = required[name] or false, schema = export(schema, doc),
       description = schema.description,
     }
   end
 end
 
--- What the pipeline answers before and besides the handler, by status.
+-- What the pipeline answers before and besides the handler, and what the route says that it refuses.
 local function refusals(route)
-  local out = { [400] = "Malformed or not valid" }
-  if not route.public then out[401], out[403] = "Credentials are missing or wrong", "The scope is missing" end
-  if route.path:find("[:*]") then out[404] = "Not there" end
-  if route.body then out[413], out[415] = "The body is too large", "The body is no JSON" end
-  if route.rate ~= "none" then out[429] = "Too many requests" end
+  local out = { [400] = true, [414] = true }
+  if not route.public then out[401], out[403], out[503] = true, true, true end
+  if route.path:find("[:*]") then out[404] = true end
+  if route.body then out[413], out[415] = true, true end
+  if route.rate ~= "none" then out[429] = true end
+  for _, status in ipairs(route.refuses or {}) do out[status] = true end
   return out
 end
 
@@ -86,16 +119,27 @@ local function failure(description)
   }
 end
 
-local function responses(route)
+-- returns = schema, or { content = { [media type] = schema } }.
+local function content_of(route, status, returns, doc)
+  if status == 204 then return nil end
+  local content = {}
+  for media, schema in pairs(type(returns) == "table" and returns.content or {
+    [route.raw and "text/event-stream" or "application/json"] = returns,
+  }) do
+    content[media] = { schema = shape(schema, doc) }
+  end
+  return content
+end
+
+local function responses(route, doc)
   local out = {}
-  for status, description in pairs(refusals(route)) do out[tostring(status)] = failure(description) end
+  for status in pairs(refusals(route)) do
+    out[tostring(status)] = failure(REFUSALS[status] or error("no words for status " .. status, 0))
+  end
   for status, returns in pairs(route.returns) do
-    local content
-    if status ~= 204 then
-      local media = route.media or (route.raw and "text/event-stream") or "application/json"
-      content = { [media] = { schema = shape(returns) } }
-    end
-    out[tostring(status)] = { description = REASONS[status] or "Answer", content = content }
+    out[tostring(status)] = {
+      description = REASONS[status] or "Answer", content = content_of(route, status, returns, doc),
+    }
   end
   out.default = failure("Failure")
   return out
@@ -107,19 +151,19 @@ local function operation_id(route)
   return table.concat(words)
 end
 
-local function operation(route)
+local function operation(route, doc)
   local parameters = json.array({})
-  path_parameters(route, parameters)
-  named_parameters(route.query, "query", parameters)
-  named_parameters(route.headers, "header", parameters)
+  path_parameters(route, parameters, doc)
+  named_parameters(route.query, "query", parameters, doc)
+  named_parameters(route.headers, "header", parameters, doc)
   local out = {
     operationId = operation_id(route), summary = route.summary, description = route.description,
-    tags = route.tag and json.array({ route.tag }) or nil, parameters = parameters, responses = responses(route),
+    tags = route.tag and json.array({ route.tag }) or nil, parameters = parameters, responses = responses(route, doc),
     security = route.public and json.array({}) or nil,
   }
   if route.body then
     local needed = route.body.required ~= nil and #route.body.required > 0
-    out.requestBody = { required = needed, content = { ["application/json"] = { schema = export(route.body) } } }
+    out.requestBody = { required = needed, content = { ["application/json"] = { schema = export(route.body, doc) } } }
   end
   if route.scope then out["x-scope"] = route.scope end
   return out
@@ -129,18 +173,18 @@ end
 ---@param info { title: string, version: string }
 ---@return table OpenAPI 3.1 document
 function M.document(routes, info)
-  local paths = {}
+  local paths, doc = {}, { schemas = { Error = ERROR_SCHEMA } }
   for _, route in ipairs(routes) do
     local path = route.path:gsub("[:*]([%w_]+)", "{%1}")
     paths[path] = paths[path] or {}
-    paths[path][route.method:lower()] = operation(route)
+    paths[path][route.method:lower()] = operation(route, doc)
   end
   return {
     openapi = "3.1.0", paths = json.object(paths),
     info = { title = info.title, version = info.version, license = { name = "Apache 2.0", identifier = "Apache-2.0" } },
     servers = json.array({ { url = "/" } }),
     components = {
-      schemas = { Error = ERROR_SCHEMA },
+      schemas = json.object(doc.schemas),
       securitySchemes = { apiKey = { type = "http", scheme = "bearer", description = "An API key." } },
     },
     security = json.array({ { apiKey = json.array({}) } }),

@@ -33,7 +33,10 @@ local COUNTED = {
 local Client = {}
 Client.__index = Client
 
-local M = {}
+local M = {
+  -- HTTP statuses of what a call to the runtime may fail with, beside those that every route has.
+  REFUSALS = { 401, 403, 404, 409, 429, 501, 503, 504 },
+}
 
 ---@param opts { address: string, tls: boolean, kind: string, timeout_ms: integer, credentials: function,
 ---  breaker_threshold: integer, breaker_reset_ms: integer, metrics: table|nil, version: string }

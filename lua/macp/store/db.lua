@@ -6,6 +6,7 @@ local pg = require("host.pg")
 local errors = require("macp.core.errors")
 
 local UNIQUE_VIOLATION = "23505"
+local FOREIGN_KEY_VIOLATION = "23503"
 
 local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
 
@@ -21,6 +22,14 @@ end
 -- The host's words for a database that cannot be asked: no connection, or none free in time.
 local AWAY = { UNAVAILABLE = true, TIMEOUT = true }
 
+-- A row without what it belongs to: that was deleted after the request had found it.
+local function orphaned(err)
+  if err.message:find("_run_id_fkey", 1, true) then
+    return errors.new("RUN_NOT_FOUND", nil, "the run was deleted meanwhile")
+  end
+  return errors.new("NOT_FOUND", nil, "what this belongs to was deleted meanwhile")
+end
+
 ---The typed error of a failed statement; the host's error stays reachable as `cause`.
 function M.fail(err)
   if errors.is_typed(err) or err.code == "CANCELLED" then return nil, err end
@@ -28,6 +37,11 @@ function M.fail(err)
     local away = errors.new("SERVICE_UNAVAILABLE", nil, "the database does not answer")
     away.cause = err
     return nil, away
+  end
+  if err.sqlstate == FOREIGN_KEY_VIOLATION then
+    local gone = orphaned(err)
+    gone.cause = err
+    return nil, gone
   end
   return nil, errors.wrap(err, "database")
 end

@@ -19,10 +19,12 @@ local REDELIVER = "update webhook_deliveries set " .. AGAIN .. [[
   and (status <> 'pending' or claimed_by is null or next_attempt_at < $3)
 returning ]] .. COLUMNS
 
+-- No row when the webhook was deleted meanwhile.
 local INSERT_TEST = [[
+with hook as (select id from webhooks where tenant = $1 and id = $3 for key share)
 insert into webhook_deliveries (tenant, id, webhook_id, event, body, status, attempts, next_attempt_at, last_attempt_at,
   response_status, error_message, delivered_at, attempt_log)
-values ($1, $2, $3, $4, $5, $6, 1, $7, $7, $8, $9, $10, jsonb_build_array($11::jsonb))]]
+select $1, $2, hook.id, $4, $5, $6, 1, $7, $7, $8, $9, $10, jsonb_build_array($11::jsonb) from hook]]
 
 -- As text, so that a plan for all parameters finds the partial index.
 local BY_STATUS = { pending = "status = 'pending'", delivered = "status = 'delivered'", failed = "status = 'failed'" }

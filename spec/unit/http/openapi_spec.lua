@@ -43,9 +43,9 @@ describe("openapi", function()
       table.sort(list)
       return table.concat(list, " ")
     end
-    assert.equal("200 400 401 403 404 429 default", statuses("/runs/{id}", "get"))
-    assert.equal("200 204 400 401 403 404 413 415 429 default", statuses("/runs/{id}/cancel", "post"))
-    assert.equal("200 400 default", statuses("/healthz", "get"))
+    assert.equal("200 400 401 403 404 414 429 503 default", statuses("/runs/{id}", "get"))
+    assert.equal("200 204 400 401 403 404 413 414 415 429 503 default", statuses("/runs/{id}/cancel", "post"))
+    assert.equal("200 400 414 default", statuses("/healthz", "get"))
     assert.same({ { url = "/" } }, document.servers)
   end)
 

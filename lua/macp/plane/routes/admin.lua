@@ -3,9 +3,38 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
 
 local WINDOWS = { ["15m"] = 900000, ["1h"] = 3600000, ["6h"] = 21600000, ["24h"] = 86400000, ["7d"] = 604800000,
   ["30d"] = 2592000000 }
+
+local TEXT, FLAG, COUNT, MS = shape.TEXT, shape.FLAG, shape.COUNT, shape.EPOCH_MS
+
+local PROBLEM = shape.object("ModeProblem", {}, { path = TEXT, line = COUNT, key = TEXT, text = TEXT, rule = TEXT,
+  severity = TEXT })
+
+local FOLDER = shape.object("ModeFolder", { folder = TEXT, path = TEXT, origin = TEXT, serving = FLAG }, {
+  id = TEXT, version = TEXT, title = TEXT, revision = TEXT, presentation = TEXT, previous = TEXT, pins = COUNT,
+  loaded_at_ms = MS, faulty = shape.ANY_OBJECT, template = FLAG,
+  candidate = shape.object(nil, { errors = shape.list(PROBLEM) }, { revision = TEXT, at_ms = MS }),
+})
+
+local MODES = shape.object("ModeRevisions", {
+  modes = shape.list(FOLDER),
+  retired = shape.list(shape.object("RetiredMode", { id = TEXT, version = TEXT, revision = TEXT, pins = COUNT })),
+  registered = shape.list(shape.object("RegisteredMode", { id = TEXT, source = TEXT, covered = FLAG },
+    { standard = FLAG, version = TEXT, revision = TEXT, pins = COUNT })),
+})
+
+local TASKS = shape.object("TaskList", {
+  name = TEXT, live = COUNT, draining = FLAG,
+  tasks = shape.list(shape.object("TaskStatus", { name = TEXT, state = TEXT, starts = COUNT },
+    { started_at_ms = MS, last_error = TEXT, failed_at_ms = MS })),
+  failures = shape.list(shape.object("TaskFailure", { name = TEXT }, { error = TEXT, at_ms = MS })),
+})
+
+local ROLLED_BACK = shape.object("RolledBack", { mode = TEXT, revision = TEXT, status = TEXT })
 
 local M = {}
 
@@ -54,21 +83,21 @@ function M.routes(plane)
     return 200, plane.supervisor:status()
   end
 
-  local object = { type = "object" }
   return {
     { method = "GET", path = "/admin/modes", scope = "admin:read", tag = "admin",
-      returns = { [200] = object }, handler = modes,
+      returns = { [200] = MODES }, handler = modes,
       summary = "Revisions of the coordination modes",
       description = "What serves, what served before, who uses it, why the last candidate was refused." },
     { method = "POST", path = "/admin/modes/:mode/rollback", scope = "admin:write", body = ROLLBACK_BODY,
-      audit = "mode.reloaded", returns = { [200] = object }, tag = "admin",
+      audit = "mode.reloaded", returns = { [200] = ROLLED_BACK }, tag = "admin",
       summary = "Serve an archived revision of a mode again", handler = rollback },
     { method = "POST", path = "/admin/circuit-breaker/reset", scope = "admin:write", audit = "circuit_breaker.reset",
-      returns = { [200] = object }, tag = "admin", summary = "Close the circuit breaker", handler = reset },
-    { method = "GET", path = "/admin/circuit-breaker/history", scope = "admin:read", returns = { [200] = object },
+      returns = { [200] = schemas.Breaker }, tag = "admin", summary = "Close the circuit breaker", handler = reset },
+    { method = "GET", path = "/admin/circuit-breaker/history", scope = "admin:read",
+      returns = { [200] = schemas.BreakerHistory },
       query = { type = "object", properties = { window = { type = "string" }, since = { type = "string" } } },
       tag = "admin", summary = "What the circuit breaker did", handler = history },
-    { method = "GET", path = "/admin/tasks", scope = "admin:read", returns = { [200] = object }, tag = "admin",
+    { method = "GET", path = "/admin/tasks", scope = "admin:read", returns = { [200] = TASKS }, tag = "admin",
       summary = "Long-running tasks of this process", handler = tasks },
   }
 end

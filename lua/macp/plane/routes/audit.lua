@@ -3,6 +3,7 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local shape = require("macp.plane.routes.shape")
 
 local audit_store = require("macp.store.audit")
 
@@ -19,21 +20,14 @@ local QUERY = {
   },
 }
 
-local ENTRY = {
-  title = "AuditEntry", type = "object",
-  properties = {
-    id = { type = "string", format = "uuid" }, actor = { type = "string" }, actorType = { type = "string" },
-    action = { type = "string" }, resource = { type = "string" }, resourceId = { type = { "string", "null" } },
-    details = { type = "object" }, requestId = { type = { "string", "null" } },
-    createdAt = { type = "string", format = "date-time" },
-  },
-}
+local ENTRY = shape.object("AuditEntry", {
+  id = shape.UUID, actor = shape.TEXT, actorType = shape.TEXT, action = shape.TEXT, resource = shape.TEXT,
+  resourceId = shape.nullable(shape.TEXT), details = shape.ANY_OBJECT, requestId = shape.nullable(shape.TEXT),
+  createdAt = shape.DATE,
+})
 
-local RESULT = {
-  type = "object",
-  properties = { data = { type = "array", items = ENTRY }, total = { type = "integer" },
-    limit = { type = "integer" }, offset = { type = "integer" } },
-}
+local RESULT = shape.object("AuditPage",
+  { data = shape.list(ENTRY), total = shape.COUNT, limit = shape.COUNT, offset = shape.COUNT })
 
 local M = {}
 

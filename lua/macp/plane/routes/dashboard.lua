@@ -2,6 +2,7 @@
 
 local errors = require("macp.core.errors")
 local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
 local window = require("macp.plane.dashboard.window")
 
 local check = errors.check
@@ -17,36 +18,27 @@ local function query_schema(extra)
   return { type = "object", properties = properties }
 end
 
-local NUMBER = { type = "number" }
-local COUNT = { type = "integer", minimum = 0 }
+local NUMBER, COUNT, TEXT = shape.NUMBER, shape.COUNT, shape.TEXT
 
-local CHART = {
-  title = "Chart", type = "object", properties = {
-    labels = { type = "array", items = { type = "string" } }, data = { type = "array", items = NUMBER },
-  },
-}
+local CHART = shape.object("Chart", { labels = shape.TEXTS, data = shape.list(NUMBER) })
 
-local OVERVIEW = {
-  title = "DashboardOverview", type = "object", properties = {
-    kpis = { type = "object", properties = {
-      totalRuns = COUNT, activeRuns = COUNT, completedRuns = COUNT, failedRuns = COUNT, cancelledRuns = COUNT,
-      suspendedRuns = COUNT, totalSignals = COUNT, totalTokens = COUNT, totalCostUsd = NUMBER,
-      avgDurationMs = { type = { "integer", "null" } },
-    } },
-    recentRuns = { type = "array", items = schemas.Run },
-    runtimeHealth = { type = "object", properties = {
-      ok = { type = "boolean" }, runtimeKind = { type = "string" }, detail = { type = "string" },
-    } },
-    charts = { type = "object", additionalProperties = CHART },
-  },
-}
+local RECENT = shape.object("RecentRun", { id = shape.UUID, status = schemas.STATUS, runtimeKind = TEXT,
+  createdAt = DATE_TIME, metadata = shape.ANY_OBJECT },
+  { sourceRef = TEXT, startedAt = DATE_TIME, endedAt = DATE_TIME })
 
-local AGENT = {
-  title = "AgentMetrics", type = "object", properties = {
-    participantId = { type = "string" }, runs = COUNT, signals = COUNT, messages = COUNT, averageConfidence = NUMBER,
-    averageLatencyMs = NUMBER,
-  },
-}
+local OVERVIEW = shape.object("DashboardOverview", {
+  kpis = shape.object(nil, {
+    totalRuns = COUNT, activeRuns = COUNT, completedRuns = COUNT, failedRuns = COUNT, cancelledRuns = COUNT,
+    suspendedRuns = COUNT, totalSignals = COUNT, totalTokens = NUMBER, totalCostUsd = NUMBER,
+    avgDurationMs = shape.nullable(COUNT),
+  }),
+  recentRuns = shape.list(RECENT),
+  runtimeHealth = shape.object(nil, { ok = shape.FLAG, runtimeKind = TEXT, detail = TEXT }),
+  charts = { type = "object", additionalProperties = CHART },
+})
+
+local AGENT = shape.object("AgentMetrics", { participantId = TEXT, runs = COUNT, signals = COUNT, messages = COUNT },
+  { averageConfidence = NUMBER, averageLatencyMs = NUMBER })
 
 local M = {}
 

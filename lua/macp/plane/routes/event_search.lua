@@ -23,14 +23,6 @@ local QUERY = {
   },
 }
 
-local RESULT = {
-  type = "object",
-  properties = {
-    data = { type = "array", items = schemas.Event }, total = { type = "integer" }, limit = { type = "integer" },
-    nextCursor = { type = "integer" }, nextPageToken = { type = "string" },
-  },
-}
-
 local M = {}
 
 local function position_of(token)
@@ -63,7 +55,7 @@ function M.routes(plane)
   end
 
   return {
-    { method = "GET", path = "/events", scope = "runs:read", query = QUERY, returns = { [200] = RESULT },
+    { method = "GET", path = "/events", scope = "runs:read", query = QUERY, returns = { [200] = schemas.EventPage },
       tag = "events", summary = "Events of all runs",
       description = "In the order of their time. nextPageToken continues where a page ended (as pageToken, with the "
         .. "same filters); nextCursor does so within one run (as afterSeq). total counts up to 10 000, exactTotal=true "

@@ -88,7 +88,7 @@ function M.routes(plane)
 
   return {
     { method = "GET", path = "/runs/:id/events", scope = "runs:read", query = EVENTS_QUERY,
-      returns = { [200] = { type = "array", items = schemas.Event } }, tag = "events", summary = "Events of a run",
+      returns = { [200] = schemas.EventsOfRun }, tag = "events", summary = "Events of a run",
       description = "Without filters a list; with afterTs, beforeTs or type an object with data, total and nextCursor.",
       handler = list },
     { method = "GET", path = "/runs/:id/stream", scope = "runs:read", query = STREAM_QUERY, raw = true,

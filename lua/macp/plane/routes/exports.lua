@@ -64,16 +64,19 @@ function M.routes(plane)
 
   return {
     { method = "GET", path = "/runs/:id/export", scope = "runs:read", query = EXPORT_QUERY, raw = true,
-      media = "application/json", returns = { [200] = schemas.Bundle }, tag = "exports",
+      returns = { [200] = { content = { ["application/json"] = schemas.Bundle, [LINES] = schemas.ExportLine } } },
+      tag = "exports",
       summary = "Everything about a run",
       description = "One JSON document. With `Accept: application/x-ndjson` (and no format=json) lines of JSON: a "
         .. "header, then one line per event with its type as eventType. eventLimit counts for canonical and raw "
         .. "events each.", handler = export },
-    { method = "GET", path = "/runs/:id/export/stream", scope = "runs:read", raw = true, media = LINES,
+    { method = "GET", path = "/runs/:id/export/stream", scope = "runs:read", raw = true,
       query = { type = "object", properties = { includeRaw = { type = "boolean", default = false } } },
-      returns = { [200] = { type = "string" } }, tag = "exports", summary = "Everything about a run, as lines of JSON",
+      returns = { [200] = { content = { [LINES] = schemas.ExportLine } } }, tag = "exports",
+      summary = "Everything about a run, as lines of JSON",
       description = "All events, however many, as fast as the client reads.", handler = stream },
     { method = "POST", path = "/runs/compare", scope = "runs:read", body = COMPARE_BODY, tag = "exports",
+      refuses = { 404 },
       returns = { [200] = schemas.Comparison }, summary = "Compare two runs", handler = compare },
   }
 end

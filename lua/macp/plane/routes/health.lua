@@ -1,5 +1,10 @@
 -- Routes for those who watch the process.
 
+local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
+
+local ALIVE = shape.object("Liveness", { ok = shape.FLAG, service = shape.TEXT })
+
 local M = {}
 
 local TEXT = { ["content-type"] = "text/plain; version=0.0.4; charset=utf-8" }
@@ -21,14 +26,15 @@ function M.routes(plane)
     return 200, plane.registry_metrics:render(), TEXT
   end
 
-  local object = { type = "object" }
   return {
-    { method = "GET", path = "/healthz", public = true, rate = "none", quiet = true, returns = { [200] = object },
-      tag = "health", summary = "Is the process alive?", handler = healthz },
+    { method = "GET", path = "/healthz", public = true, rate = "none", quiet = true, tag = "health",
+      returns = { [200] = ALIVE }, summary = "Is the process alive?", handler = healthz },
     { method = "GET", path = "/readyz", public = true, rate = "none", quiet = true, tag = "health",
-      returns = { [200] = object, [503] = object }, summary = "Can it do its work?", handler = readyz },
+      returns = { [200] = schemas.Readiness, [503] = schemas.Readiness },
+      summary = "Can it do its work?", handler = readyz },
     { method = "GET", path = "/metrics", public = true, rate = "none", quiet = true, tag = "health",
-      returns = { [200] = { type = "string" } }, summary = "Prometheus metrics", handler = metrics },
+      returns = { [200] = { content = { ["text/plain"] = { type = "string" } } } },
+      summary = "Prometheus metrics", handler = metrics },
   }
 end
 

@@ -10,7 +10,7 @@ local function removed(name)
     .. "their own messages to the runtime with an SDK (macp-sdk); see the onboarding guide, examples/README.md."
   return {
     method = "POST", path = "/runs/:id/" .. name, scope = "runs:write", tag = "removed",
-    returns = { [410] = { type = "object" } }, summary = "Removed: agents send with an SDK",
+    returns = { [410] = { ["$ref"] = "#/components/schemas/Error" } }, summary = "Removed: agents send with an SDK",
     handler = function() error(errors.new("ENDPOINT_REMOVED", nil, message), 0) end,
   }
 end

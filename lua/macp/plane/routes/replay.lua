@@ -5,6 +5,7 @@ local sse = require("macp.http.sse")
 local event_filter = require("macp.plane.event_filter")
 local replay_module = require("macp.plane.replay")
 local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
 
 local check = errors.check
 
@@ -13,6 +14,10 @@ local PROPERTIES = {
   speed = { type = "number", minimum = 0.1, default = 1 },
   fromSeq = { type = "integer", minimum = 1 }, toSeq = { type = "integer", minimum = 1 },
 }
+
+local DESCRIPTOR = shape.object("ReplayDescriptor", { runId = shape.UUID, mode = PROPERTIES.mode,
+  speed = PROPERTIES.speed, streamUrl = shape.TEXT, stateUrl = shape.TEXT },
+  { fromSeq = PROPERTIES.fromSeq, toSeq = PROPERTIES.toSeq })
 
 local STREAM = { type = schemas.EVENT_TYPES }
 for name, schema in pairs(PROPERTIES) do STREAM[name] = schema end
@@ -49,7 +54,7 @@ function M.routes(plane)
   return {
     { method = "POST", path = "/runs/:id/replay", scope = "runs:read", tag = "replay", summary = "Describe a replay",
       body = { title = "ReplayRequest", type = "object", additionalProperties = false, properties = PROPERTIES },
-      returns = { [200] = { type = "object" } }, handler = describe },
+      returns = { [200] = DESCRIPTOR }, handler = describe },
     { method = "GET", path = "/runs/:id/replay/stream", scope = "runs:read", raw = true, tag = "replay",
       query = { type = "object", properties = STREAM }, returns = { [200] = schemas.EventStream },
       summary = "The events of a run again",

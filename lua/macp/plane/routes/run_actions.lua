@@ -6,6 +6,7 @@ local cloning = require("macp.plane.cloning")
 local idempotency_key = require("macp.plane.idempotency_key")
 local pausing = require("macp.plane.pausing")
 local runs_module = require("macp.plane.runs")
+local runtime_client = require("macp.plane.runtime_client")
 local schemas = require("macp.plane.routes.schemas")
 local shelving = require("macp.plane.shelving")
 
@@ -64,16 +65,16 @@ function M.routes(plane)
   local run = { [200] = schemas.Run }
   return {
     { method = "POST", path = "/runs/:id/suspend", scope = "runs:write", body = REASON_BODY, audit = "run.suspended",
-      returns = run, tag = "runs", summary = "Suspend a running run",
+      returns = run, tag = "runs", refuses = runtime_client.REFUSALS, summary = "Suspend a running run",
       description = "Asks the runtime to suspend the session; what it refuses is passed on.",
       handler = pause("suspend") },
     { method = "POST", path = "/runs/:id/resume", scope = "runs:write", body = REASON_BODY, audit = "run.resumed",
-      returns = run, tag = "runs", summary = "Resume a suspended run",
+      returns = run, tag = "runs", refuses = runtime_client.REFUSALS, summary = "Resume a suspended run",
       description = "Asks the runtime to resume the session; what it refuses is passed on.",
       handler = pause("resume") },
     { method = "POST", path = "/runs/:id/clone", scope = "runs:write", body = CLONE_BODY, audit = "run.cloned",
       headers = idempotency_key.HEADERS, returns = { [202] = schemas.Accepted, [200] = schemas.Accepted },
-      tag = "runs", summary = "Create a run like another one",
+      refuses = { 409 }, tag = "runs", summary = "Create a run like another one",
       description = "Takes the stored request, without its session id and idempotency key.", handler = clone },
     { method = "POST", path = "/runs/:id/archive", scope = "runs:write", body = EMPTY_BODY, audit = "run.archived",
       returns = run, tag = "runs", summary = "Archive a run",

@@ -5,6 +5,7 @@ local json = require("macp.core.json")
 local download = require("macp.http.download")
 local run_batches = require("macp.plane.run_batches")
 local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
 local shelving = require("macp.plane.shelving")
 
 local check = errors.check
@@ -20,16 +21,14 @@ local BODY = {
   },
 }
 
-local RESULTS = {
-  title = "BatchResults", type = "object",
-  properties = {
-    results = { type = "array", items = { type = "object", properties = {
-      runId = { type = "string", format = "uuid" }, ok = { type = "boolean" },
-      status = { type = "string", enum = { "cancelled", "archived", "deleted", "failed" } },
-      error = { type = "string" }, errorCode = { type = "string" },
-    } } },
-  },
-}
+local RESULTS = shape.object("BatchResults", {
+  results = shape.list(shape.object("BatchResult", {
+    runId = shape.UUID, ok = shape.FLAG,
+    status = { type = "string", enum = { "cancelled", "archived", "deleted", "failed" } },
+  }, { error = shape.TEXT, errorCode = shape.TEXT })),
+})
+
+local EXPORTED = { title = "ExportedRun", anyOf = { schemas.Bundle, schemas.NotExported } }
 
 local M = {}
 
@@ -98,7 +97,8 @@ function M.routes(plane)
       returns = { [200] = RESULTS }, tag = "batch", summary = "Delete runs that have ended",
       handler = batch("deleted", delete) },
     { method = "POST", path = "/runs/batch/export", scope = "runs:read", body = BODY, raw = true,
-      media = "application/json", returns = { [200] = { type = "array", items = schemas.Bundle } }, tag = "batch",
+      returns = { [200] = { content = { ["application/json"] = shape.list(EXPORTED), [LINES] = EXPORTED } } },
+      tag = "batch",
       summary = "Export runs",
       description = "One bundle each, with up to 10 000 canonical events; { runId, ok: false, error, errorCode } for "
         .. "one that cannot be exported. A line each with `Accept: application/x-ndjson`.", handler = export },

@@ -5,6 +5,7 @@ local json = require("macp.core.json")
 local artifacts = require("macp.plane.artifacts")
 local run_facts = require("macp.plane.run_facts")
 local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
 
 local check = errors.check
 
@@ -26,10 +27,8 @@ local ARTIFACT_BODY = {
 
 local EMPTY_BODY = { title = "EmptyRequest", type = "object", additionalProperties = false, properties = {} }
 
-local REBUILT = {
-  title = "ProjectionRebuilt", type = "object",
-  properties = { rebuilt = { type = "boolean" }, latestSeq = schemas.SEQ, projection = schemas.Projection },
-}
+local REBUILT = shape.object("ProjectionRebuilt",
+  { rebuilt = shape.FLAG, latestSeq = schemas.SEQ, projection = schemas.Projection })
 
 local M = {}
 
@@ -81,7 +80,7 @@ function M.routes(plane)
       description = "Accepted envelopes and refused ones, oldest first; the seq of the last one is the next afterSeq.",
       handler = messages },
     { method = "POST", path = "/runs/:id/projection/rebuild", scope = "runs:write", body = EMPTY_BODY,
-      audit = "projection.rebuilt", returns = { [200] = REBUILT }, tag = "runs",
+      audit = "projection.rebuilt", refuses = { 409 }, returns = { [200] = REBUILT }, tag = "runs",
       summary = "Fold the projection and the counters of a run again",
       description = "From its first event. 409 while that is done already, or another process observes the run.",
       handler = rebuild },
@@ -89,7 +88,7 @@ function M.routes(plane)
       returns = { [200] = { type = "array", items = schemas.Artifact } }, summary = "Artifacts of a run",
       description = "Oldest first, the first 1000.", handler = list_artifacts },
     { method = "POST", path = "/runs/:id/artifacts", scope = "runs:write", body = ARTIFACT_BODY,
-      audit = "artifact.created", returns = { [201] = schemas.Artifact }, tag = "artifacts",
+      audit = "artifact.created", refuses = { 409 }, returns = { [201] = schemas.Artifact }, tag = "artifacts",
       summary = "Attach an artifact to a run", description = "The run gets an event artifact.created.",
       handler = create_artifact },
   }

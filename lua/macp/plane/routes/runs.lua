@@ -26,6 +26,8 @@ local CANCEL_BODY = {
   title = "CancelRequest", type = "object", additionalProperties = false, properties = { reason = { type = "string" } },
 }
 
+local CANCEL_REFUSALS = { 409, 502, 501, 503, 504 } -- of the runtime, and of the callback
+
 local M = {}
 
 ---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, arrivals: macp.plane.Arrivals }
@@ -67,17 +69,17 @@ function M.routes(plane)
   return {
     { method = "POST", path = "/runs", scope = "runs:write", body = request, audit = "run.created",
       headers = idempotency_key.HEADERS,
-      returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, tag = "runs", summary = "Create a run",
+      returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, refuses = { 409 }, tag = "runs",
+      summary = "Create a run",
       description = "Announces a session: the run waits until the runtime knows it, then observes it. With the same "
         .. "idempotency key and body the first answer is given again. Where the setting LAUNCHER_ENABLED is on, a "
         .. "request with a kickoff (or another field of an ExecutionRequest) has its session opened by the launcher.",
       handler = create },
     { method = "POST", path = "/runs/validate", scope = "runs:read", body = request,
-      returns = { [200] = { type = "object" } }, tag = "runs", summary = "Check a run descriptor",
+      returns = { [200] = schemas.Verdict }, tag = "runs", summary = "Check a run descriptor",
       description = "Would it launch? Asks the runtime and changes nothing.", handler = validate },
     { method = "GET", path = "/runs", scope = "runs:read", query = LIST_QUERY,
-      returns = { [200] = { type = "object", properties = { data = { type = "array", items = schemas.Run },
-        total = { type = "integer" }, limit = { type = "integer" }, offset = { type = "integer" } } } },
+      returns = { [200] = schemas.RunList },
       tag = "runs", summary = "List runs", handler = list },
     { method = "GET", path = "/runs/:id", scope = "runs:read", returns = { [200] = schemas.Run }, tag = "runs",
       summary = "One run", handler = get },
@@ -87,7 +89,7 @@ function M.routes(plane)
       handler = state },
     { method = "POST", path = "/runs/:id/cancel", scope = "runs:write", body = CANCEL_BODY, audit = "run.cancelled",
       query = { type = "object", properties = { force = { type = "string" } } },
-      returns = { [200] = schemas.Run }, tag = "runs", summary = "Cancel a run",
+      returns = { [200] = schemas.Run }, tag = "runs", refuses = CANCEL_REFUSALS, summary = "Cancel a run",
       description = "Asks the runtime when cancellation was delegated (force=true closes the run even if it refuses), "
         .. "else calls the run's cancelCallback.", handler = cancel },
   }

@@ -4,6 +4,9 @@ local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local health = require("macp.plane.health")
 local policies = require("macp.plane.policies")
+local schemas = require("macp.plane.routes.schemas")
+local shape = require("macp.plane.routes.shape")
+local runtime_client = require("macp.plane.runtime_client")
 
 local check = errors.check
 
@@ -24,7 +27,8 @@ local POLICY = {
   required = { "policyId", "mode", "description", "rules", "schemaVersion", "registeredAtUnixMs" },
   properties = {
     policyId = { type = "string" }, mode = { type = "string" }, description = { type = "string" },
-    rules = { type = "object" }, schemaVersion = { type = "integer" },
+    rules = { type = { "object", "string" }, description = "Text where it is no JSON." },
+    schemaVersion = { type = "integer" },
     registeredAtUnixMs = { type = "integer", description = "0 for policies that are built in." },
   },
 }
@@ -38,6 +42,12 @@ local ROOT = {
   title = "Root", type = "object", required = { "uri", "name" },
   properties = { uri = { type = "string" }, name = { type = "string" } },
 }
+
+local TEXT, TEXTS = shape.TEXT, shape.TEXTS
+
+local MODE = shape.object("RuntimeMode", { mode = TEXT, modeVersion = TEXT, title = TEXT, description = TEXT,
+  determinismClass = TEXT, participantModel = TEXT, messageTypes = TEXTS, terminalMessageTypes = TEXTS,
+  schemaUris = { type = "object", additionalProperties = TEXT } })
 
 local POLICY_PARAMS = { type = "object", properties = { policyId = NON_BLANK } }
 local MODE_QUERY = { type = "object", properties = { mode = { type = "string" } } }
@@ -102,29 +112,31 @@ function M.routes(plane)
     return changed(ctx, ctx.params.policyId, check(policies.unregister(plane.client, ctx.params.policyId)))
   end
 
-  local object = { type = "object" }
+  local refuses = runtime_client.REFUSALS
   return {
-    { method = "GET", path = "/runtime/manifest", scope = "runtime:read", returns = { [200] = object }, tag = "runtime",
-      summary = "The runtime's manifest", handler = manifest },
-    { method = "GET", path = "/runtime/modes", scope = "runtime:read", tag = "runtime",
-      returns = { [200] = { type = "array", items = object } }, summary = "Coordination modes of the runtime",
+    { method = "GET", path = "/runtime/manifest", scope = "runtime:read", returns = { [200] = schemas.Manifest },
+      refuses = refuses, tag = "runtime", summary = "The runtime's manifest", handler = manifest },
+    { method = "GET", path = "/runtime/modes", scope = "runtime:read", tag = "runtime", refuses = refuses,
+      returns = { [200] = shape.list(MODE) }, summary = "Coordination modes of the runtime",
       handler = modes },
-    { method = "GET", path = "/runtime/health", scope = "runtime:read", returns = { [200] = object }, tag = "runtime",
-      summary = "Is the runtime there?", handler = runtime_health },
-    { method = "GET", path = "/runtime/roots", scope = "runtime:read", tag = "runtime",
+    { method = "GET", path = "/runtime/health", scope = "runtime:read", returns = { [200] = schemas.RuntimeHealth },
+      tag = "runtime", summary = "Is the runtime there?", handler = runtime_health },
+    { method = "GET", path = "/runtime/roots", scope = "runtime:read", tag = "runtime", refuses = refuses,
       returns = { [200] = { type = "array", items = ROOT } }, summary = "Roots of the runtime", handler = roots },
     { method = "GET", path = "/runtime/policies", scope = "runtime:read", tag = "runtime", query = MODE_QUERY,
+      refuses = refuses,
       returns = { [200] = { type = "array", items = POLICY } }, summary = "Policies of the runtime",
       description = "All of them, or those of one mode together with those for every mode.", handler = list_policies },
     { method = "POST", path = "/runtime/policies", scope = "runtime:write", tag = "runtime", body = POLICY_BODY,
+      refuses = refuses,
       audit = "policy.registered", returns = { [200] = POLICY_CHANGE }, summary = "Register a policy",
       description = "The runtime judges the rules. 400 says what is wrong with them, 409 that the id is taken.",
       handler = register_policy },
     { method = "GET", path = "/runtime/policies/*policyId", scope = "runtime:read", tag = "runtime",
-      params = POLICY_PARAMS, returns = { [200] = POLICY }, summary = "One policy of the runtime",
+      params = POLICY_PARAMS, refuses = refuses, returns = { [200] = POLICY }, summary = "One policy of the runtime",
       handler = get_policy },
     { method = "DELETE", path = "/runtime/policies/*policyId", scope = "runtime:write", tag = "runtime",
-      params = POLICY_PARAMS, audit = "policy.unregistered", returns = { [200] = POLICY_CHANGE },
+      params = POLICY_PARAMS, refuses = refuses, audit = "policy.unregistered", returns = { [200] = POLICY_CHANGE },
       summary = "Unregister a policy", description = "Sessions that are bound to it keep it.",
       handler = unregister_policy },
   }

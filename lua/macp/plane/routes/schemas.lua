@@ -1,127 +1,141 @@
 -- Schemas that several routes share, by the names under which the OpenAPI document lists them.
 
+local shape = require("macp.plane.routes.shape")
+
+local object, list, nullable = shape.object, shape.list, shape.nullable
+local TEXT, TEXTS, FLAG, COUNT, UUID, DATE = shape.TEXT, shape.TEXTS, shape.FLAG, shape.COUNT, shape.UUID, shape.DATE
+
 local M = {}
 
 M.STATUS = { type = "string", enum = { "queued", "starting", "binding_session", "running", "suspended", "completed",
   "failed", "cancelled" } }
 
-M.SEQ = { type = "integer", minimum = 0 }
+M.SEQ = COUNT
 M.EVENT_TYPES = { type = "string", description = "Types of the events that are wanted, comma separated." }
 
-M.Run = {
-  title = "Run", type = "object",
-  properties = {
-    id = { type = "string", format = "uuid" }, status = M.STATUS, mode = { type = "string" },
-    runtimeKind = { type = "string" }, runtimeSessionId = { type = { "string", "null" } },
-    lastEventSeq = M.SEQ, tags = { type = "array", items = { type = "string" } }, metadata = { type = "object" },
-    createdAt = { type = "string", format = "date-time" }, endedAt = { type = { "string", "null" } },
-  },
-}
+local SOURCE = object(nil, { kind = TEXT }, { ref = TEXT })
 
-M.Accepted = {
-  title = "RunAccepted", type = "object",
-  properties = {
-    runId = { type = "string", format = "uuid" }, sessionId = { type = "string" }, status = M.STATUS,
-    traceId = { type = "string" },
-  },
-}
+M.Run = object("Run", {
+  id = UUID, status = M.STATUS, mode = TEXT, runtimeKind = TEXT, runtimeVersion = nullable(TEXT),
+  runtimeSessionId = nullable(TEXT), traceId = nullable(TEXT), idempotencyKey = nullable(TEXT), lastEventSeq = M.SEQ,
+  sourceKind = nullable(TEXT), sourceRef = nullable(TEXT), tags = TEXTS, metadata = shape.ANY_OBJECT,
+  errorCode = nullable(TEXT), errorMessage = nullable(TEXT), createdAt = DATE, startedAt = nullable(DATE),
+  endedAt = nullable(DATE), updatedAt = nullable(DATE), archivedAt = nullable(DATE),
+}, { source = SOURCE })
 
-M.Event = {
-  title = "CanonicalEvent", type = "object",
-  properties = {
-    id = { type = "string", format = "uuid" }, runId = { type = "string", format = "uuid" }, seq = M.SEQ,
-    ts = { type = "string", format = "date-time" }, type = { type = "string" }, schemaVersion = { type = "integer" },
-    subject = { type = "object" }, source = { type = "object" }, trace = { type = "object" },
-    data = { type = "object" },
-  },
-}
+M.Accepted = object("RunAccepted", { runId = UUID, sessionId = TEXT, status = M.STATUS, traceId = TEXT })
 
-M.Projection = {
-  title = "RunStateProjection", type = "object",
-  properties = {
-    run = { type = "object" }, participants = { type = "array", items = { type = "object" } },
-    graph = { type = "object" }, decision = { type = "object" }, signals = { type = "object" },
-    progress = { type = "object" }, timeline = { type = "object" }, trace = { type = "object" },
-    outboundMessages = { type = "object" }, policy = { type = "object" }, llm = { type = "object" },
-    mode = { type = "object", description = "What the mode's reducer shows, and the revision that it is." },
-  },
-}
+M.Event = object("CanonicalEvent", {
+  id = UUID, runId = UUID, seq = M.SEQ, ts = DATE, type = TEXT, schemaVersion = COUNT, source = object(nil, {
+    kind = TEXT, name = TEXT }, { rawType = TEXT }),
+  data = shape.ANY_OBJECT,
+}, {
+  subject = object(nil, { kind = TEXT, id = TEXT }),
+  trace = object(nil, {}, { traceId = TEXT, spanId = TEXT, parentSpanId = TEXT }),
+})
+
+M.Projection = require("macp.plane.routes.projection_schema")
 
 M.ARTIFACT_KIND = { type = "string", enum = { "trace", "json", "report", "log", "bundle" } }
 
-M.Artifact = {
-  title = "Artifact", type = "object",
-  properties = {
-    runId = { type = "string", format = "uuid" }, kind = M.ARTIFACT_KIND, label = { type = "string" },
-    uri = { type = "string" }, inline = { type = "object" }, id = { type = "string", format = "uuid" },
-    createdAt = { type = "string", format = "date-time" },
-  },
-}
+M.Artifact = object("Artifact", { runId = UUID, kind = M.ARTIFACT_KIND, label = TEXT, id = UUID, createdAt = DATE },
+  { uri = TEXT, inline = shape.ANY_OBJECT })
 
-local COUNT = { type = "integer", minimum = 0 }
+M.Metrics = object("MetricsSummary", {
+  runId = UUID, eventCount = COUNT, messageCount = COUNT, signalCount = COUNT, proposalCount = COUNT,
+  toolCallCount = COUNT, decisionCount = COUNT, streamReconnectCount = COUNT, promptTokens = shape.NUMBER,
+  completionTokens = shape.NUMBER, totalTokens = shape.NUMBER, estimatedCostUsd = shape.NUMBER,
+}, { firstEventAt = DATE, lastEventAt = DATE, durationMs = COUNT, sessionState = TEXT })
 
-M.Metrics = {
-  title = "MetricsSummary", type = "object",
-  properties = {
-    runId = { type = "string", format = "uuid" }, eventCount = COUNT, messageCount = COUNT, signalCount = COUNT,
-    proposalCount = COUNT, toolCallCount = COUNT, decisionCount = COUNT, streamReconnectCount = COUNT,
-    promptTokens = COUNT, completionTokens = COUNT, totalTokens = COUNT, estimatedCostUsd = { type = "number" },
-    firstEventAt = { type = "string", format = "date-time" }, lastEventAt = { type = "string", format = "date-time" },
-    durationMs = COUNT, sessionState = { type = "string" },
-  },
-}
+M.Trace = object("RunTrace", { spanCount = COUNT, linkedArtifacts = TEXTS, runStatus = M.STATUS },
+  { traceId = TEXT, lastSpanId = TEXT, scenarioRef = TEXT })
 
-M.Trace = {
-  title = "RunTrace", type = "object",
-  properties = {
-    traceId = { type = "string" }, spanCount = COUNT, lastSpanId = { type = "string" },
-    linkedArtifacts = { type = "array", items = { type = "string" } }, runStatus = M.STATUS,
-    scenarioRef = { type = "string" },
-  },
-}
+M.Message = object("ObservedMessage", {
+  id = UUID, runId = UUID, runtimeSessionId = nullable(TEXT), seq = M.SEQ, messageId = nullable(TEXT),
+  messageType = nullable(TEXT), category = { type = "string", enum = { "observed" } }, sender = nullable(TEXT),
+  recipients = TEXTS, status = { type = "string", enum = { "accepted", "rejected" } },
+  payloadDescriptor = shape.ANY_OBJECT, ack = { type = "null" }, errorMessage = nullable(TEXT), createdAt = DATE,
+  acceptedAt = nullable(DATE), updatedAt = DATE,
+})
 
-local TEXT_OR_NULL = { type = { "string", "null" } }
+M.Session = object("RuntimeSession", {
+  runtimeSessionId = TEXT, modeName = TEXT, modeVersion = nullable(TEXT), modeRevision = nullable(TEXT),
+  configurationVersion = nullable(TEXT), policyVersion = nullable(TEXT), initiatorParticipantId = nullable(TEXT),
+  sessionState = nullable(TEXT), startedAt = nullable(DATE), expiresAt = nullable(DATE), metadata = shape.ANY_OBJECT,
+})
 
-M.Message = {
-  title = "ObservedMessage", type = "object",
-  properties = {
-    id = { type = "string", format = "uuid" }, runId = { type = "string", format = "uuid" },
-    runtimeSessionId = TEXT_OR_NULL, seq = M.SEQ, messageId = TEXT_OR_NULL, messageType = TEXT_OR_NULL,
-    category = { type = "string", enum = { "observed" } }, sender = TEXT_OR_NULL,
-    recipients = { type = "array", items = { type = "string" } },
-    status = { type = "string", enum = { "accepted", "rejected" } }, payloadDescriptor = { type = "object" },
-    ack = { type = "null" }, errorMessage = TEXT_OR_NULL, createdAt = { type = "string", format = "date-time" },
-    acceptedAt = TEXT_OR_NULL, updatedAt = { type = "string", format = "date-time" },
-  },
-}
+local OR_NULL = function(schema) return { anyOf = { schema, { type = "null" } } } end
 
-M.Bundle = {
-  title = "ExportBundle", type = "object",
-  properties = {
-    run = M.Run, session = { type = { "object", "null" } }, projection = M.Projection,
-    metrics = { type = { "object", "null" } }, artifacts = { type = "array", items = M.Artifact },
-    canonicalEvents = { type = "array", items = M.Event }, rawEvents = { type = "array", items = { type = "object" } },
-    exportedAt = { type = "string", format = "date-time" },
-  },
-}
+M.RawEvent = object("RawEvent", { runId = UUID, seq = M.SEQ, ts = DATE, kind = TEXT,
+  ordinal = nullable({ type = "integer" }), sourceName = TEXT, payload = shape.ANY_OBJECT })
 
-local NAMES = { type = "array", items = { type = "string" } }
-local COMPARED = {
-  type = "object",
-  properties = {
-    runId = { type = "string", format = "uuid" }, status = M.STATUS, modeName = { type = "string" }, durationMs = COUNT,
-  },
-}
+M.Bundle = object("ExportBundle", {
+  run = M.Run, session = OR_NULL(M.Session), projection = M.Projection, metrics = OR_NULL(M.Metrics),
+  artifacts = list(M.Artifact), canonicalEvents = list(M.Event), rawEvents = list(M.RawEvent), exportedAt = DATE,
+})
 
-M.Comparison = {
-  title = "RunComparison", type = "object",
-  properties = {
-    left = COMPARED, right = COMPARED, statusMatch = { type = "boolean" }, durationDeltaMs = { type = "integer" },
-    confidenceDelta = { type = "number" },
-    participantsDiff = { type = "object", properties = { added = NAMES, removed = NAMES, common = NAMES } },
-    signalsDiff = { type = "object", properties = { added = NAMES, removed = NAMES } },
-  },
-}
+-- Lines of an export: a header, then events with their own type as eventType.
+local function line(title, type_name, members, optional)
+  members.type = { type = "string", enum = { type_name } }
+  return object(title, members, optional)
+end
+
+local EVENT_LINE = { eventType = TEXT }
+for name, schema in pairs(M.Event.properties) do
+  if name ~= "subject" and name ~= "trace" then EVENT_LINE[name] = schema end
+end
+local RAW_LINE = {}
+for name, schema in pairs(M.RawEvent.properties) do RAW_LINE[name] = schema end
+
+M.ExportLine = { title = "ExportLine", oneOf = {
+  line("ExportHeader", "header", { run = M.Run, session = OR_NULL(M.Session), projection = M.Projection,
+    metrics = OR_NULL(M.Metrics), artifacts = list(M.Artifact), exportedAt = DATE }),
+  line("CanonicalEventLine", "canonical_event", EVENT_LINE,
+    { subject = M.Event.properties.subject, trace = M.Event.properties.trace }),
+  line("RawEventLine", "raw_event", RAW_LINE),
+} }
+
+---What an export says instead of a bundle that it cannot make.
+M.NotExported = object("NotExported", { runId = UUID, ok = FLAG, error = TEXT, errorCode = TEXT })
+
+local COMPARED = object("ComparedRun", { runId = UUID, status = M.STATUS }, { modeName = TEXT, durationMs = COUNT })
+
+M.Comparison = object("RunComparison", {
+  left = COMPARED, right = COMPARED, statusMatch = FLAG,
+  participantsDiff = object(nil, { added = TEXTS, removed = TEXTS, common = TEXTS }),
+  signalsDiff = object(nil, { added = TEXTS, removed = TEXTS }),
+}, { durationDeltaMs = { type = "integer" }, confidenceDelta = shape.NUMBER })
+
+M.RunList = object("RunList", { data = list(M.Run), total = COUNT, limit = COUNT, offset = COUNT })
+
+M.Verdict = object("DescriptorVerdict", {
+  valid = FLAG, errors = TEXTS, warnings = TEXTS,
+  runtime = object(nil, { reachable = FLAG, supportedModes = TEXTS }, { capabilities = shape.ANY_OBJECT }),
+})
+
+M.EventPage = object("EventPage", { data = list(M.Event), total = COUNT, limit = COUNT },
+  { nextCursor = COUNT, nextPageToken = TEXT })
+
+---A list, or with filters a page.
+M.EventsOfRun = { title = "EventsOfRun", anyOf = { list(M.Event), M.EventPage } }
+
+local BREAKER = { type = "string", enum = { "CLOSED", "OPEN", "HALF_OPEN" } }
+
+M.Breaker = object("BreakerState", { status = TEXT, state = BREAKER })
+
+M.BreakerHistory = object("BreakerHistory", {
+  state = BREAKER, history = list(object(nil, { state = BREAKER, enteredAt = DATE }, { reason = TEXT })),
+})
+
+M.Manifest = object("RuntimeManifest", { agentId = TEXT, title = TEXT, description = TEXT, supportedModes = TEXTS,
+  metadata = { type = "object", additionalProperties = TEXT } })
+
+M.RuntimeHealth = object("RuntimeHealth", { ok = FLAG, runtimeKind = TEXT, detail = TEXT }, { manifest = M.Manifest })
+
+local WELL = { type = "string", enum = { "ok", "unhealthy" } }
+
+M.Readiness = object("Readiness", { ok = FLAG, database = WELL, runtime = M.RuntimeHealth, streamConsumer = WELL,
+  circuitBreaker = BREAKER })
 
 M.EventStream = { type = "string", description = "text/event-stream" }
 

@@ -1,6 +1,7 @@
 -- Routes of webhooks: who is told of runs, what came of it, and once more.
 
 local errors = require("macp.core.errors")
+local shape = require("macp.plane.routes.shape")
 local service = require("macp.plane.webhooks.service")
 
 local check = errors.check
@@ -46,22 +47,36 @@ local LOG_QUERY = {
 
 local ONE = { type = "object", properties = { id = UUID, deliveryId = UUID } }
 
-local Webhook = {
-  title = "Webhook", type = "object",
-  properties = {
-    id = UUID, url = URL, events = EVENTS, secret = { type = "string" }, active = { type = "boolean" },
-    ordered = { type = "boolean" }, deliveryStats = { type = "object" }, createdAt = DATE, updatedAt = DATE,
-  },
+local COUNT, TEXT, FLAG, nullable = shape.COUNT, shape.TEXT, shape.FLAG, shape.nullable
+
+local Webhook = shape.object("Webhook", {
+  id = UUID, url = TEXT, events = shape.TEXTS, secret = { type = "string", description = "Masked." }, active = FLAG,
+  ordered = FLAG, disabledReason = nullable(TEXT), previousSecretExpiresAt = nullable(DATE), createdAt = DATE,
+  updatedAt = DATE,
+  deliveryStats = shape.object(nil, { total = COUNT, succeeded = COUNT, failed = COUNT }, { lastDeliveredAt = DATE }),
+})
+
+local DELIVERY = {
+  id = UUID, webhookId = UUID, event = TEXT, runId = nullable(UUID),
+  status = { type = "string", enum = { "pending", "delivered", "failed" } }, attempts = COUNT,
+  nextAttemptAt = nullable(DATE), lastAttemptAt = nullable(DATE), responseStatus = nullable(COUNT),
+  errorMessage = nullable(TEXT), createdAt = DATE, deliveredAt = nullable(DATE),
 }
 
-local Delivery = {
-  title = "WebhookDelivery", type = "object",
-  properties = {
-    id = UUID, webhookId = UUID, event = { type = "string" }, runId = { type = { "string", "null" } },
-    status = { type = "string" }, attempts = { type = "integer" }, responseStatus = { type = { "integer", "null" } },
-    errorMessage = { type = { "string", "null" } }, createdAt = DATE,
-  },
-}
+local Delivery = shape.object("WebhookDelivery", DELIVERY)
+
+local WHOLE = { payload = shape.ANY_OBJECT, attemptLog = shape.list(shape.object("DeliveryAttempt",
+  { at = DATE }, { durationMs = COUNT, status = COUNT, error = TEXT, response = TEXT })) }
+for name, schema in pairs(DELIVERY) do WHOLE[name] = schema end
+local WholeDelivery = shape.object("WholeDelivery", WHOLE)
+
+local Deliveries = shape.object("DeliveryPage", { data = shape.list(Delivery), limit = COUNT, offset = COUNT,
+  nextCursor = nullable(COUNT) })
+
+local Tested = shape.object("WebhookTest", { ok = FLAG, deliveryId = UUID, responseStatus = nullable(COUNT),
+  error = nullable(TEXT), durationMs = COUNT, response = nullable(TEXT) })
+
+local Redelivered = shape.object("Redelivered", { redelivered = COUNT })
 
 local M = {}
 
@@ -138,18 +153,18 @@ function M.routes(plane)
     route("DELETE", "/webhooks/:id", "webhooks:write", remove, { audit = "webhook.deleted",
       returns = { [204] = { type = "null" } }, summary = "Delete a webhook and its deliveries" }),
     route("POST", "/webhooks/:id/test", "webhooks:write", test, { audit = "webhook.tested",
-      returns = { [200] = { type = "object" } }, summary = "Post a test event now",
+      returns = { [200] = Tested }, summary = "Post a test event now",
       description = "One attempt, `webhook.test`, also to an inactive webhook. Tells what the receiver answered." }),
     route("GET", "/webhooks/:id/deliveries", "webhooks:read", deliveries, { query = LOG_QUERY,
-      returns = { [200] = { type = "object" } }, summary = "Deliveries of a webhook, newest first",
+      returns = { [200] = Deliveries }, summary = "Deliveries of a webhook, newest first",
       description = "`cursor` takes the `nextCursor` of the page before." }),
     route("GET", "/webhooks/:id/deliveries/:deliveryId", "webhooks:read", delivery, { params = ONE,
-      returns = { [200] = Delivery }, summary = "One delivery with its payload and attempts" }),
+      returns = { [200] = WholeDelivery }, summary = "One delivery with its payload and attempts" }),
     route("POST", "/webhooks/:id/deliveries/:deliveryId/redeliver", "webhooks:write", redeliver, { params = ONE,
-      audit = "webhook.redelivered", returns = { [200] = Delivery }, summary = "Deliver once more",
+      audit = "webhook.redelivered", refuses = { 409 }, returns = { [200] = Delivery }, summary = "Deliver once more",
       description = "Same id, same bytes, all attempts again." }),
     route("POST", "/webhooks/:id/redeliver", "webhooks:write", redeliver_many, { body = REDELIVER_BODY,
-      audit = "webhook.redelivered", returns = { [200] = { type = "object" } },
+      audit = "webhook.redelivered", refuses = { 409 }, returns = { [200] = Redelivered },
       summary = "Deliver many once more",
       description = "The named deliveries, or the oldest failed ones that fit event and time." }),
   }

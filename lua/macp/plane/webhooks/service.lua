@@ -242,6 +242,7 @@ function Webhooks:test(tenant, id)
     body = delivery.body, status = outcome.ok and "delivered" or "failed", at_ms = outcome.at_ms,
     response_status = outcome.status, error = outcome.error, entry = attempt.entry(outcome) })
   if stored == nil then return nil, err end
+  if stored == 0 then return nil, unknown(id) end -- deleted while it was tested
   return { ok = outcome.ok, deliveryId = test_id, responseStatus = outcome.status or null,
     error = outcome.error or null, durationMs = math.floor(outcome.ms), response = outcome.snippet or null }
 end
