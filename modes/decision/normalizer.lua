@@ -5,7 +5,7 @@ return {
   events = {
     Proposal   = { "proposal.created", id = "proposal_id", label = function(p) return p.option end },
     Evaluation = { "proposal.updated", id = "proposal_id",
-      label = function(p) return string.format("%s (%.2f)", p.recommendation, p.confidence) end,
+      label = function(p) return p.recommendation end,
       vote = function(p) return ALLOW_OR_DENY[p.recommendation] end,
       confidence = function(p) return p.confidence end },
     Objection  = { "proposal.updated", id = "proposal_id", label = function(p) return p.severity .. " objection" end },

@@ -73,7 +73,8 @@ local function row_of(self, metadata, now_ms)
   return {
     tenant = self.tenant, id = run_id_of(metadata.session_id), mode = "live", runtime_kind = self.kind,
     runtime_session_id = metadata.session_id, trace_id = trace.new_id(), source_kind = "session-discovery", tags = "[]",
-    metadata = json.encode({ executionRequest = request }), delegated_cancel = false, lease_owner = self.owner.name,
+    metadata = json.encode({ executionRequest = request, modeName = metadata.mode }),
+    delegated_cancel = false, lease_owner = self.owner.name,
     created_ms = now_ms,
   }
 end

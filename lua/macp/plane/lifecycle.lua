@@ -167,19 +167,22 @@ end
 ---The observation was picked up again after a restart.
 function M.recovered(run)
   emit(run, sys.now_ms(), "session.stream.opened", "session", run.session_id, "run-recovery",
-    { status = "recovered", detail = "stream resumed after restart" })
+    { sessionId = run.session_id, status = "recovered", detail = "stream resumed after restart" })
 end
 
 -- What a finished run's metadata gains.
-local function enrichment(run, ms)
+---@param reason { message: string }|nil why it failed
+local function enrichment(run, ms, reason)
   local metrics, current = run.metrics, run.state.decision.current
-  local patch = { durationMs = ms - (run.started_ms or run.created_ms), eventCount = metrics.event_count }
+  local patch = { durationMs = ms - (run.started_ms or run.created_ms), eventCount = metrics.event_count,
+    modeName = run.mode_name, totalTokens = metrics.total_tokens, estimatedCostUsd = metrics.estimated_cost_usd,
+    error = reason and reason.message }
   if metrics.signal_count > 0 then patch.signalCount = metrics.signal_count end
   if metrics.decision_count > 0 then patch.decisionCount = metrics.decision_count end
   if current and current.finalized then
     patch.finalAction, patch.finalConfidence = current.action, current.confidence
   end
-  return json.encode(patch)
+  return text.clean(json.encode(patch))
 end
 
 local STATES = { completed = "SESSION_STATE_RESOLVED", cancelled = "SESSION_STATE_CANCELLED" }
@@ -203,7 +206,7 @@ function M.finish(run, status, reason, session_state)
     runtimeSessionId = run.session_id, traceId = run.trace_id, error = reason and reason.message,
     errorCode = reason and reason.code })
   transition(run, ms, status, { ended_ms = ms, error_code = reason and reason.code,
-    error_message = reason and reason.message, metadata = enrichment(run, ms) })
+    error_message = reason and reason.message, metadata = enrichment(run, ms, reason) })
   deliver(run, ms, "run." .. status, status, reason and { error = reason.message } or nil)
   if meters(run) then
     local seconds = (ms - (run.started_ms or run.created_ms)) / 1000

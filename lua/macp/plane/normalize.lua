@@ -4,6 +4,7 @@
 local log = require("host.log")
 
 local json = require("macp.core.json")
+local lifted = require("macp.plane.lifted")
 local payloads = require("macp.plane.payloads")
 local run_module = require("macp.plane.run")
 local session_start = require("macp.plane.session_start")
@@ -14,6 +15,7 @@ local quote, quote_name, clean = text.quote, text.quote_name, text.clean
 local source_of = run_module.source
 
 local RUNTIME = "runtime"
+local EMPTY = {}
 local RUNTIME_NAME = "rust-runtime"
 
 -- message type -> event type, subject kind, payload fields that hold the subject's id
@@ -26,6 +28,19 @@ local DERIVED = {
   PolicyCommitmentEvaluated = { "policy.commitment.evaluated", "policy", { "commitmentId" } },
   PolicyDenied = { "policy.denied", "policy", { "commitmentId", "policyId" } },
 }
+-- Types of the standard modes say the same in a mode that nobody reads here.
+local PROPOSAL_FIELDS = { "proposalId", "proposal_id", "requestId", "request_id", "taskId", "task_id", "handoffId",
+  "handoff_id" }
+for event_type, message_types in pairs({
+  ["proposal.created"] = { "Proposal", "CounterProposal", "TaskRequest", "HandoffOffer", "ApprovalRequest" },
+  ["proposal.updated"] = { "Evaluation", "Objection", "Vote", "Accept", "Reject", "Withdraw", "TaskAccept",
+    "TaskReject", "TaskUpdate", "TaskComplete", "TaskFail", "HandoffContext", "HandoffAccept", "HandoffDecline",
+    "Approve", "Abstain", "Contribute" },
+}) do
+  for _, message_type in ipairs(message_types) do
+    DERIVED[message_type] = { event_type, "proposal", PROPOSAL_FIELDS }
+  end
+end
 local TOOL_FIELDS = { "toolCallId", "tool_call_id", "requestId", "request_id" }
 local TOOLS = {
   toolcall = { "tool.called", "tool", TOOL_FIELDS }, toolrequest = { "tool.called", "tool", TOOL_FIELDS },
@@ -105,8 +120,8 @@ local function clamp(value) return math.max(0, math.min(100, value)) end
 
 local derived_data = {}
 
--- Emits one derived event. `extras` is JSON text of further members (each followed by a comma), `facts` the same as
--- fields.
+-- Emits one derived event. `extras` is JSON text of further members (each followed by a comma), `facts` what the fold
+-- reads of them, as fields.
 local function emit_derived(run, ms, env, base, event_type, kind, id, payload_json, payload, extras, facts)
   local data = derived_data
   for key in pairs(data) do data[key] = nil end
@@ -115,14 +130,14 @@ local function emit_derived(run, ms, env, base, event_type, kind, id, payload_js
   end
   data.messageType, data.messageId, data.sender = env.message_type, env.message_id, env.sender
   data.decodedPayload = payload
+  local members = lifted.members(event_type, payload and fields_of(payload) or EMPTY, run.state, env.sender)
   run:emit(ms, event_type, kind, id, source_of(RUNTIME, RUNTIME_NAME, env.message_type),
-    base .. "," .. (extras or "") .. '"decodedPayload":' .. payload_json .. "}", data)
+    base .. "," .. (extras or "") .. members .. '"decodedPayload":' .. payload_json .. "}", data)
 end
 
 local function emit_usage(run, ms, env, base, found)
   local payload_json = encode(found)
-  emit_derived(run, ms, env, base, "llm.call.completed", "message", env.message_id, payload_json, found,
-    '"participantId":' .. quote_name(env.sender) .. ",")
+  emit_derived(run, ms, env, base, "llm.call.completed", "message", env.message_id, payload_json, found)
 end
 
 -- The events that the mode's normalizer made of an envelope.
@@ -156,10 +171,9 @@ local function subject_id(fields, payload, fallback)
 end
 
 local function emit_signal(run, ms, env, base, payload, data)
+  local extras, facts = lifted.signal(payload, data)
   if data then payload.dataJson = data end
-  local name = type(payload.signalType) == "string" and payload.signalType or "Signal"
-  emit_derived(run, ms, env, base, "signal.emitted", "signal", env.message_id, encode(payload), payload,
-    '"name":' .. quote(name) .. ",")
+  emit_derived(run, ms, env, base, "signal.emitted", "signal", env.message_id, encode(payload), payload, extras, facts)
 end
 
 -- Percentages are told as 0..100 whatever the sender counts in.
@@ -183,8 +197,7 @@ local TASK_PROGRESS = { TaskUpdate = true, TaskComplete = true, TaskFail = true 
 local function emit_progress(run, ms, env, base, payload, kind, id)
   local told = progress_of(env, payload)
   if told then
-    emit_derived(run, ms, env, base, "progress.reported", kind, id, encode(told), told,
-      '"participantId":' .. quote_name(env.sender) .. ",")
+    emit_derived(run, ms, env, base, "progress.reported", kind, id, encode(told), told)
   end
 end
 
@@ -217,9 +230,11 @@ local function emit_host_events(run, ms, env, base, payload, payload_json)
   else
     local derived = derived_of(message_type)
     if derived then
-      local fallback = derived[2] == "policy" and "" or env.message_id
-      emit_derived(run, ms, env, base, derived[1], derived[2], subject_id(derived[3], fields, fallback),
-        payload_json or "{}", payload)
+      local id = subject_id(derived[3], fields, derived[2] == "policy" and "" or env.message_id)
+      local extras, facts
+      if derived[2] == "proposal" then extras, facts = lifted.contribution(fields, message_type, id) end
+      emit_derived(run, ms, env, base, derived[1], derived[2], id, payload_json or "{}", payload, extras, facts)
+      if TASK_PROGRESS[message_type] then emit_progress(run, ms, env, base, fields, "message", env.message_id) end
     elseif fields.policyDenied == true then
       local id = subject_id({ "commitmentId", "policyId" }, fields, "")
       emit_derived(run, ms, env, base, "policy.denied", "policy", id, payload_json, payload)
@@ -291,8 +306,9 @@ function M.inline_error(run, failure, ms)
   local source = source_of(RUNTIME, RUNTIME_NAME, "stream-inline-error")
   run:emit(ms, "message.send_failed", "message", failure.message_id, source, encode(data), data)
   if failure.code == "POLICY_DENIED" then
-    data = { errorCode = failure.code, errorMessage = failure.message,
-      decodedPayload = { decision = "deny", reasons = { failure.message } } }
+    local reasons = { failure.message }
+    data = { errorCode = failure.code, errorMessage = failure.message, decision = "deny", reasons = reasons,
+      decodedPayload = { decision = "deny", reasons = reasons } }
     run:emit(ms, "policy.denied", "policy", failure.message_id, source, encode(data), data)
   end
 end
@@ -301,12 +317,11 @@ end
 ---@param status "opened"|"reconnecting"|"gap"
 ---@param detail string|nil
 function M.stream_status(run, status, detail, ms)
-  local data = { status = status, detail = detail }
-  local data_json = encode(data)
   run:receive_document(ms, "stream-status", '{"kind":"stream-status","receivedAt":"' .. text.iso(ms)
-    .. '","streamStatus":' .. data_json .. "}")
+    .. '","streamStatus":' .. encode({ status = status, detail = detail }) .. "}")
+  local data = { sessionId = run.session_id, status = status, detail = detail }
   run:emit(ms, "session.stream.opened", "session", run.session_id,
-    source_of(RUNTIME, RUNTIME_NAME, "stream-status"), data_json, data)
+    source_of(RUNTIME, RUNTIME_NAME, "stream-status"), encode(data), data)
 end
 
 return M

@@ -54,6 +54,7 @@ function M.new(row, writer, restored)
     session_json = quote(row.session_id or ""), mode_name = nil, mode_json = '""',
     head = '{"id":"' .. event_id.prefix(id), middle = '","runId":"' .. id .. '","seq":',
     trace = trace_id and ('"trace":{"traceId":' .. quote(trace_id) .. "},") or "",
+    flat_trace = trace_id and ('"traceId":' .. quote(trace_id) .. ",") or "",
   }, Run)
   return self
 end
@@ -82,8 +83,9 @@ function M.source(kind, name, raw_type)
   local key = kind .. "\0" .. name .. "\0" .. (raw_type or "")
   local source = sources[key]
   if source == nil then
-    source = '"source":{"kind":' .. quote(kind) .. ',"name":' .. quote(name)
-      .. (raw_type and (',"rawType":' .. quote(raw_type)) or "") .. "},"
+    local raw = raw_type and (',"rawType":' .. quote(raw_type)) or ""
+    source = '"source":{"kind":' .. quote(kind) .. ',"name":' .. quote(name) .. raw .. '},"sourceKind":' .. quote(kind)
+      .. ',"sourceName":' .. quote(name) .. raw .. ","
     if source_count >= 1024 then sources, source_count = {}, 0 end
     sources[key], source_count = source, source_count + 1
   end
@@ -93,7 +95,7 @@ end
 -- The fold reads this table during the call only.
 local event = { data = nil }
 
----Adds one canonical event: numbers it, folds it and puts its row into the open batch.
+---Adds one canonical event (subject, source and trace as objects and as flat members: readers know either): numbers it, folds it and puts its row into the open batch.
 ---@param ms integer its time
 ---@param event_type string
 ---@param subject_kind string|nil
@@ -108,10 +110,13 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   local ts = text.iso(ms)
   local subject = ""
   if subject_kind then
-    subject = '"subject":{"kind":"' .. subject_kind .. '","id":' .. quote(subject_id or "") .. "},"
+    local id = quote(subject_id or "")
+    subject = '"subject":{"kind":"' .. subject_kind .. '","id":' .. id .. '},"subjectKind":"' .. subject_kind
+      .. '","subjectId":' .. id .. ","
   end
   local document = self.head .. format("%012x", seq) .. self.middle .. seq .. ',"ts":"' .. ts .. '","type":'
-    .. quote_name(event_type) .. ',"schemaVersion":3,' .. subject .. source .. self.trace .. '"data":' .. data_json
+    .. quote_name(event_type) .. ',"schemaVersion":3,' .. subject .. source .. self.trace .. self.flat_trace
+    .. '"data":' .. data_json
     .. "}"
   if subject_id == "" then subject_id = nil end
   event.seq, event.ts, event.type, event.data = seq, ts, event_type, data

@@ -1,5 +1,6 @@
 -- Counters of one run, folded from its canonical events like the projection and stored with it.
 
+local amounts = require("macp.plane.amounts")
 local run_stats = require("macp.plane.run_stats")
 
 local COUNTERS = {
@@ -22,17 +23,37 @@ function M.new()
   }
 end
 
-local function count(value)
-  return type(value) == "number" and value > 0 and value < math.huge and value or 0
-end
+local count = amounts.count
 
 local function add_usage(metrics, payload)
-  if type(payload) ~= "table" then return end
-  local prompt, completion = count(payload.promptTokens), count(payload.completionTokens)
+  local prompt = count(payload.promptTokens or payload.prompt_tokens)
+  local completion = count(payload.completionTokens or payload.completion_tokens)
+  if prompt + completion == 0 and payload.estimatedCostUsd == nil then return end
   metrics.prompt_tokens = metrics.prompt_tokens + prompt
   metrics.completion_tokens = metrics.completion_tokens + completion
   metrics.total_tokens = metrics.total_tokens + prompt + completion
-  metrics.estimated_cost_usd = metrics.estimated_cost_usd + count(payload.estimatedCostUsd)
+  metrics.estimated_cost_usd = metrics.estimated_cost_usd + (amounts.measured(payload.estimatedCostUsd) or 0)
+end
+
+-- Usage that was found in an envelope is an event of its own. A payload that has counts at its top, and nowhere else, is
+-- counted from the event made of it.
+local function count_usage(metrics, event)
+  local data = event.data
+  local payload = data.decodedPayload
+  if type(payload) ~= "table" then return end
+  if event.type == "llm.call.completed" then
+    metrics.counted_id = data.messageId
+    return add_usage(metrics, payload)
+  end
+  if payload.encoding == "json" and type(payload.json) == "table" then payload = payload.json end
+  if payload.promptTokens == nil and payload.prompt_tokens == nil and payload.completionTokens == nil
+      and payload.completion_tokens == nil then
+    return
+  end
+  if data.messageId == nil or data.messageId ~= metrics.counted_id then
+    metrics.counted_id = data.messageId
+    add_usage(metrics, payload)
+  end
 end
 
 ---Applies one event. The last event's time stands still once the run has ended.
@@ -54,9 +75,8 @@ function M.apply(metrics, event, ms, state)
     if event.data.status == "reconnecting" then
       metrics.stream_reconnect_count = metrics.stream_reconnect_count + 1
     end
-  elseif event_type == "llm.call.completed" then
-    add_usage(metrics, event.data.decodedPayload)
   end
+  count_usage(metrics, event)
   if ENDINGS[event_type] or not metrics.ended then metrics.last_event_ms = ms end
   if ENDINGS[event_type] then metrics.ended = true end
 end

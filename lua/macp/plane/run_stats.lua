@@ -2,6 +2,7 @@
 -- Folded from canonical events and stored with the run's counters; what is done per event does not depend on how many
 -- there were.
 
+local amounts = require("macp.plane.amounts")
 local text = require("macp.plane.text")
 
 local activity_store = require("macp.store.activity")
@@ -9,7 +10,7 @@ local participants_store = require("macp.store.participant_stats")
 
 local MINUTE_MS = 60000
 local NAME_MAX = 1024 -- bytes; longer names fit into no index and are not counted
-local VALUE_MAX = 1e9 -- of one event; what tells more is no measurement, and sums must stay exact
+local VALUE_MAX = amounts.MAX
 local PEOPLE_MAX = 4096 -- per run; who comes later is not counted
 
 local M = {}
@@ -81,10 +82,7 @@ local function add_confidence(person, event)
   person.confidence_sum, person.confidence_n = person.confidence_sum + confidence, person.confidence_n + 1
 end
 
-local function count(value)
-  value = number(value)
-  return value and value > 0 and math.floor(value) or 0
-end
+local count = amounts.count
 
 local function on_message(stats, event, ms)
   local person = sender_of(stats, event, ms)

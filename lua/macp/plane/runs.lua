@@ -114,6 +114,7 @@ local function row_of(self, tenant, body, session_id, now_ms)
     metadata = json.encode({
       executionRequest = descriptor.kept(body, session_id), requester = execution.requester,
       cancelCallback = callback and { url = callback.url, bearer = callback.bearer and "[REDACTED]" or nil },
+      modeName = body.session.modeName,
       cancellationDelegated = delegated or nil, environment = metadata.environment, scenarioRef = scenario,
     }),
     cancel_callback = callback and json.encode(callback), delegated_cancel = delegated,

@@ -3,6 +3,7 @@
 local crypto = require("host.crypto")
 
 local json = require("macp.core.json")
+local amounts = require("macp.plane.amounts")
 
 local SIGNAL_TYPE = "llm.call.completed"
 
@@ -12,17 +13,14 @@ local function object(value)
   return type(value) == "table" and not json.is_array(value) and value or nil
 end
 
-local function count(value)
-  return type(value) == "number" and value >= 0 and value < math.huge and value or 0
-end
+local count = amounts.count
 
 local function text(value)
   return type(value) == "string" and value ~= "" and value or nil
 end
 
 local function latency(found)
-  local value = found.latencyMs or found.latency_ms
-  return type(value) == "number" and value >= 0 and value < math.huge and value or nil
+  return amounts.measured(found.latencyMs or found.latency_ms)
 end
 
 -- The object and the tokenUsage inside it, the latter's counts first.
@@ -37,16 +35,17 @@ end
 
 -- What the agent says it cost, else what the price list says.
 local function cost_of(found, prices, prompt, completion)
-  local told = found.estimatedCostUsd
-  if type(told) == "number" and told >= 0 and told < math.huge then return told end
+  local told = amounts.measured(found.estimatedCostUsd)
+  if told then return told end
   if prices == nil then return nil end
   return prices:estimate(text(found.model), prompt, completion)
 end
 
 local function usage_of(candidate, prices)
   local found = merged(candidate)
-  local prompt = count(found.promptTokens or found.prompt_tokens)
-  local completion = count(found.completionTokens or found.completion_tokens)
+  local prompt, completion = count(found.promptTokens), count(found.completionTokens)
+  if prompt == 0 then prompt = count(found.prompt_tokens) end
+  if completion == 0 then completion = count(found.completion_tokens) end
   if prompt == 0 and completion == 0 and not (text(found.model) or found.prompt or found.response) then return nil end
   local cost, price_date = cost_of(found, prices, prompt, completion)
   return {

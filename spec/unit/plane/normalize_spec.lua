@@ -192,6 +192,32 @@ describe("ambient messages", function()
     assert.is_nil(told.latencyMs)
     assert.equal(0, run.metrics.total_tokens)
     assert.is_nil((told_of('{"note":"no usage in it"}')))
+    for _, case in ipairs({
+      { '"promptTokens":1e300,"completionTokens":5', 0, 5 }, { '"promptTokens":10.9', 10, 0 },
+      { '"promptTokens":0.5,"completionTokens":1000000000', 0, 1000000000 },
+      { '"promptTokens":1000000001', 0, 0 }, { '"promptTokens":-1e308,"completionTokens":"9"', 0, 0 },
+      { '"prompt_tokens":7,"completion_tokens":8,"latency_ms":1e300,"estimatedCostUsd":1e300', 7, 8 },
+      { '"promptTokens":[1],"completionTokens":{"a":1},"latencyMs":true,"estimatedCostUsd":"1"', 0, 0 },
+    }) do
+      told, run = told_of('{"model":"m",' .. case[1] .. "}")
+      assert.same({ case[2], case[3], case[2] + case[3] },
+        { told.promptTokens, told.completionTokens, told.totalTokens }, case[1])
+      assert.same({ case[2], case[3], 0, told.totalTokens, 0 }, { run.metrics.prompt_tokens,
+        run.metrics.completion_tokens, run.metrics.estimated_cost_usd, run.state.llm.totalTokens,
+        run.state.llm.estimatedCostUsd })
+      assert.is_nil(told.latencyMs)
+      assert.is_nil(told.estimatedCostUsd)
+    end
+  end)
+
+  it("count usage that a payload tells at its top, once", function()
+    local events, run = events_of(envelope("Vote", '{"promptTokens":7,"completion_tokens":3,"estimatedCostUsd":0.5}'))
+    assert.same({ "participant.seen", "message.received", "proposal.updated" }, types(events))
+    assert.same({ 7, 3, 10, 0.5 }, { run.metrics.prompt_tokens, run.metrics.completion_tokens,
+      run.metrics.total_tokens, run.metrics.estimated_cost_usd })
+    events, run = events_of(envelope("Vote", '{"promptTokens":7,"tokenUsage":{"promptTokens":5,"model":"m"}}'))
+    assert.is_not_nil(find(events, "llm.call.completed"))
+    assert.equal(5, run.metrics.total_tokens)
   end)
 
   it("find usage inside payloads of types that nobody knows", function()
@@ -280,7 +306,7 @@ describe("stream frames", function()
     normalize.stream_status(run, "reconnecting", "gone", NOW)
     local entry = run.writer.open.by_run[run]
     assert.equal(2, entry.seqs[1])
-    assert.same({ status = "reconnecting", detail = "gone" }, json.decode(entry.documents[1]).data)
+    assert.same({ sessionId = SESSION, status = "reconnecting", detail = "gone" }, json.decode(entry.documents[1]).data)
     assert.equal(1, run.metrics.stream_reconnect_count)
   end)
 end)

@@ -146,6 +146,19 @@ local function payload_of(data)
   return payload
 end
 
+---What a message says about a proposal when only its type and payload are known.
+---@param payload table its fields
+---@return string action
+---@return "allow"|"deny"|nil vote
+---@return number|nil confidence
+function M.contribution(payload, message_type)
+  return action_of(EMPTY, payload, message_type), vote_of(EMPTY, payload, message_type),
+    confidence_of(EMPTY, payload, message_type)
+end
+
+---Share of those in favour among all who took a side so far, nil when nobody did.
+function M.confidence(state) return ratio(state) end
+
 ---proposal.created and proposal.updated
 function M.proposal(state, event)
   local data = event.data

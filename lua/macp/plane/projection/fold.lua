@@ -5,6 +5,7 @@
 local json = require("macp.core.json")
 local time = require("macp.core.time")
 
+local amounts = require("macp.plane.amounts")
 local decisions = require("macp.plane.projection.decisions")
 local people = require("macp.plane.projection.people")
 local projection = require("macp.plane.projection.state")
@@ -105,6 +106,19 @@ local function on_session_state(state, event)
   end
 end
 
+-- Readers know what is expected as `id` or as `commitmentId`: they find both.
+local function expected_commitments(told)
+  local out = json.array({})
+  for _, item in ipairs(told) do
+    if type(item) == "table" then
+      item.commitmentId = text(item.commitmentId) or text(item.id)
+      item.id = text(item.id) or item.commitmentId
+      out[#out + 1] = item
+    end
+  end
+  return out
+end
+
 local function on_bound(state, event)
   local data = event.data
   for _, id in ipairs(type(data.participants) == "table" and data.participants or EMPTY) do
@@ -114,7 +128,7 @@ local function on_bound(state, event)
   state.policy.policyVersion = text(data.policyVersion) or state.policy.policyVersion
   state.required_of = nil
   if type(data.expectedCommitments) == "table" then
-    state.policy.expectedCommitments = json.array(data.expectedCommitments)
+    state.policy.expectedCommitments = expected_commitments(data.expectedCommitments)
     if #data.expectedCommitments > 0 and state.policy.quorumStatus == nil then
       state.policy.quorumStatus = "pending"
     end
@@ -255,11 +269,12 @@ end
 
 local function on_llm_call(state, event)
   local data, payload = event.data, payload_of(event.data)
-  local prompt, completion = number(payload.promptTokens) or 0, number(payload.completionTokens) or 0
-  local total, cost = number(payload.totalTokens) or (prompt + completion), number(payload.estimatedCostUsd)
+  local prompt, completion = amounts.count(payload.promptTokens), amounts.count(payload.completionTokens)
+  local total = amounts.measured(payload.totalTokens) and amounts.count(payload.totalTokens) or prompt + completion
+  local cost = amounts.measured(payload.estimatedCostUsd)
   state.calls:push({
     participantId = text(data.sender) or "", model = text(payload.model), promptTokens = prompt,
-    completionTokens = completion, totalTokens = total, latencyMs = number(payload.latencyMs), ts = event.ts,
+    completionTokens = completion, totalTokens = total, latencyMs = amounts.measured(payload.latencyMs), ts = event.ts,
     messageId = text(data.messageId), artifactId = text(payload.artifactId), estimatedCostUsd = cost,
   })
   local totals = state.llm

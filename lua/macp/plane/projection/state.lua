@@ -11,7 +11,7 @@ local event_id = require("macp.plane.event_id")
 local session_clock = require("macp.plane.session_clock")
 
 local SCHEMA_VERSION = 3 -- of the document, as clients know it
-local FOLD_REVISION = 2 -- of the rules and of `internal`: raise it whenever the same events fold to something else
+local FOLD_REVISION = 3 -- of the rules and of `internal`: raise it whenever the same events fold to something else
 
 -- What stored states carry: one with another number is folded again before it is used.
 local M = { STORED_VERSION = SCHEMA_VERSION * 100 + FOLD_REVISION }
