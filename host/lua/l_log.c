@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/arg.h"
+#include "lua/task.h"
 #include "lua/vm.h"
 
 enum { MAX_FIELDS = 64, MAX_DEPTH = 4, MAX_TEXT = 4096 };
@@ -128,6 +129,41 @@ static void append_value(lua_State *L, struct buf *buf, int depth)
     }
 }
 
+/* What all lines of the running task say. stack: event, fields or nothing */
+static void append_scope(lua_State *L, struct buf *members)
+{
+    struct buf described;
+    buf_init(&described);
+    task_push_scope(L, &described);
+    int scope = lua_gettop(L);
+    if (lua_istable(L, scope)) {
+        lua_newtable(L); /* the part of it that the line does not say itself */
+        lua_pushnil(L);
+        while (lua_next(L, scope) != 0) {
+            bool is_new = lua_type(L, -2) == LUA_TSTRING;
+            if (is_new && lua_istable(L, 2)) {
+                lua_pushvalue(L, -2);
+                lua_rawget(L, 2);
+                is_new = lua_isnil(L, -1);
+                lua_pop(L, 1);
+            }
+            if (is_new) {
+                lua_pushvalue(L, -2);
+                lua_insert(L, -2);
+                lua_rawset(L, scope + 1);
+            } else {
+                lua_pop(L, 1);
+            }
+        }
+        append_members(L, &described, 0);
+    }
+    if (described.len > 0 && members->len > 0) {
+        buf_append_byte(members, ',');
+    }
+    buf_append(members, described.data, described.len);
+    buf_deinit(&described);
+}
+
 static int write_line(lua_State *L, enum log_level level)
 {
     const char *event = luaL_checkstring(L, 1);
@@ -136,10 +172,11 @@ static int write_line(lua_State *L, enum log_level level)
     }
     struct buf members;
     buf_init(&members);
+    lua_settop(L, 2);
     if (lua_istable(L, 2)) {
-        lua_settop(L, 2);
         append_members(L, &members, 0);
     }
+    append_scope(L, &members);
     log_fields(level, event, members.data, members.len);
     buf_deinit(&members);
     return 0;

@@ -7,6 +7,7 @@
 #include <grpc/grpc_security_constants.h>
 #include <grpc/support/alloc.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/xmem.h"
 #include "lua/arg.h"
@@ -485,6 +486,43 @@ static void on_task_done(void *arg, const char *message)
     leave(state);
 }
 
+enum { TRACEPARENT_LEN = 55, TRACE_ID_AT = 3, TRACE_ID_LEN = 32 };
+
+static bool is_trace_id(const char *id)
+{
+    bool is_zero = true;
+    for (int i = 0; i < TRACE_ID_LEN; i++) {
+        if (!((id[i] >= '0' && id[i] <= '9') || (id[i] >= 'a' && id[i] <= 'f'))) {
+            return false;
+        }
+        is_zero = is_zero && id[i] == '0';
+    }
+    return !is_zero;
+}
+
+/* The W3C trace that the caller belongs to: `traceparent: 00-<trace id>-<span id>-<flags>`. */
+static void describe_call(void *arg, struct buf *members)
+{
+    static const char name[] = "traceparent";
+    const struct l_rpc_call *state = arg;
+    const grpc_metadata_array *metadata = rpc_server_call_metadata(state->call);
+    for (size_t i = 0; i < metadata->count; i++) {
+        const grpc_slice *key = &metadata->metadata[i].key;
+        const grpc_slice *value = &metadata->metadata[i].value;
+        if (GRPC_SLICE_LENGTH(*key) != sizeof(name) - 1 || GRPC_SLICE_LENGTH(*value) < TRACEPARENT_LEN ||
+            memcmp(GRPC_SLICE_START_PTR(*key), name, sizeof(name) - 1) != 0) {
+            continue;
+        }
+        const char *id = (const char *)GRPC_SLICE_START_PTR(*value) + TRACE_ID_AT;
+        if (id[-1] == '-' && id[TRACE_ID_LEN] == '-' && is_trace_id(id)) {
+            buf_append_str(members, "\"trace_id\":\"");
+            buf_append(members, id, TRACE_ID_LEN);
+            buf_append_byte(members, '"');
+        }
+        return;
+    }
+}
+
 void l_rpc_call_start(struct l_rpc_server *owner, struct rpc_server_call *call)
 {
     lua_State *L = owner->L;
@@ -504,6 +542,7 @@ void l_rpc_call_start(struct l_rpc_server *owner, struct rpc_server_call *call)
     l_rpc_pipe_init(&state->pipe, rpc_server_call_base(call), &pipe_ops);
     rpc_server_call_set_events(call, &call_events, state);
     state->task = task_spawn(L, 1, on_task_done, state); /* takes handler and box from the stack */
+    task_set_describe(state->task, describe_call, state);
 }
 
 void l_rpc_call_forget(struct l_rpc_call *state)

@@ -264,6 +264,41 @@ static int l_inside(lua_State *L)
     return 1;
 }
 
+/* task.set_scope(table | nil): the string keys of the table are part of every log line that the calling task
+ * writes from now on; what a line says itself comes first. Array items are not logged. Members of a
+ * task.group share the scope of who starts them, other spawned tasks do not. */
+static int l_set_scope(lua_State *L)
+{
+    struct task *task = task_current(L);
+    if (task == NULL) {
+        return luaL_error(L, "set_scope must run inside a task");
+    }
+    bool has_scope = !lua_isnoneornil(L, 1);
+    if (has_scope) {
+        luaL_checktype(L, 1, LUA_TTABLE);
+    }
+    if (task->scope_ref != 0) {
+        luaL_unref(L, LUA_REGISTRYINDEX, task->scope_ref);
+        task->scope_ref = 0;
+    }
+    if (has_scope) {
+        lua_settop(L, 1);
+        task->scope_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    return 0;
+}
+
+/* task.scope() -> table | nil: what set_scope was given */
+static int l_scope(lua_State *L)
+{
+    const struct task *task = task_current(L);
+    if (task == NULL || task->scope_ref == 0) {
+        return 0;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->scope_ref);
+    return 1;
+}
+
 static int l_live(lua_State *L)
 {
     lua_pushinteger(L, task_live_count(L));
@@ -343,6 +378,8 @@ int luaopen_host_task(lua_State *L)
         {"cancelled", l_is_cancelled},
         {"inside", l_inside},
         {"live", l_live},
+        {"scope", l_scope},
+        {"set_scope", l_set_scope},
         {"push_deadline", l_push_deadline},
         {"pop_deadline", l_pop_deadline},
         {"set_shield", l_set_shield},

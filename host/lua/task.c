@@ -177,6 +177,9 @@ static void finish(struct task *task, int status)
         task->done(task->done_arg, text);
     }
     lua_settop(L, top);
+    if (task->scope_ref != 0) {
+        luaL_unref(L, LUA_REGISTRYINDEX, task->scope_ref);
+    }
     drop_deadlines(task);
     list_remove(&task->node);
     list_remove(&task->cancel_node);
@@ -279,6 +282,26 @@ struct task *task_spawn(lua_State *L, int nargs, task_done_fn done, void *arg)
     lua_xmove(L, task->co, nargs + 1);
     make_ready(task, nargs);
     return task;
+}
+
+void task_set_describe(struct task *task, task_describe_fn fn, void *arg)
+{
+    task->describe = fn;
+    task->describe_arg = arg;
+}
+
+void task_push_scope(lua_State *L, struct buf *members)
+{
+    const struct task_sched *sched = task_sched_of(L);
+    const struct task *task = sched == NULL ? NULL : sched->current;
+    if (task != NULL && task->scope_ref != 0) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, task->scope_ref);
+        return;
+    }
+    lua_pushnil(L);
+    if (task != NULL && task->describe != NULL) {
+        task->describe(task->describe_arg, members);
+    }
 }
 
 /* --- waiting -------------------------------------------------------------------------------- */

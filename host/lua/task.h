@@ -31,6 +31,7 @@
 
 #include "base/err.h"
 
+struct buf;
 struct loop;
 struct task;
 struct task_sched;
@@ -59,6 +60,14 @@ lua_State *task_main_state(lua_State *L); /* outlives every coroutine; for callb
  * run. */
 struct task *task_spawn(lua_State *L, int nargs, task_done_fn done, void *arg);
 void task_cancel(struct task *task);
+
+/* Adds what the log lines of a task have in common, as JSON members ("\"a\":1"), or nothing. Runs only when a
+ * line is written. */
+typedef void (*task_describe_fn)(void *arg, struct buf *members);
+/* For tasks that a binding starts; a scope that Lua gives the task (task.set_scope) takes its place. */
+void task_set_describe(struct task *task, task_describe_fn fn, void *arg);
+/* Pushes the scope of the running task, or nil and adds what its describe says to members. */
+void task_push_scope(lua_State *L, struct buf *members);
 
 /* true when called inside a task (so that waiting is possible). */
 bool task_can_wait(lua_State *L);

@@ -59,6 +59,9 @@ struct task {
     int handle_ref;             /* keeps the handle alive while the task runs */
     task_done_fn done;
     void *done_arg;
+    int scope_ref;             /* registry reference of the table that task.set_scope gave; 0: none */
+    task_describe_fn describe; /* NULL: its log lines have nothing in common */
+    void *describe_arg;
 };
 
 struct task_sched {

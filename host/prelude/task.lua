@@ -33,11 +33,14 @@ local function note(group, ok, ...)
   if first == nil and type(err) == "table" and err.code then fail(group, err) end
 end
 
-local function run(group, fn, ...) note(group, pcall(fn, ...)) end
+local function run(group, scope, fn, ...)
+  if scope then group.native.set_scope(scope) end
+  note(group, pcall(fn, ...))
+end
 
 --- Starts fn(...) as a member of the group.
 function Group:spawn(fn, ...)
-  local task = self.native.spawn(run, self, fn, ...)
+  local task = self.native.spawn(run, self, self.scope, fn, ...)
   self.count = self.count + 1
   self[self.count] = task
   if self.failure then task:cancel() end
@@ -55,7 +58,8 @@ end
 return function(native)
   local M = {
     spawn = native.spawn, sleep = native.sleep, cond = native.cond, current = native.current,
-    cancelled = native.cancelled, inside = native.inside, live = native.live,
+    cancelled = native.cancelled, inside = native.inside, live = native.live, scope = native.scope,
+    set_scope = native.set_scope,
   }
 
   --- Runs fn(...) so that its waits fail with TIMEOUT after ms. (yields)
@@ -73,7 +77,7 @@ return function(native)
   --- Calls fn(group) and waits for everything it spawned; the first failure cancels the rest. (yields)
   ---@return true|nil, table|nil err
   function M.group(fn)
-    local group = setmetatable({ native = native, count = 0 }, Group)
+    local group = setmetatable({ native = native, count = 0, scope = native.scope() }, Group)
     local ok, err = pcall(fn, group)
     if not ok then fail(group, err) end
     M.shield(join_all, group)

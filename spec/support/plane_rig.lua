@@ -7,7 +7,9 @@ local sys = require("host.sys")
 
 local config = require("macp.config")
 local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
 local metrics = require("macp.telemetry.metrics")
+local tracing = require("macp.telemetry.tracing")
 
 local eventually = require("spec.support.eventually")
 local postgres = require("spec.support.postgres")
@@ -33,13 +35,18 @@ function Rig:start_plane(env)
   for name, value in pairs(env or {}) do all[name] = value end
   local cfg = assert(config.load(all))
   local registry = metrics.new()
+  local tracer, spans = tracing.open(cfg.otel, { metrics = registry, pool = messages.pool })
   local role, err = require("macp.plane").start(cfg, {
-    metrics = registry, version = "test",
+    metrics = registry, version = "test", tracer = tracer,
     modes = function(given)
       return require("macp.modes.registry").new({ dirs = self.mode_dirs or {}, archive = given.archive, depth = "off" })
     end,
   })
   if role == nil then error(err.message, 2) end
+  if spans then
+    spans:start()
+    self.spans = spans
+  end
   return role
 end
 
@@ -77,6 +84,7 @@ end
 ---Ends everything. (yields)
 function Rig:destroy()
   if self.plane then self.plane:close() end
+  if self.spans then self.spans:close(1000) end
   if self.runtime then self.runtime:destroy() end
   self.db:close()
   self.stop_database()

@@ -41,12 +41,31 @@ local PLANE_PRODUCTION = {
     "RUNTIME_REQUEST_TIMEOUT_MS is below " .. SLOW_START_MS, false },
 }
 
+local SAMPLERS = { always_on = true, always_off = true, traceidratio = true }
+
+-- Tracing that was asked for and cannot be done; variables of other programs do not matter while it is off.
+local function check_tracing(otel, problems, warnings)
+  if not otel.enabled or otel.sdk_disabled then return end
+  if otel.protocol ~= "http/protobuf" then
+    problems[#problems + 1] = "OTEL_EXPORTER_OTLP_PROTOCOL is " .. otel.protocol
+      .. ": traces are sent as http/protobuf only"
+  end
+  if not SAMPLERS[(otel.sampler:gsub("^parentbased_", ""))] then
+    problems[#problems + 1] = "OTEL_TRACES_SAMPLER is " .. otel.sampler .. ": it must be always_on, always_off or "
+      .. "traceidratio, perhaps with `parentbased_` before it"
+  end
+  if (otel.endpoint or otel.traces_endpoint) == nil then
+    warnings[#warnings + 1] = "OTEL_ENABLED is on without OTEL_EXPORTER_OTLP_ENDPOINT: traces go to localhost"
+  end
+end
+
 ---@param cfg table
 ---@param roles string[]
 ---@return string[] problems
 ---@return string[] warnings
 function M.run(cfg, roles)
   local problems, warnings = {}, {}
+  check_tracing(cfg.otel, problems, warnings)
   if cfg.app.environment == "development" then return problems, warnings end
   for _, role in ipairs(roles) do
     for _, check in ipairs(role == "plane" and PLANE_PRODUCTION or {}) do

@@ -18,7 +18,7 @@ local suggest = require("macp.core.suggest")
 local tables = require("macp.core.tables")
 local types = require("macp.config.types")
 
-local ROLES = { "common", "plane", "runtime", "scripts" }
+local ROLES = { "common", "plane", "runtime", "scripts", "telemetry" }
 local SELF_DESCRIBING = { MACP_ROOT = true } -- read by the host before any setting
 
 local M = {}

@@ -1,5 +1,5 @@
 -- The HTTP pipeline: route tables in, one handler for the host's server out. The steps run in a fixed order for every
--- route: request id, CORS, router, authenticate, limit, parse and validate, handler, audit, reply, access log.
+-- route: request id, CORS, router, trace, authenticate, limit, parse and validate, handler, audit, reply, access log.
 --
 -- route = { method=, path="/runs/:id", summary=, description=, tag=, scope="runs:read" or public=true,
 --   params=schema, query=schema, body=schema, headers=schema (only described), rate="default"|"none",
@@ -11,6 +11,7 @@
 
 local log = require("host.log")
 local sys = require("host.sys")
+local task = require("host.task")
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
@@ -26,6 +27,7 @@ local problem = require("macp.http.problem")
 local request_id = require("macp.http.steps.request_id")
 local router = require("macp.http.router")
 local sse = require("macp.http.sse")
+local trace = require("macp.http.steps.trace")
 
 local CLIENT_GONE = 499 -- only for log and metrics: nobody is left to read it
 local JSON = problem.CONTENT_TYPE
@@ -37,7 +39,7 @@ App.__index = App
 local M = {}
 
 ---@param opts { title: string|nil, version: string|nil, config: table|nil, metrics: macp.Metrics,
----  auth: macp.AuthChain|nil, limiter: table|false|nil, audit: function|nil }
+---  auth: macp.AuthChain|nil, limiter: table|false|nil, audit: function|nil, tracer: macp.Tracer|nil }
 --- config: cors_origin, throttle_limit, throttle_ttl_ms; limiter { limit, window_ms } replaces the two, false: none;
 --- audit(ctx, action, value) records an entry (may yield)
 ---@return macp.App
@@ -48,7 +50,9 @@ function M.new(opts)
   if limits == nil and config.throttle_limit then
     limits = { limit = config.throttle_limit, window_ms = config.throttle_ttl_ms }
   end
+  local begin, finish = trace.new(opts.tracer)
   return setmetatable({
+    begin = begin, finish = finish,
     title = opts.title or "macp", version = opts.version or sys.version, auth = opts.auth, limits = limits,
     refused = limit.of_refused(limits),
     audit = opts.audit, router = router.new(), routes = {}, cors = cors.new(config.cors_origin),
@@ -187,6 +191,7 @@ end
 ---@return fun(req: table, res: table)
 function App:handler()
   local routes, finished, streams = self.router, self.finished, self.streams
+  local begin, finish = self.begin, self.finish
   local anonymous = authenticate.ANONYMOUS
   return function(req, res)
     local headers = req.headers
@@ -200,7 +205,11 @@ function App:handler()
       return
     end
     ctx.route, ctx.params = route, params
-    finished(ctx, handle(ctx))
+    begin(ctx)
+    local status = handle(ctx)
+    finish(ctx, status)
+    finished(ctx, status)
+    task.set_scope(nil)
   end
 end
 

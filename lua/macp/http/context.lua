@@ -19,6 +19,7 @@ local query = require("macp.http.query")
 ---@field streams table|nil the application's event streams (http/sse.lua)
 ---@field rate { limit: integer, remaining: integer, reset_s: integer }|nil
 ---@field status integer|nil status of a raw reply
+---@field span macp.Span|nil with tracing on
 local Context = {}
 
 Context.__index = function(ctx, key)

@@ -17,8 +17,8 @@ local protocol = require("macp.protocol.lifecycle")
 local binding = require("macp.plane.binding")
 local lifecycle = require("macp.plane.lifecycle")
 local run_module = require("macp.plane.run")
+local run_trace = require("macp.plane.run_trace")
 local standing = require("macp.plane.standing")
-local trace = require("macp.plane.trace")
 
 local runs_store = require("macp.store.runs")
 
@@ -36,11 +36,12 @@ Discovery.__index = Discovery
 local M = {}
 
 ---@param opts { client: table, owner: table, launcher: table, questions: macp.plane.Questions, writers: table, db: table,
----  tenant: string, kind: string, supervisor: table, metrics: table|nil } tenant: whose the runs are that are made here
+---  tenant: string, kind: string, supervisor: table, metrics: table|nil, tracer: macp.Tracer|nil }
+--- tenant: whose the runs are that are made here
 function M.new(opts)
   return setmetatable({
     client = opts.client, owner = opts.owner, launcher = opts.launcher, questions = opts.questions,
-    writers = opts.writers, db = opts.db, metrics = opts.metrics,
+    writers = opts.writers, db = opts.db, metrics = opts.metrics, tracer = opts.tracer,
     tenant = opts.tenant, kind = opts.kind, supervisor = opts.supervisor, entering = {}, active = 0,
     room = task.cond(), ended = lru.new(KNOWN_ENDED), connected = false, failed = 0, told_at = nil,
   }, Discovery)
@@ -70,9 +71,13 @@ local function row_of(self, metadata, now_ms)
     },
   }
   for i, id in ipairs(metadata.participants or {}) do request.session.participants[i] = { id = id } end
+  local id = run_id_of(metadata.session_id)
+  local context = run_trace.begin(self.tracer, { id = id, kind = self.kind, mode_name = metadata.mode,
+    created_ms = now_ms })
   return {
-    tenant = self.tenant, id = run_id_of(metadata.session_id), mode = "live", runtime_kind = self.kind,
-    runtime_session_id = metadata.session_id, trace_id = trace.new_id(), source_kind = "session-discovery", tags = "[]",
+    tenant = self.tenant, id = id, mode = "live", runtime_kind = self.kind,
+    runtime_session_id = metadata.session_id, trace_id = run_trace.id_of(context),
+    context = context, trace_context = run_trace.stored(context), source_kind = "session-discovery", tags = "[]",
     metadata = json.encode({ executionRequest = request, modeName = metadata.mode }),
     delegated_cancel = false, lease_owner = self.owner.name,
     created_ms = now_ms,
@@ -96,7 +101,7 @@ local function create(self, metadata, order)
   end
   local run = run_module.new({
     tenant = row.tenant, id = row.id, session_id = row.runtime_session_id, kind = row.runtime_kind, status = "queued",
-    trace_id = row.trace_id, created_ms = row.created_ms,
+    trace_id = row.trace_id, context = row.context, created_ms = row.created_ms,
   }, self.writers:of(row.id))
   self.owner:add(run)
   lifecycle.created(run, { mode_name = metadata.mode })

@@ -47,6 +47,7 @@ local snapshot = require("macp.plane.snapshot")
 local upkeep = require("macp.plane.upkeep")
 local webhooks = require("macp.plane.webhooks.service")
 local webhook_worker = require("macp.plane.webhooks.worker")
+local tracer = require("macp.telemetry.tracer")
 local writer = require("macp.plane.writer")
 
 local db_door = require("macp.store.db")
@@ -122,6 +123,7 @@ local function open_client(role, cfg, services)
     address = cfg.runtime_address, tls = cfg.runtime_tls, kind = cfg.runtime_kind,
     timeout_ms = cfg.runtime_request_timeout_ms, version = services.version, metrics = role.metrics,
     breaker_threshold = cfg.runtime_circuit_breaker_threshold, breaker_reset_ms = cfg.runtime_circuit_breaker_reset_ms,
+    tracer = role.tracer,
     credentials = credentials.new({ minter = role.minter, bearer_token = cfg.runtime_bearer_token,
       use_dev_header = cfg.runtime_use_dev_header, dev_agent_id = cfg.runtime_dev_agent_id }),
   })
@@ -150,10 +152,10 @@ local function build_pipeline(role)
     end
   end })
   role.owner = owner.new({ db = role.db, name = role.name, registry = role.registry, hub = role.hub,
-    supervisor = role.supervisor })
+    supervisor = role.supervisor, tracer = role.tracer })
   role.writers = writer.new({
     pool = role.db, name = role.name, metrics = role.metrics, prices = role.prices, redactor = role.redactor,
-    on_commit = function(entry)
+    tracer = role.tracer, on_commit = function(entry)
       role.owner:on_commit(entry)
       if entry.announces then role.webhooks:wake() end
     end,
@@ -166,14 +168,14 @@ end
 local function build_observation(role, cfg)
   role.questions = questions.new(role.client)
   local observed = { client = role.client, metrics = role.metrics, questions = role.questions,
-    is_stopping = function() return role.supervisor.draining end,
+    tracer = role.tracer, is_stopping = function() return role.supervisor.draining end,
     backoff_base_ms = cfg.stream_backoff_base_ms, backoff_max_ms = cfg.stream_backoff_max_ms }
   local function observe(run)
     role.supervisor:start("observe." .. run.id, function() return observer.observe(observed, run) end,
       { restart = "on_error" })
   end
   role.launcher = launch.new({ opening = role.opening, client = role.client, registry = role.registry,
-    owner = role.owner, observe = observe, questions = role.questions,
+    owner = role.owner, observe = observe, questions = role.questions, tracer = role.tracer,
     poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
     poll_timeout_ms = cfg.session_poll_timeout_ms })
   role.recovery = recovery.new({ db = role.db, owner = role.owner, launcher = role.launcher,
@@ -182,7 +184,8 @@ local function build_observation(role, cfg)
   if cfg.session_discovery_enabled then
     role.discovery = discovery.new({ client = role.client, owner = role.owner, launcher = role.launcher,
       questions = role.questions, metrics = role.metrics, writers = role.writers, db = role.db,
-      tenant = cfg.session_discovery_tenant, kind = cfg.runtime_kind, supervisor = role.supervisor })
+      tenant = cfg.session_discovery_tenant, kind = cfg.runtime_kind, supervisor = role.supervisor,
+      tracer = role.tracer })
     role.owner.on_ended = function(run) role.discovery:forget(run.session_id) end
     role.signals = signals.new({ client = role.client, owner = role.owner, metrics = role.metrics })
   end
@@ -191,11 +194,11 @@ end
 -- Who is told of runs, and what tells them.
 local function build_webhooks(role, cfg)
   local attempt = { timeout_ms = cfg.webhook_timeout_ms, allow_private = cfg.outbound_allow_private,
-    allow_hosts = cfg.outbound_allow_hosts, now_ms = sys.now_ms }
+    allow_hosts = cfg.outbound_allow_hosts, now_ms = sys.now_ms, tracer = role.tracer }
   if cfg.webhook_delivery_enabled then
     role.webhook_worker = webhook_worker.new({ db = role.db, name = role.name, metrics = role.metrics.webhooks,
       timeout_ms = attempt.timeout_ms, concurrency = cfg.webhook_concurrency, total = cfg.webhook_concurrency_total,
-      allow_private = attempt.allow_private, allow_hosts = attempt.allow_hosts })
+      allow_private = attempt.allow_private, allow_hosts = attempt.allow_hosts, tracer = role.tracer })
   end
   role.webhooks = webhooks.new({ db = role.db, worker = role.webhook_worker, attempt = attempt,
     overlap_ms = cfg.webhook_secret_overlap_ms })
@@ -217,7 +220,7 @@ local function build_services(role, cfg)
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms,
     batch_size = cfg.replay_batch_size })
-  role.runs = runs.new({ opening = role.opening,
+  role.runs = runs.new({ opening = role.opening, tracer = role.tracer,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
     questions = role.questions, supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
@@ -236,7 +239,7 @@ end
 local function listen(role, cfg, services)
   local app = app_module.new({
     title = "MACP control plane", version = services.version, config = cfg, metrics = services.metrics,
-    auth = chain.new({ role.keys.resolver }),
+    auth = chain.new({ role.keys.resolver }), tracer = role.tracer,
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
@@ -283,7 +286,7 @@ end
 
 ---Starts the role. (yields)
 ---@param config table cfg of all roles
----@param services { metrics: macp.Metrics, modes: function, version: string }
+---@param services { metrics: macp.Metrics, modes: function, version: string, tracer: macp.Tracer|nil }
 ---@return macp.plane.Role|nil
 ---@return table|nil err
 function M.start(config, services)
@@ -291,6 +294,7 @@ function M.start(config, services)
   local role = setmetatable({
     name = "macp-" .. crypto.uuid4(), tenant = TENANT, supervisor = supervisor.new("plane"),
     metrics = metrics.new(services.metrics), registry_metrics = services.metrics,
+    tracer = services.tracer or tracer.new(),
   }, Role)
   local function start()
     local ok, err = open_files(role, cfg)

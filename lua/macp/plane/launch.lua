@@ -27,12 +27,12 @@ local M = {}
 
 ---@param opts { client: table, registry: table|nil, owner: table, opening: macp.plane.Opening, poll_base_ms: integer,
 ---  poll_max_ms: integer, poll_timeout_ms: integer, observe: fun(run: macp.plane.Run),
----  questions: macp.plane.Questions }
+---  questions: macp.plane.Questions, tracer: macp.Tracer|nil }
 function M.new(opts)
   return setmetatable({
     client = opts.client, registry = opts.registry, owner = opts.owner, opening = opts.opening,
     base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
-    observe = opts.observe, questions = opts.questions, waiting = {},
+    observe = opts.observe, questions = opts.questions, tracer = opts.tracer, waiting = {},
   }, Launcher)
 end
 
@@ -69,21 +69,21 @@ local function await_session(self, run, cond)
     if run.gone or run:has_ended() then return nil end
     denials = errors.is(err, "FORBIDDEN") and denials + 1 or 0
     local verdict, reason = judge(metadata, err, denials)
-    if verdict == "found" then return metadata, asked end
-    if verdict == nil then return nil, nil, reason end
+    if verdict == "found" then return { metadata = metadata, asked = asked } end
+    if verdict == nil then return nil, reason end
     if sys.now_ms() + delay > deadline then
-      return nil, nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time (the last answer: "
+      return nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time (the last answer: "
         .. (err and tostring(err.message) or tostring(metadata.state)) .. ")" }
     end
     local _, wait_err = cond:wait(delay)
-    if wait_err and wait_err.code == "CANCELLED" then return nil, nil, wait_err end
+    if wait_err and wait_err.code == "CANCELLED" then return nil, wait_err end
     if run.gone or run:has_ended() then return nil end
     delay = math.min(delay * 2, self.max_ms)
   end
 end
 
 -- The runtime must know the mode before it is worth waiting. (yields)
-local function check_mode(self, mode_name)
+local function check_mode(self, _, mode_name)
   local hello, err = self.client:initialize()
   if hello == nil then
     if RETRY[err.code] then return true end
@@ -117,26 +117,45 @@ function Launcher:attach(run, metadata, order)
   return true
 end
 
+-- A part of a run's launch as a span, when the run is recorded: fn(self, run, ...) fails with nil, reason. (yields)
+local function traced(self, run, name, attributes, fn, ...)
+  local span = self.tracer and self.tracer:child(name, run.span, attributes)
+  if span == nil then return fn(self, run, ...) end
+  task.set_scope({ span, run_id = run.id, trace_id = run.trace_id })
+  local value, why = fn(self, run, ...)
+  task.set_scope(run.scope)
+  if value == nil and why then span:fail(why) end
+  span:finish()
+  return value, why
+end
+
 ---From queued (or starting, after a restart) to observed, or to failed. (yields)
 ---@param run macp.plane.Run
 ---@param request table the checked request, or what is kept of it
 function Launcher:launch(run, request)
   local mode_name = request.session.modeName
+  task.set_scope(run.scope)
   if run.status == "queued" then lifecycle.starting(run, mode_name) end
   local cond = task.cond()
   self.waiting[run.session_id] = cond
   local ok, reason = self.opening:open(run, request)
-  if ok then ok, reason = check_mode(self, mode_name) end
-  local metadata, asked
-  if ok and not run.gone then metadata, asked, reason = await_session(self, run, cond) end
+  if ok then
+    ok, reason = traced(self, run, "runtime.initialize",
+      { run_id = run.id, runtime_kind = run.kind, mode_name = mode_name }, check_mode, mode_name)
+  end
+  local found
+  if ok and not run.gone then
+    found, reason = traced(self, run, "runtime.await_session_open",
+      { run_id = run.id, runtime_kind = run.kind, session_id = run.session_id }, await_session, cond)
+  end
   if self.waiting[run.session_id] == cond then self.waiting[run.session_id] = nil end
   if reason and reason.code == "CANCELLED" then return nil, reason end
   if run.gone or run:has_ended() or run.session then return true end
-  if metadata == nil then
+  if found == nil then
     ending.fail(run, reason.code, reason.message)
     return true
   end
-  self:attach(run, metadata, { asked = asked })
+  self:attach(run, found.metadata, { asked = found.asked })
   return true
 end
 

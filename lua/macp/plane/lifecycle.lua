@@ -7,6 +7,7 @@ local sys = require("host.sys")
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local run_module = require("macp.plane.run")
+local run_trace = require("macp.plane.run_trace")
 local text = require("macp.plane.text")
 
 local artifacts_store = require("macp.store.artifacts")
@@ -208,6 +209,7 @@ function M.finish(run, status, reason, session_state)
   transition(run, ms, status, { ended_ms = ms, error_code = reason and reason.code,
     error_message = reason and reason.message, metadata = enrichment(run, ms, reason) })
   deliver(run, ms, "run." .. status, status, reason and { error = reason.message } or nil)
+  run_trace.finish(run, status, reason, ms)
   if meters(run) then
     local seconds = (ms - (run.started_ms or run.created_ms)) / 1000
     meters(run).run_duration:observe(status, run.mode_name or "unknown", seconds)

@@ -10,6 +10,7 @@ local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
 local run_module = require("macp.plane.run")
 local run_stats = require("macp.plane.run_stats")
+local run_trace = require("macp.plane.run_trace")
 local session_clock = require("macp.plane.session_clock")
 
 local events_store = require("macp.store.events")
@@ -77,7 +78,7 @@ local function bring_mode(db, run, base, to)
 end
 
 ---Loads a run that this process has just claimed.
----@param deps { db: table, writers: table, registry: table|nil }
+---@param deps { db: table, writers: table, registry: table|nil, tracer: macp.Tracer|nil }
 ---@param row table a claimed row of store/runs.lua
 ---@return macp.plane.Run|nil
 ---@return table|nil err
@@ -90,9 +91,14 @@ function M.load(deps, row)
   if tail == nil then return nil, tail_err end
   local folded, fold_err = history.fold(db, tenant, run_id, base.seq, tail.seq, base.state, base.metrics)
   if folded == nil then return nil, fold_err end
+  local metadata = json.decode(row.metadata or "{}") or {}
+  local request = metadata.executionRequest
   local run = run_module.new({
     tenant = tenant, id = run_id, session_id = row.runtime_session_id, kind = row.runtime_kind, status = row.status,
     trace_id = row.trace_id, created_ms = row.created_at, started_ms = row.started_at,
+    context = run_trace.restore(deps.tracer, row.trace_context, { id = run_id, kind = row.runtime_kind,
+      created_ms = row.created_at, execution_mode = row.mode,
+      mode_name = request and request.session and request.session.modeName }),
   }, deps.writers:of(run_id), {
     seq = tail.seq, cursor = tail.ordinal, state = base.state, metrics = base.metrics, checkpoint_seq = base.seq,
   })
@@ -103,7 +109,7 @@ function M.load(deps, row)
     run:bind(session, binding.revision(deps.registry, session))
     bring_mode(db, run, base, tail.seq)
   end
-  run.metadata = json.decode(row.metadata or "{}") or {}
+  run.metadata = metadata
   return run
 end
 

@@ -35,6 +35,7 @@ local function take(deps, run, env, bytes, ms)
   end
   local t, wall_ms = run:session_time(tonumber(env.timestamp_unix_ms) or 0, ms)
   run:receive_frame(ms, "stream-envelope", ordinal, bytes)
+  run.message_type = env.message_type
   normalize.envelope(run, env, ms, t, wall_ms)
   if deps.metrics then deps.metrics.inbound(run.mode_name, env.message_type) end
   if CLOSING[env.message_type] then deps.questions:expect(run) end
@@ -95,7 +96,14 @@ local function follow(deps, run, stream, delays)
     if run.gone then return "gone" end
     delays:reset()
     run.stream_lost_ms = nil
+    local span = deps.tracer and deps.tracer:child("stream.handle_raw_event", run.span,
+      { run_id = run.id, ["macp.session_id"] = run.session_id, ["macp.event_count"] = #chunk })
     local verdict = take_all(deps, run, chunk)
+    if span then
+      span.attributes["macp.raw_kind"] = run.raw_kind
+      span.attributes["macp.message_type"] = run.message_type
+      span:finish()
+    end
     ending.check(run)
     if verdict then return verdict end
   end
@@ -157,10 +165,12 @@ local function note_outage(deps, run, why)
 end
 
 ---Observes a bound run until it has ended or is no longer ours. (yields)
----@param deps { client: table, metrics: table|nil, questions: macp.plane.Questions, backoff_base_ms: integer, backoff_max_ms: integer }
+---@param deps { client: table, metrics: table|nil, questions: macp.plane.Questions, tracer: macp.Tracer|nil,
+---  backoff_base_ms: integer, backoff_max_ms: integer }
 ---@param run macp.plane.Run
 function M.observe(deps, run)
   local delays = backoff.new({ base_ms = deps.backoff_base_ms, max_ms = deps.backoff_max_ms })
+  task.set_scope(run.scope)
   while not run.gone and not run:has_ended() do
     local verdict, why = observe_once(deps, run, delays)
     if run.gone or run:has_ended() then break end

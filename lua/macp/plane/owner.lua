@@ -15,12 +15,13 @@ Owner.__index = Owner
 
 local M = {}
 
----@param opts { db: table, name: string, registry: table|nil, hub: table, supervisor: table }
+---@param opts { db: table, name: string, registry: table|nil, hub: table, supervisor: table,
+---  tracer: macp.Tracer|nil }
 --- name: the owner's name in runs.lease_owner
 function M.new(opts)
   return setmetatable({
     db = opts.db, name = opts.name, registry = opts.registry, hub = opts.hub,
-    supervisor = opts.supervisor, runs = {}, sessions = {}, count = 0, loading = {},
+    supervisor = opts.supervisor, tracer = opts.tracer, runs = {}, sessions = {}, count = 0, loading = {},
     writers = nil, resume = nil, on_ended = nil, on_added = nil, -- set once those parts exist
   }, Owner)
 end
@@ -94,7 +95,7 @@ end
 
 ---A run whose events could not be stored: it leaves memory and, unless somebody else has it, is loaded again.
 function Owner:on_lost(run, why)
-  log.warn("run.given_up", { run_id = run.id, why = why })
+  log.warn("run.given_up", { run_id = run.id, trace_id = run.trace_id, why = why })
   if self.runs[run.id] == run then self.hub:detach(run.id) end
   remove(self, run)
   local skip = run.skip

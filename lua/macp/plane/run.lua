@@ -7,6 +7,7 @@ local projection = require("macp.plane.projection.state")
 local event_id = require("macp.plane.event_id")
 local mode_fold = require("macp.plane.mode_fold")
 local run_metrics = require("macp.plane.run_metrics")
+local run_trace = require("macp.plane.run_trace")
 local session_clock = require("macp.plane.session_clock")
 local text = require("macp.plane.text")
 
@@ -26,22 +27,40 @@ local DEDUPE_HALF = 512
 ---@field cursor integer accepted envelopes received
 ---@field state table projection
 ---@field shadow string[]|nil documents since a rebuild of the projection began
+---@field span macp.Span|nil its lifecycle, while that is recorded
+---@field raw_kind string|nil of what was received last
 ---@field gone string|nil why this object no longer owns the run: "lost", "reload", "ended"
 local Run = {}
 Run.__index = Run
 
 local M = {}
 
+-- What every event says about the trace, as JSON members; each followed by a comma.
+local function flat_trace_json(trace_id, span)
+  if trace_id == nil then return "" end
+  local members = '"traceId":' .. quote(trace_id) .. ","
+  if span then members = members .. '"spanId":"' .. span.span_id .. '",' end
+  if span and span.parent_span_id then members = members .. '"parentSpanId":"' .. span.parent_span_id .. '",' end
+  return members
+end
+
+-- The same as an object.
+local function trace_json(trace_id, span)
+  if trace_id == nil then return "" end
+  return '"trace":{' .. flat_trace_json(trace_id, span):sub(1, -2) .. "},"
+end
+
 ---@param row { tenant: string, id: string, session_id: string, kind: string, status: string, trace_id: string|nil,
----  created_ms: integer, started_ms: integer|nil }
+---  context: macp.TraceContext|nil, created_ms: integer, started_ms: integer|nil }
 ---@param writer table of plane/writer.lua
 ---@param restored { seq: integer, cursor: integer, state: table, metrics: table, checkpoint_seq: integer }|nil
 function M.new(row, writer, restored)
   restored = restored or {}
-  local id, trace_id = row.id, row.trace_id
+  local id, trace_id, span = row.id, row.trace_id, run_trace.recorded(row.context)
   local self = setmetatable({
     tenant = row.tenant, id = id, session_id = row.session_id, kind = row.kind, status = row.status,
-    trace_id = trace_id, created_ms = row.created_ms, started_ms = row.started_ms,
+    trace_id = trace_id, span = span, span_id = span and span.span_id,
+    created_ms = row.created_ms, started_ms = row.started_ms,
     writer = writer, prices = writer.owner.prices, redactor = writer.owner.redactor or nil,
     seq = restored.seq or 0, committed_seq = restored.seq or 0,
     cursor = restored.cursor or 0,
@@ -53,8 +72,9 @@ function M.new(row, writer, restored)
     seen = {}, seen_before = {}, seen_count = 0, rendered = nil, rendered_seq = nil, wants_render = false,
     session_json = quote(row.session_id or ""), mode_name = nil, mode_json = '""',
     head = '{"id":"' .. event_id.prefix(id), middle = '","runId":"' .. id .. '","seq":',
-    trace = trace_id and ('"trace":{"traceId":' .. quote(trace_id) .. "},") or "",
-    flat_trace = trace_id and ('"traceId":' .. quote(trace_id) .. ",") or "",
+    trace = trace_json(trace_id, span), flat_trace = flat_trace_json(trace_id, span),
+    -- What log lines and calls of its tasks have in common.
+    scope = { row.context, run_id = id, trace_id = trace_id },
   }, Run)
   return self
 end
@@ -121,6 +141,8 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   if subject_id == "" then subject_id = nil end
   event.seq, event.ts, event.type, event.data = seq, ts, event_type, data
   event.subject_kind, event.subject_id, event.trace_id = subject_kind, subject_id, self.trace_id
+  event.span_id = self.span_id
+  if self.span then run_trace.note(self.span, seq, ms, event_type, subject_id, data) end
   apply(self.state, event)
   count(self.metrics, event, ms, self.state)
   if self.rev_started then mode_fold.apply(self.rev, self.rev_key, event_type, document) end
@@ -136,7 +158,7 @@ end
 ---@param ordinal integer|nil position in the session's accepted history
 function Run:receive_frame(ms, kind, ordinal, frame)
   local seq = self.seq + 1
-  self.seq, self.last_event_ms = seq, ms
+  self.seq, self.last_event_ms, self.raw_kind = seq, ms, kind
   if ordinal then self.cursor = ordinal end
   local batch = self.writer:open_for(self, ordinal)
   events_store.add_raw_frame(batch, self.tenant, self.id, seq, ms, kind, ordinal, frame)

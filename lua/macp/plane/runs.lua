@@ -12,7 +12,8 @@ local descriptor = require("macp.plane.descriptor")
 local lifecycle = require("macp.plane.lifecycle")
 local run_module = require("macp.plane.run")
 local run_pages = require("macp.plane.run_pages")
-local trace = require("macp.plane.trace")
+local run_trace = require("macp.plane.run_trace")
+local tracer = require("macp.telemetry.tracer")
 
 local events_store = require("macp.store.events")
 local runs_store = require("macp.store.runs")
@@ -26,8 +27,8 @@ Runs.__index = Runs
 local M = {}
 
 ---@param deps { db: table, owner: table, writers: table, launcher: table, client: table,
----  questions: macp.plane.Questions, supervisor: table,
----  opening: macp.plane.Opening, kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
+---  questions: macp.plane.Questions, supervisor: table, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
+---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
 function M.new(deps)
   deps.pages = run_pages.new(deps)
   return setmetatable(deps, Runs)
@@ -105,9 +106,13 @@ local function row_of(self, tenant, body, session_id, now_ms)
   local callback = metadata.cancelCallback
   local delegated = metadata.cancellationDelegated == true
   local scenario = metadata.scenarioRef or metadata.sourceRef
+  local id = crypto.uuid4()
+  local context = run_trace.begin(self.tracer, { id = id, kind = body.runtime.kind, created_ms = now_ms,
+    mode_name = body.session.modeName, execution_mode = body.mode }, tracer.current())
   return {
-    tenant = tenant, id = crypto.uuid4(), mode = body.mode, runtime_kind = body.runtime.kind,
-    runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = trace.new_id(),
+    tenant = tenant, id = id, mode = body.mode, runtime_kind = body.runtime.kind,
+    runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = run_trace.id_of(context),
+    context = context, trace_context = run_trace.stored(context),
     idempotency_key = execution.idempotencyKey, descriptor_hash = descriptor.hash(body),
     source_kind = metadata.source, source_ref = metadata.sourceRef, environment = metadata.environment,
     scenario_ref = scenario, tags = json.encode(descriptor.tags(body)),
@@ -155,7 +160,7 @@ function Runs:create(tenant, body)
   if not inserted then return explain_conflict(self, tenant, row) end
   local run = run_module.new({
     tenant = tenant, id = row.id, session_id = session_id, kind = row.runtime_kind, status = "queued",
-    trace_id = row.trace_id, created_ms = row.created_ms,
+    trace_id = row.trace_id, context = row.context, created_ms = row.created_ms,
   }, self.writers:of(row.id))
   self.owner:add(run)
   lifecycle.created(run, { mode_name = body.session.modeName, runtime_version = body.runtime.version })

@@ -9,6 +9,8 @@ local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 local tables = require("macp.core.tables")
+local trace_context = require("macp.telemetry.trace_context")
+local tracer_module = require("macp.telemetry.tracer")
 
 local GRPC = errors.grpc
 local KEEPALIVE_MS = 30000
@@ -39,7 +41,8 @@ local M = {
 }
 
 ---@param opts { address: string, tls: boolean, kind: string, timeout_ms: integer, credentials: function,
----  breaker_threshold: integer, breaker_reset_ms: integer, metrics: table|nil, version: string }
+---  breaker_threshold: integer, breaker_reset_ms: integer, metrics: table|nil, version: string,
+---  tracer: macp.Tracer|nil }
 ---@return macp.plane.RuntimeClient|nil
 ---@return table|nil err
 function M.new(opts)
@@ -50,6 +53,7 @@ function M.new(opts)
   return setmetatable({
     address = opts.address, kind = opts.kind, timeout_ms = opts.timeout_ms, credentials = opts.credentials,
     version = opts.version, metrics = metrics, channel = channel, target = target, carriers = {},
+    tracer = opts.tracer or tracer_module.new(),
     breaker = breaker.new({
       threshold = opts.breaker_threshold, reset_ms = opts.breaker_reset_ms,
       counts = function(failure) return COUNTED[failure.status] == true end,
@@ -76,18 +80,37 @@ local function unreadable(method, why)
   return err
 end
 
+-- The span of a call, and the metadata that hands its context (or the task's) to the runtime. (may yield for the first
+-- token)
+local function trace_call(self, rpc_info, method)
+  local current = tracer_module.current()
+  local span = self.tracer:child(rpc_info.path:sub(2), current, { ["rpc.system"] = "grpc",
+    ["rpc.service"] = messages.SERVICE, ["rpc.method"] = method, ["server.address"] = self.address },
+    tracer_module.CLIENT)
+  return span, trace_context.inject(self.credentials(), span or current)
+end
+
+local function end_span(span, err)
+  if span == nil then return end
+  span.attributes["rpc.grpc.status_code"] = err and (err.status or GRPC.UNAVAILABLE) or 0
+  if err then span:set_status(tracer_module.ERROR, err.message) end
+  span:finish()
+end
+
 -- One unary call. (yields)
 local function call(self, method, request, opts)
   local rpc_info = messages.rpc(method)
   local bytes, encode_err = messages.codec(rpc_info.request):encode(request)
   if bytes == nil then return nil, errors.wrap(encode_err, method) end
+  local span, metadata = trace_call(self, rpc_info, method)
   local began = sys.mono_ms()
   local reply, err = self.channel:unary(rpc_info.path, bytes, {
-    metadata = self.credentials(), timeout_ms = opts and opts.timeout_ms or self.timeout_ms,
+    metadata = metadata, timeout_ms = opts and opts.timeout_ms or self.timeout_ms,
   })
   if self.metrics then
     self.metrics.grpc_duration:observe(method, reply and "ok" or "error", (sys.mono_ms() - began) / 1000)
   end
+  end_span(span, reply == nil and err or nil)
   if reply == nil then return nil, err end
   local decoded, decode_err = messages.codec(rpc_info.response):decode(reply)
   if decoded == nil then return nil, unreadable(method, decode_err) end
@@ -269,7 +292,8 @@ end
 function Client:subscribe(session_id, after_sequence)
   local carrier, carrier_err = take_carrier(self)
   if carrier == nil then return nil, typed(carrier_err) end
-  local stream, err = carrier.channel:stream(messages.rpc("StreamSession").path, { metadata = self.credentials() })
+  local stream, err = carrier.channel:stream(messages.rpc("StreamSession").path, {
+    metadata = trace_context.inject(self.credentials(), tracer_module.current()) })
   if stream == nil then
     carrier.streams = carrier.streams - 1
     return nil, typed(err)

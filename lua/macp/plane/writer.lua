@@ -9,6 +9,7 @@ local log = require("host.log")
 local backoff = require("macp.core.backoff")
 local batches = require("macp.plane.batch")
 local fence = require("macp.plane.fence")
+local run_trace = require("macp.plane.run_trace")
 local snapshot = require("macp.plane.snapshot")
 local verdict = require("macp.plane.writer_verdict")
 
@@ -38,7 +39,8 @@ end
 
 ---@param opts { pool: table, name: string, on_commit: fun(entry: table),
 ---  on_lost: fun(run: macp.plane.Run, why: string), announce: table|nil, metrics: table|nil,
----  prices: macp.plane.Prices|nil, redactor: macp.plane.Redactor|false|nil }
+---  prices: macp.plane.Prices|nil, redactor: macp.plane.Redactor|false|nil,
+---  tracer: macp.Tracer|nil }
 --- name: this process as the owner of runs. on_commit runs for every run of a stored batch, in order, and must not
 --- yield. announce tells other processes, see plane/announce/init.lua
 ---@return macp.plane.Writers
@@ -46,7 +48,7 @@ function M.new(opts)
   local self = setmetatable({
     pool = opts.pool, name = opts.name, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics,
     stopping = false, announce = opts.announce, prices = opts.prices, redactor = opts.redactor, writers = {},
-    failing_since = nil,
+    failing_since = nil, tracer = opts.tracer and opts.tracer.is_on and opts.tracer or nil,
   }, Writers)
   for slot = 1, M.SLOTS do self.writers[slot] = new_writer(self, slot) end
   return self
@@ -127,13 +129,15 @@ local function seal(self)
   return batch
 end
 
-local function publish(self, batch)
+local function publish(self, batch, began_ms)
   local owner = self.owner
+  local tracer, stored_ms = owner.tracer, sys.now_ms()
   for _, entry in ipairs(batch.runs) do
     local run = entry.run
     if not run.gone then
       if entry.last_seq > run.committed_seq then run.committed_seq = entry.last_seq end
       owner.on_commit(entry)
+      if tracer and run.span then run_trace.stored_batch(tracer, entry, began_ms, stored_ms) end
     end
   end
   if owner.announce then owner.announce:stored(batch) end
@@ -202,11 +206,11 @@ function Writer:work()
       self.busy = true
       local batch = seal(self)
       self.room:broadcast()
-      local began = sys.mono_ms()
+      local began, began_ms = sys.mono_ms(), sys.now_ms()
       local ok, err = commit(self, batch)
       if not ok then return nil, err end
       if self.owner.metrics then self.owner.metrics.on_batch(batch, sys.mono_ms() - began) end
-      publish(self, batch)
+      publish(self, batch, began_ms)
     end
   end
 end

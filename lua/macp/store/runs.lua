@@ -11,8 +11,8 @@ local COLUMNS = [[id, status, mode, runtime_kind, runtime_version, runtime_sessi
 local INSERT = [[
 insert into runs (tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
   idempotency_key, descriptor_hash, source_kind, source_ref, environment, scenario_ref, tags, metadata,
-  cancel_callback, delegated_cancel, lease_owner, created_at, updated_at)
-values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19)
+  cancel_callback, delegated_cancel, lease_owner, created_at, updated_at, trace_context)
+values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)
 on conflict do nothing
 returning id]]
 
@@ -52,20 +52,21 @@ with alive as materialized (
     and (not l.visible or l.owner in (select application_name from pg_stat_activity)))
 ]]
 
+local CLAIMED = [[r.tenant, r.id, r.status, r.mode, r.runtime_kind, r.runtime_session_id, r.trace_id, r.trace_context,
+  r.metadata, r.created_at, r.started_at]]
+
 -- Of all tenants: runs_active_idx
 local CLAIM_ALL = ALIVE .. [[
 update runs r set lease_owner = $1
 where r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
   and (r.lease_owner is null or r.lease_owner not in (select owner from alive))
-returning r.tenant, r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at,
-  r.started_at]]
+returning ]] .. CLAIMED
 
 local CLAIM = ALIVE .. [[
 update runs r set lease_owner = $2
 where r.tenant = $1 and r.id = $3 and r.status not in ('completed', 'failed', 'cancelled')
   and (r.lease_owner is null or r.lease_owner = $2 or r.lease_owner not in (select owner from alive))
-returning r.tenant, r.id, r.status, r.runtime_kind, r.runtime_session_id, r.trace_id, r.metadata, r.created_at,
-  r.started_at]]
+returning ]] .. CLAIMED
 
 local RELEASE = "update runs set lease_owner = null where tenant = $1 and id = $2 and lease_owner = $3"
 
@@ -96,7 +97,7 @@ function M.insert(db, run)
   local row, err = db_door.one(db, INSERT, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_version,
     run.runtime_session_id, run.trace_id, run.idempotency_key, run.descriptor_hash and pg.bytea(run.descriptor_hash),
     run.source_kind, run.source_ref, run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback,
-    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms))
+    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms), run.trace_context)
   if row == nil then return nil, err end
   return row ~= false
 end

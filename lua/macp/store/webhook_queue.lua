@@ -39,10 +39,11 @@ with picked as (
       else greatest(j.behind, $1 + interval '50 milliseconds') end,
     claimed_by = case when j.behind is null then $7::text end
   from judged j where d.tenant = j.tenant and d.id = j.id
-  returning d.tenant, d.id, d.webhook_id, d.event, d.seq, d.attempts, j.behind is not null as waits,
+  returning d.tenant, d.id, d.webhook_id, d.event, d.seq, d.attempts, j.behind is not null as waits, d.run_id,
     case when j.behind is null then d.body end as body
 )
-select c.tenant, c.id, c.webhook_id, c.event, c.attempts, c.waits, c.body, w.url, w.secret, w.ordered,
+select c.tenant, c.id, c.webhook_id, c.event, c.attempts, c.waits, c.body, w.url, w.secret, w.ordered, c.run_id,
+  (select r.trace_context from runs r where r.tenant = c.tenant and r.id = c.run_id) as trace_context,
   case when w.previous_expires_at > $1 then w.previous_secret end as previous_secret
 from changed c join webhooks w on w.tenant = c.tenant and w.id = c.webhook_id
 order by c.seq]]

@@ -74,3 +74,43 @@ describe("start-up checks", function()
     assert.is_true(config.load({ MACP_ENV = "production", RUNTIME_ALLOW_INSECURE = "1" }).plane.runtime_allow_insecure)
   end)
 end)
+
+describe("start-up checks of tracing", function()
+  local WRONG = { OTEL_EXPORTER_OTLP_PROTOCOL = "grpc", OTEL_TRACES_SAMPLER = "jaeger_remote" }
+
+  local function with(changes)
+    local environ = { OTEL_ENABLED = "1", OTEL_EXPORTER_OTLP_ENDPOINT = "http://collector:4318" }
+    for name, value in pairs(changes) do environ[name] = value end
+    return { run(environ) }
+  end
+
+  it("refuse what cannot be done, in development too", function()
+    local expected = { "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: traces are sent as http/protobuf only",
+      "OTEL_TRACES_SAMPLER is jaeger_remote: it must be always_on, always_off or traceidratio, perhaps with "
+        .. "`parentbased_` before it" }
+    assert.same({ expected, {} }, with(WRONG))
+    WRONG.MACP_ENV = "development"
+    assert.same({ expected, {} }, with(WRONG))
+  end)
+
+  it("leave variables alone that are meant for other programs", function()
+    assert.same({ {}, {} }, { run({ OTEL_EXPORTER_OTLP_PROTOCOL = "grpc", OTEL_TRACES_SAMPLER = "x" }) })
+  end)
+
+  it("warn when nobody said where traces go", function()
+    assert.same({ {}, { "OTEL_ENABLED is on without OTEL_EXPORTER_OTLP_ENDPOINT: traces go to localhost" } },
+      with({ OTEL_EXPORTER_OTLP_ENDPOINT = "" }))
+    assert.same({ {}, {} }, with({ OTEL_EXPORTER_OTLP_ENDPOINT = "",
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = "http://x/y" }))
+  end)
+
+  for name, text in pairs({ OTEL_EXPORTER_OTLP_ENDPOINT = "collector:4318", OTEL_EXPORTER_OTLP_HEADERS = "x",
+    OTEL_RESOURCE_ATTRIBUTES = "a", OTEL_TRACES_SAMPLER_ARG = "2", OTEL_BSP_MAX_QUEUE_SIZE = "0" }) do
+    it("refuse " .. name .. "=" .. text, function()
+      local cfg, problems = config.load({ [name] = text })
+      assert.is_nil(cfg)
+      assert.equal(1, #problems)
+      assert.truthy(problems[1]:find(name .. " must be", 1, true), problems[1])
+    end)
+  end
+end)

@@ -124,3 +124,41 @@ describe("host.task", function()
     waiting:join()
   end)
 end)
+
+describe("the scope of a task", function()
+  it("is what it was given, until it is taken away", function()
+    assert.is_nil(task.scope())
+    local scope = { request_id = "r" }
+    task.set_scope(scope)
+    assert.equal(scope, task.scope())
+    task.sleep(1)
+    assert.equal(scope, task.scope())
+    task.set_scope(nil)
+    assert.is_nil(task.scope())
+  end)
+
+  it("is shared with members of a group, and not with other tasks", function()
+    local scope, seen = { request_id = "r" }, {}
+    task.set_scope(scope)
+    task.group(function(group) group:spawn(function() seen.member = task.scope() end) end)
+    task.spawn(function() seen.other = task.scope() or "none" end):join()
+    task.set_scope(nil)
+    assert.equal(scope, seen.member)
+    assert.equal("none", seen.other)
+  end)
+
+  it("does not pass to the next task that uses the coroutine", function()
+    for _ = 1, 50 do
+      local before
+      task.spawn(function()
+        before = task.scope()
+        task.set_scope({ request_id = "r" })
+      end):join()
+      assert.is_nil(before)
+    end
+  end)
+
+  it("is a table", function()
+    assert.has_error(function() task.set_scope("x") end)
+  end)
+end)

@@ -8,12 +8,15 @@ local checks = require("macp.config.checks")
 local console = require("macp.core.console")
 local errors = require("macp.core.errors")
 local housekeeping = require("macp.core.housekeeping")
+local messages = require("macp.protocol.messages")
 local metrics = require("macp.telemetry.metrics")
 local policy_files = require("macp.cmd.shared.policy_files")
 local process_metrics = require("macp.telemetry.process")
 local script_limits = require("macp.modes.limits")
+local tracing = require("macp.telemetry.tracing")
 
 local DRAIN_MS = 10000
+local TRACES_MS = 2000 -- for the last spans
 local BAD_CONFIG = 2 -- exit code
 local SIGNALLED = 128 -- exit code of the second signal: 128 + its number
 local NUMBERS = { INT = 2, TERM = 15 }
@@ -23,8 +26,9 @@ local ORDER = { "runtime", "plane" }
 
 local M = { ORDER = ORDER }
 
----What every role gets: { config, log, metrics, clock, modes, collect, version }. modes(opts) makes a mode registry with
----the given archive; collect() collects the garbage of all of them.
+---What every role gets: { config, log, metrics, tracer, spans, clock, modes, collect, version }. modes(opts) makes a mode
+---registry with the given archive; collect() collects the garbage of all of them; spans sends what the
+---tracer records, if it is on.
 ---@param cfg table
 ---@param opts { mode_dirs: string[]|nil }|nil
 function M.services(cfg, opts)
@@ -43,8 +47,10 @@ function M.services(cfg, opts)
   local function collect()
     for _, made in ipairs(registries) do made:collect() end
   end
+  local tracer, spans = tracing.open(cfg.otel, { metrics = registry, pool = messages.pool })
   return {
-    config = cfg, log = log, metrics = registry, version = sys.version, modes = modes, collect = collect,
+    config = cfg, log = log, metrics = registry, tracer = tracer, spans = spans,
+    version = sys.version, modes = modes, collect = collect,
     clock = { now_ms = sys.now_ms, mono_ms = sys.mono_ms },
   }
 end
@@ -138,7 +144,9 @@ function M.check(cfg, names)
   local style = console.error_style()
   console.warn(style.red("macp: ") .. "not started, the configuration is not fit for " .. cfg.app.environment .. ":")
   for _, problem in ipairs(problems) do console.warn("  " .. problem) end
-  console.warn("Set MACP_ENV=development if this is a machine to try things on.")
+  if cfg.app.environment ~= "development" then
+    console.warn("Set MACP_ENV=development if this is a machine to try things on.")
+  end
   return false
 end
 
@@ -209,6 +217,7 @@ function M.serve(names, cfg, opts)
   local roles, err = M.start(names, cfg, services)
   if roles == nil then return explain_failure(err) end
   running.roles = roles
+  if services.spans then services.spans:start() end
   local keeper = housekeeping.start(services.collect)
   M.announce(roles, sys.mono_ms() - began)
   local ready
@@ -224,6 +233,7 @@ function M.serve(names, cfg, opts)
   running.roles = nil
   roles:drain(DRAIN_MS)
   roles:close()
+  if services.spans then services.spans:close(TRACES_MS) end
   if opts.on_stop then opts.on_stop() end
   log.info("process.stopped", {})
   return 0

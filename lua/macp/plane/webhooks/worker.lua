@@ -28,7 +28,7 @@ Worker.__index = Worker
 local M = {}
 
 ---@param opts { db: table, name: string, metrics: table|nil, timeout_ms: integer, concurrency: integer,
----  total: integer, allow_private: boolean, allow_hosts: string[], now_ms: (fun(): integer)|nil }
+---  total: integer, allow_private: boolean, allow_hosts: string[], now_ms: (fun(): integer)|nil, tracer: macp.Tracer|nil }
 --- name: of this process, unique; now_ms: the clock of schedules, injected by tests
 function M.new(opts)
   local self = setmetatable({
@@ -36,7 +36,7 @@ function M.new(opts)
     -- Two attempts fit into a claim: the one before it in the queue, and its own.
     claim_ms = 2 * opts.timeout_ms + MARGIN_MS, start_ms = opts.timeout_ms + MARGIN_MS / 2,
     attempt = { timeout_ms = opts.timeout_ms, allow_private = opts.allow_private, allow_hosts = opts.allow_hosts,
-      now_ms = opts.now_ms or sys.now_ms },
+      now_ms = opts.now_ms or sys.now_ms, tracer = opts.tracer },
     hooks = {}, held = 0, running = 0, tasks = {}, results = {}, dropped = {}, changed = task.cond(), woken = true,
     swept_ms = sys.mono_ms(), is_working = false, stopping = false,
   }, Worker)

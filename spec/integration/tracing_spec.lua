@@ -1,0 +1,94 @@
+-- The whole program with tracing on: both roles in one process, their log lines, and its end.
+
+local crypto = require("host.crypto")
+local fetch = require("host.fetch")
+
+local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
+
+local collector = require("spec.support.collector")
+local eventually = require("spec.support.eventually")
+local plane_rig = require("spec.support.plane_rig")
+local runtime = require("spec.support.runtime_client")
+local system = require("spec.support.system")
+
+local TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+local TRACEPARENT = "00-" .. TRACE .. "-" .. PARENT .. "-01"
+
+describe("a program with tracing on", function()
+  local sys_under_test, traces
+
+  setup(function()
+    traces = collector.start()
+    sys_under_test = system.start({ env = { OTEL_ENABLED = "true", OTEL_EXPORTER_OTLP_ENDPOINT = traces.url,
+      OTEL_BSP_SCHEDULE_DELAY = "60000", OTEL_SERVICE_NAME = "agents", SESSION_DISCOVERY_ENABLED = "false" } })
+  end)
+
+  teardown(function()
+    sys_under_test:close()
+    traces:close()
+  end)
+
+  -- Log lines of an event, decoded.
+  local function lines(event)
+    local found = {}
+    for _, line in ipairs(sys_under_test.program.lines) do
+      local decoded = line:sub(1, 1) == "{" and json.decode(line)
+      if decoded and decoded.event == event then found[#found + 1] = decoded end
+    end
+    return found
+  end
+
+  local function await_line(event, matches)
+    return eventually(function()
+      for _, line in ipairs(lines(event)) do
+        if matches(line) then return line end
+      end
+    end, 5000, "a line " .. event)
+  end
+
+  -- Opens a session as a client that is part of a trace.
+  local function open(session_id)
+    local rpc_info = messages.rpc("Send")
+    local request = messages.codec(rpc_info.request):encode({ envelope = runtime.start_envelope(session_id) })
+    local reply = assert(sys_under_test:client().channel:unary(rpc_info.path, request, {
+      metadata = { authorization = "Bearer boss", traceparent = TRACEPARENT }, timeout_ms = 20000 }))
+    assert.is_true(messages.codec(rpc_info.response):decode(reply).ack.ok)
+  end
+
+  it("names request, run and trace in every line of a request", function()
+    local reply = assert(fetch.request({ url = sys_under_test.url .. "/runs", method = "POST",
+      headers = { ["content-type"] = "application/json", traceparent = TRACEPARENT, ["x-request-id"] = "my-request" },
+      body = json.encode(plane_rig.descriptor(crypto.uuid4())) }))
+    assert.equal(202, reply.status)
+    local run_id = json.decode(tostring(reply.body)).runId
+    local line = await_line("http.request", function(found) return found.requestId == "my-request" end)
+    assert.same({ "my-request", TRACE, "POST", "/runs", 202 },
+      { line.request_id, line.trace_id, line.method, line.path, line.statusCode })
+    assert.is_number(line.durationMs)
+    fetch.request({ url = sys_under_test.url .. "/runs/" .. run_id, headers = { ["x-request-id"] = "second" } })
+    line = await_line("http.request", function(found) return found.requestId == "second" end)
+    assert.equal(run_id, line.run_id)
+    assert.equal(32, #line.trace_id)
+  end)
+
+  it("names the caller's trace in the lines of the runtime", function()
+    local session_id = crypto.uuid4()
+    open(session_id)
+    local line = await_line("session.started", function(found) return found.session_id == session_id end)
+    assert.equal(TRACE, line.trace_id)
+    sys_under_test:client():send("boss", runtime.start_envelope(crypto.uuid4()))
+    line = await_line("session.started", function(found) return found.session_id ~= session_id end)
+    assert.is_nil(line.trace_id)
+  end)
+
+  it("counts its spans, and sends the last ones before it ends", function()
+    local text = tostring(fetch.request({ url = sys_under_test.url .. "/metrics" }).body)
+    assert.truthy(text:find("\nmacp_otlp_queue_spans %d"))
+    assert.truthy(text:find('\nmacp_otlp_spans_total{result="dropped"} 0', 1, true))
+    assert.same({}, traces.spans)
+    sys_under_test:stop()
+    assert.is_true(#traces:named("POST /runs") == 1)
+    assert.equal("agents", traces.spans[1].resource["service.name"])
+  end)
+end)
