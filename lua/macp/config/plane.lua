@@ -191,6 +191,27 @@ return {
     doc = "Longest pause before a lost session stream is opened again.",
   },
 
+  -- retention
+  {
+    key = "plane.data_retention_enabled", env = "DATA_RETENTION_ENABLED", type = "boolean", default = false,
+    doc = "Delete what is old: runs that have ended, unless they are tagged `retain`, entries of the audit log, and "
+      .. "webhook deliveries that have ended.",
+  },
+  {
+    key = "plane.data_retention_ttl_days", env = "DATA_RETENTION_TTL_DAYS", type = "integer", min = 1, max = 36500,
+    default = 30, doc = "How old: days since a run ended or an entry was made. Deleted runs are remembered as long, so "
+      .. "that their sessions do not make new ones, and as long as the runtime tells about the session.",
+  },
+  {
+    key = "plane.data_retention_interval_hours", env = "DATA_RETENTION_INTERVAL_HOURS", type = "integer", min = 1,
+    max = 8760, default = 24, doc = "Hours between two passes; the first comes 10 s after the start. One process at a "
+      .. "time does it.",
+  },
+  {
+    key = "plane.data_retention_batch_size", env = "DATA_RETENTION_BATCH_SIZE", type = "integer", min = 1, max = 10000,
+    default = 500, doc = "Runs or entries that one transaction deletes at most; runs of many events are fewer.",
+  },
+
   -- reading events
   {
     key = "plane.model_costs_file", env = "MACP_MODEL_COSTS_FILE", type = "string",

@@ -20,6 +20,7 @@ local run_module = require("macp.plane.run")
 local run_trace = require("macp.plane.run_trace")
 local standing = require("macp.plane.standing")
 
+local deletions_store = require("macp.store.deletions")
 local runs_store = require("macp.store.runs")
 
 local SESSION_NAMESPACE = "5f0f7b42-9a6d-5c1e-8b9e-2f6a7a1f3c55" -- of run ids made from session ids that are no UUID
@@ -80,7 +81,7 @@ local function row_of(self, metadata, now_ms)
     context = context, trace_context = run_trace.stored(context), source_kind = "session-discovery", tags = "[]",
     metadata = json.encode({ executionRequest = request, modeName = metadata.mode }),
     delegated_cancel = false, lease_owner = self.owner.name,
-    created_ms = now_ms,
+    created_ms = now_ms, is_discovered = true,
   }
 end
 
@@ -97,6 +98,9 @@ local function create(self, metadata, order)
       return false
     end
     if known then return self.owner:adopt(known.tenant, known.id) end
+    local deleted, see_err = deletions_store.see(self.db, metadata.session_id)
+    if deleted == nil then return nil, see_err end
+    if deleted then self.ended:set(metadata.session_id, true) end
     return false
   end
   local run = run_module.new({

@@ -40,6 +40,7 @@ local rebuild = require("macp.plane.rebuild")
 local recovery = require("macp.plane.recovery")
 local redaction = require("macp.plane.redaction")
 local replay = require("macp.plane.replay")
+local retention = require("macp.plane.retention")
 local runs = require("macp.plane.runs")
 local runtime_client = require("macp.plane.runtime_client")
 local signals = require("macp.plane.signals")
@@ -226,6 +227,10 @@ local function build_services(role, cfg)
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts,
   })
+  role.retention = retention.new({ db = role.db, url = cfg.database_url, enabled = cfg.data_retention_enabled,
+    ttl_days = cfg.data_retention_ttl_days, interval_hours = cfg.data_retention_interval_hours,
+    batch_size = cfg.data_retention_batch_size, metrics = role.metrics.retention,
+    client = cfg.session_discovery_enabled and role.client or nil })
   role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs,
     redactor = role.redactor })
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
@@ -278,6 +283,7 @@ local function start_tasks(role, cfg)
     tasks:start("recovery", function(child) return role.recovery:work(child) end, { max_backoff_ms = 5000 })
   end
   tasks:start("rebuild", function() return role.rebuild:work() end, { restart = "on_error", max_backoff_ms = 30000 })
+  tasks:start("retention", function(child) return role.retention:work(child) end, { max_backoff_ms = 60000 })
   if role.discovery then
     tasks:start("discovery", function(child) return role.discovery:work(child) end, { restart = "always" })
     tasks:start("signals", function(child) return role.signals:work(child) end, { restart = "always" })

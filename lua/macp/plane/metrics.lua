@@ -38,7 +38,14 @@ function M.new(registry)
     { "result" }, { .01, .05, .1, .5, 1, 5, 10, 30 })
   deliveries:labels("delivered")
   deliveries:labels("failed")
+  local retention = registry:counter("macp_retention_deleted_total", "Rows that retention deleted.", { "kind" })
+  local retention_seconds = registry:gauge("macp_retention_pass_seconds", "Time of the last pass of retention.", {})
+    :labels()
   return {
+    retention = {
+      deleted = function(kind, n) retention:labels(kind):inc(n) end,
+      passed = function(ms) retention_seconds:set(ms / 1000) end,
+    },
     webhooks = {
       on_attempt = function(outcome)
         attempts:observe(outcome.ok and "ok" or outcome.status and "refused" or "unreached", outcome.ms / 1000)

@@ -15,6 +15,7 @@ local run_pages = require("macp.plane.run_pages")
 local run_trace = require("macp.plane.run_trace")
 local tracer = require("macp.telemetry.tracer")
 
+local deletions_store = require("macp.store.deletions")
 local events_store = require("macp.store.events")
 local runs_store = require("macp.store.runs")
 
@@ -123,7 +124,7 @@ local function row_of(self, tenant, body, session_id, now_ms)
       cancellationDelegated = delegated or nil, environment = metadata.environment, scenarioRef = scenario,
     }),
     cancel_callback = callback and json.encode(callback), delegated_cancel = delegated,
-    lease_owner = self.owner.name, created_ms = now_ms,
+    lease_owner = self.owner.name, created_ms = now_ms, is_session_named = body.session.sessionId ~= nil,
   }
 end
 
@@ -140,6 +141,11 @@ local function explain_conflict(self, tenant, row)
     if known and known.descriptor_hash == row.descriptor_hash then return accepted(known), true end
     if known then
       return nil, errors.new("CONFLICT", { runId = known.id }, "idempotency key was used for a different request")
+    end
+    known, err = deletions_store.of_key(self.db, tenant, row.idempotency_key)
+    if known == nil then return nil, err end
+    if known then
+      return nil, errors.new("CONFLICT", { runId = known.id }, "the run of this idempotency key was deleted")
     end
   end
   return nil, errors.new("SESSION_ALREADY_EXISTS", nil,

@@ -3,6 +3,7 @@
 local errors = require("macp.core.errors")
 local runs = require("macp.plane.runs")
 
+local deletions_store = require("macp.store.deletions")
 local runs_store = require("macp.store.runs")
 
 local M = {}
@@ -21,7 +22,7 @@ function M.unarchive(tx, tenant, run_id) return found(run_id, runs_store.unarchi
 
 ---Deletes a run that has ended, with everything that belongs to it. (yields)
 ---@param tx table a transaction
----@return true|nil
+---@return { is_pending: boolean }|nil is_pending: its events are hidden, and still to be cleared away
 ---@return macp.Error|nil err RUN_NOT_FOUND, VALIDATION_ERROR while it goes on
 function M.delete(tx, tenant, run_id)
   local row, err = found(run_id, runs_store.lock(tx, tenant, run_id))
@@ -30,7 +31,7 @@ function M.delete(tx, tenant, run_id)
     return nil, errors.new("VALIDATION_ERROR", { status = row.status },
       "only terminal runs (completed, failed, cancelled) can be deleted")
   end
-  return runs_store.delete(tx, tenant, run_id)
+  return deletions_store.delete(tx, tenant, { run_id })
 end
 
 return M

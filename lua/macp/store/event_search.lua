@@ -3,11 +3,13 @@
 local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
+local deletions = require("macp.store.deletions")
 
 local M = { COUNTED = 10000 } -- a count beyond this has to be asked for
 
 local function conditions(tenant, query)
   local filter = db_door.filter(tenant)
+  filter:only(deletions.NOT_GOING)
   if query.run_id then filter:add("run_id = ?", query.run_id) end
   if query.after_seq > 0 then filter:add("seq > ?", query.after_seq) end
   if query.after_ms then filter:add("ts >= ?", pg.ts(query.after_ms)) end

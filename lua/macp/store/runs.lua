@@ -16,6 +16,30 @@ values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $
 on conflict do nothing
 returning id]]
 
+-- The same unless the session's run was deleted, whosever it was. A deletion may have been committed while the statement
+-- waited for it, unseen by it: the next statement sees it. deleted_runs_session_idx
+local INSERT_FOUND = INSERT:gsub("values %((.-)%)\n", [[
+select %1
+where not exists (select from deleted_runs where runtime_session_id = $6)
+]])
+local UNDO_FOUND = [[
+delete from runs where tenant = $1 and id = $2
+  and exists (select from deleted_runs where runtime_session_id = $3) returning id]]
+
+-- The same with an idempotency key. deleted_runs_key_idx
+local INSERT_KEYED = INSERT:gsub("values %((.-)%)\n", [[
+select %1
+where not exists (select from deleted_runs where tenant = $1 and idempotency_key = $8)
+]])
+local UNDO_KEYED = [[
+delete from runs where tenant = $1 and id = $2
+  and exists (select from deleted_runs where tenant = $1 and idempotency_key = $3) returning id]]
+
+-- A session that is announced is wanted again, whatever became of its run. deleted_runs_session_idx
+local WANTED_AGAIN = [[
+update deleted_runs set runtime_session_id = null
+where runtime_session_id = $3 and exists (select from runs where tenant = $1 and id = $2)]]
+
 -- runs_pkey
 local FIND = "select " .. COLUMNS .. " from runs where tenant = $1 and id = $2"
 
@@ -81,25 +105,48 @@ where tenant = $1 and id = $2 returning ]] .. COLUMNS
 
 local LOCK_ENDED = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
 
--- What has no foreign key to the run; the rest goes with it.
-local DELETE_EVENTS = "delete from run_events_canonical where tenant = $1 and run_id = $2"
-local DELETE_RAW = "delete from run_events_raw where tenant = $1 and run_id = $2"
-local DELETE = "delete from runs where tenant = $1 and id = $2"
-
 local M = { COLUMNS = COLUMNS }
 
----Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
+local function insert_params(run)
+  return { n = 20, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_version,
+    run.runtime_session_id, run.trace_id, run.idempotency_key, run.descriptor_hash and pg.bytea(run.descriptor_hash),
+    run.source_kind, run.source_ref, run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback,
+    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms), run.trace_context }
+end
+
+-- The statements that insert a run, the first of which tells whether it did; `undo` is the index of one that took it back.
+local function insertion(run)
+  local params = insert_params(run)
+  if run.is_discovered then
+    return { { INSERT_FOUND, params }, { UNDO_FOUND, { n = 3, run.tenant, run.id, run.runtime_session_id } } }, 2
+  end
+  local statements, undo = { { INSERT, params } }, nil
+  if run.idempotency_key then
+    statements = { { INSERT_KEYED, params }, { UNDO_KEYED, { n = 3, run.tenant, run.id, run.idempotency_key } } }
+    undo = 2
+  end
+  if run.is_session_named then
+    statements[#statements + 1] = { WANTED_AGAIN, { n = 3, run.tenant, run.id, run.runtime_session_id } }
+  end
+  return statements, undo
+end
+
+---Inserts a queued run; false when its id, session or idempotency key is taken, or was by a run that was deleted: the
+---session of a run that was discovered, the key of any. (yields)
 ---@param db table
----@param run table
+---@param run table is_discovered: nobody asked for it; is_session_named: the session was asked for by its id
 ---@return boolean|nil inserted
 ---@return table|nil err
 function M.insert(db, run)
-  local row, err = db_door.one(db, INSERT, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_version,
-    run.runtime_session_id, run.trace_id, run.idempotency_key, run.descriptor_hash and pg.bytea(run.descriptor_hash),
-    run.source_kind, run.source_ref, run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback,
-    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms), run.trace_context)
-  if row == nil then return nil, err end
-  return row ~= false
+  local statements, undo = insertion(run)
+  if #statements == 1 then
+    local row, err = db_door.one(db, INSERT, unpack(statements[1][2], 1, statements[1][2].n))
+    if row == nil then return nil, err end
+    return row ~= false
+  end
+  local results, err = db:batch(statements)
+  if results == nil then return db_door.fail(err) end
+  return results[1].rows[1] ~= nil and not (undo and results[undo].rows[1])
 end
 
 ---(yields) the row, false when there is none
@@ -156,15 +203,5 @@ function M.unarchive(db, tenant, id) return db_door.one(db, UNARCHIVE, tenant, i
 
 ---Locks the row until the end of the transaction: { status, ended_at }, false when there is none. (yields)
 function M.lock(tx, tenant, id) return db_door.one(tx, LOCK_ENDED, tenant, id) end
-
----Deletes a run and everything that belongs to it. (yields)
----@param tx table a transaction that has locked the row
-function M.delete(tx, tenant, id)
-  for _, text in ipairs({ DELETE_EVENTS, DELETE_RAW, DELETE }) do
-    local count, err = db_door.exec(tx, text, tenant, id)
-    if count == nil then return nil, err end
-  end
-  return true
-end
 
 return M

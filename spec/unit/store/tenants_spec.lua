@@ -6,7 +6,13 @@ local FOR_ALL = {
   ["runs.lua"] = {
     ["with alive as materialized"] = "processes are there for all tenants",
     ["runtime_session_id = $1"] = "discovery asks whose session it is",
+    ["runtime_session_id = $6"] = "discovery leaves out sessions whose runs were deleted, whosever they were",
+    ["runtime_session_id = $3 and exists"] = "a session that is announced is wanted again",
     ["update runs r set lease_owner = $1"] = "recovery takes over runs of all tenants",
+  },
+  ["deletions.lua"] = {
+    ["from deleted_runs where runtime_session_id = $1"] = "discovery asks whether the session's run was deleted",
+    ["runtime_session_id = any($1)"] = "and notes that the runtime still has it",
   },
   ["projections.lua"] = {
     ["(p.tenant, p.run_id) > ($1, $2)"] = "the rebuild in the background pages over all tenants",

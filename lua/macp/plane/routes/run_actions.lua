@@ -29,7 +29,7 @@ local EMPTY_BODY = { title = "EmptyRequest", type = "object", additionalProperti
 
 local M = {}
 
----@param plane { runs: macp.plane.Runs, db: table, audit: macp.plane.Audit }
+---@param plane { runs: macp.plane.Runs, db: table, audit: macp.plane.Audit, retention: macp.plane.Retention }
 function M.routes(plane)
   local runs = plane.runs
 
@@ -58,7 +58,10 @@ function M.routes(plane)
   end
 
   local function delete(ctx)
-    plane.audit:within(ctx, "run.deleted", function(tx) return shelving.delete(tx, ctx.tenant, ctx.params.id) end)
+    local done = plane.audit:within(ctx, "run.deleted", function(tx)
+      return shelving.delete(tx, ctx.tenant, ctx.params.id)
+    end)
+    if done.is_pending then plane.retention:wake() end
     return 204
   end
 
@@ -85,7 +88,8 @@ function M.routes(plane)
       handler = shelve("run.unarchived", shelving.unarchive) },
     { method = "DELETE", path = "/runs/:id", scope = "runs:write", audit = "run.deleted",
       returns = { [204] = { type = "null" } }, tag = "runs", summary = "Delete a run that has ended",
-      description = "With its events, projection, metrics and artifacts. Its audit entries stay.", handler = delete },
+      description = "With its events, projection, metrics and artifacts. Its audit entries stay. It does not "
+        .. "come back when the runtime tells about its session again.", handler = delete },
   }
 end
 

@@ -57,7 +57,8 @@ function M.routes(plane)
   end
 
   local function delete(ctx, run_id)
-    plane.audit:within(ctx, "run.deleted", function(tx) return shelving.delete(tx, ctx.tenant, run_id) end)
+    local done = plane.audit:within(ctx, "run.deleted", function(tx) return shelving.delete(tx, ctx.tenant, run_id) end)
+    if done.is_pending then plane.retention:wake() end
   end
 
   -- One bundle, or why there is none. (yields)
