@@ -1,6 +1,7 @@
 -- Who changed what: one entry per change, written with the change where that is one transaction.
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 
 local audit_store = require("macp.store.audit")
@@ -37,8 +38,10 @@ function Audit:within(ctx, action, fn)
     if not result then return nil, err end
     local written, write_err = self:record(ctx, action, tx)
     if written == nil then return nil, write_err end
+    fault("change.before_commit")
     return result
   end))
+  fault("change.committed")
   ctx.audited = true
   return value
 end

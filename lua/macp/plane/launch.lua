@@ -6,6 +6,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local protocol = require("macp.protocol.lifecycle")
 local binding = require("macp.plane.binding")
 local ending = require("macp.plane.ending")
@@ -109,6 +110,7 @@ function Launcher:attach(run, metadata, order)
     log.info("run.bind_skipped", { run_id = run.id, reason = err and err.message })
     return false
   end
+  fault("launch.bound")
   lifecycle.running(run)
   local certain = standing.hear(run, binding.told(metadata, order))
   lifecycle.register_trace(run)

@@ -6,6 +6,8 @@ local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local fault = require("macp.core.fault")
+
 local leases_store = require("macp.store.leases")
 
 local TTL_MS = 30000
@@ -26,8 +28,10 @@ end
 
 ---Takes or renews the lease. (yields)
 function Lease:renew()
+  fault("lease.before_renew")
   local done, err = leases_store.renew(self.db, self.tenant, self.name, TTL_MS)
   if done == nil then return nil, err end
+  fault("lease.renewed")
   local late_ms = self.renewed_at and sys.mono_ms() - self.renewed_at or 0
   self.renewed_at = sys.mono_ms()
   if late_ms > TTL_MS then log.warn("lease.lapsed", { after_ms = late_ms }) end

@@ -5,6 +5,7 @@ local crypto = require("host.crypto")
 local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local run_module = require("macp.plane.run")
 local run_trace = require("macp.plane.run_trace")
@@ -48,6 +49,7 @@ local function deliver(run, ms, event, status, data)
   local batch = run.writer:open_for(run)
   webhooks_store.add_deliveries(batch, run.tenant, run.id, event, text.clean(json.encode(payload)), ms)
   batch:announce()
+  fault("outbox.added")
 end
 
 -- Changes the status in memory and adds the row's change; call it after the events of the change.

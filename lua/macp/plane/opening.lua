@@ -4,6 +4,7 @@
 local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local execution_request = require("macp.plane.execution_request")
 local run_module = require("macp.plane.run")
@@ -50,6 +51,7 @@ end
 local function send_kickoffs(self, run, plan)
   for _, item in ipairs(plan.kickoffs) do
     local ack, reason = self.launcher:send(item)
+    fault("opening.kickoff_sent")
     if run.gone or run:has_ended() then return true end
     if ack == nil and reason.code == "CANCELLED" then return nil, reason end
     if ack == nil then
@@ -73,6 +75,7 @@ function Opening:open(run, body)
   local plan, problems = self.launcher:plan(body, run.id, run.session_id)
   if plan == nil then return nil, { code = "VALIDATION_ERROR", message = table.concat(problems, "; ") } end
   local ack, reason = self.launcher:send(plan.start)
+  fault("opening.started")
   if ack == nil then return nil, reason end
   if run.gone or run:has_ended() then return true end
   return send_kickoffs(self, run, plan)

@@ -5,6 +5,7 @@ local crypto = require("host.crypto")
 local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
 local cancellation = require("macp.plane.cancellation")
@@ -164,6 +165,7 @@ function Runs:create(tenant, body)
   local inserted, err = runs_store.insert(self.db, row)
   if inserted == nil then return nil, err end
   if not inserted then return explain_conflict(self, tenant, row) end
+  fault("launch.inserted")
   local run = run_module.new({
     tenant = tenant, id = row.id, session_id = session_id, kind = row.runtime_kind, status = "queued",
     trace_id = row.trace_id, context = row.context, created_ms = row.created_ms,

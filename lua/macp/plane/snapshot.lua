@@ -1,6 +1,7 @@
 -- What of a run is stored besides its events: projection, counters, the mode's state. Everything here describes the
 -- run at its last numbered event, so it belongs into the batch that holds this event.
 
+local fault = require("macp.core.fault")
 local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
 local run_stats = require("macp.plane.run_stats")
@@ -62,6 +63,7 @@ end
 ---Adds the run's state to a batch that holds its last event.
 ---@param batch macp.plane.Batch
 function M.add(batch, run, now_ms)
+  fault("projection.checkpoint")
   local stored = M.stored(run, now_ms)
   batch:own(run)
   projections_store.add_upsert(batch, run.tenant, run.id, stored)

@@ -7,6 +7,7 @@ local task = require("host.task")
 local log = require("host.log")
 
 local backoff = require("macp.core.backoff")
+local fault = require("macp.core.fault")
 local batches = require("macp.plane.batch")
 local fence = require("macp.plane.fence")
 local run_trace = require("macp.plane.run_trace")
@@ -170,7 +171,9 @@ end
 local function commit(self, batch)
   local delays = backoff.new({ base_ms = 50, max_ms = 2000 })
   while true do
+    fault("ingest.before_commit")
     local ok, err = commit_once(self, batch)
+    fault("ingest.committed")
     if ok then break end
     if err.code == "CANCELLED" then return nil, err end
     self.owner.failing_since = self.owner.failing_since or sys.mono_ms()
@@ -211,6 +214,7 @@ function Writer:work()
       if not ok then return nil, err end
       if self.owner.metrics then self.owner.metrics.on_batch(batch, sys.mono_ms() - began) end
       publish(self, batch, began_ms)
+      fault("ingest.published")
     end
   end
 end

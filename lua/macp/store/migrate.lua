@@ -14,6 +14,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local online_index = require("macp.store.online_index")
 local sql_text = require("macp.store.sql_text")
 
@@ -114,6 +115,7 @@ local function apply_once(db, file, statements)
         return nil, wrapped
       end
     end
+    fault("migration.before_commit")
     return record(tx, file)
   end)
 end
@@ -151,6 +153,7 @@ local function apply(db, file)
   local done
   done, err = (is_concurrent(file) and apply_concurrently or apply_in_transaction)(db, file, statements)
   if done == nil then return nil, err end
+  fault("migration.applied")
   log.info("migration.applied", { name = file.name, ms = math.floor(sys.mono_ms() - began) })
   return "applied"
 end

@@ -310,12 +310,12 @@ describe("a runtime that talks nonsense", function()
     it("is kept from the database when it has a NUL in " .. field, function()
       local value = NUL
       if field == "participants" or field == "extension_keys" then value = { NUL } end
-      local id, other = crypto.uuid4(), nil
+      local id = crypto.uuid4()
       runtime:stream(function() return {} end)
       runtime:watch(function() return { { event_type = 1, session = odd.metadata(id, { [field] = value }) } } end)
       watch_again()
       discovers(id)
-      other = observed(only_start, { [field] = value })
+      local other = observed(only_start, { [field] = value })
       receives(other, "m0")
       local bystanders = {}
       for i = 1, 4 do bystanders[i] = observed(only_start) end -- of every writer

@@ -9,6 +9,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local backoff = require("macp.core.backoff")
+local fault = require("macp.core.fault")
 local attempt = require("macp.plane.webhooks.attempt")
 local retry = require("macp.plane.webhooks.retry")
 
@@ -19,7 +20,6 @@ local AHEAD = 16 -- rows claimed per attempt at once, for receivers that answer
 local POLL_MS = 1000
 local MARGIN_MS = 5000 -- of a claim, for waiting and for storing the result
 local FORGET_MS = 120000
-local FAULT = rawget(sys, "fault_hit") or function() end
 
 ---@class macp.plane.WebhookWorker
 local Worker = {}
@@ -88,7 +88,7 @@ local function deliver(self, hook, row)
   if not ok then outcome, err = nil, outcome end
   self.tasks[row] = nil
   self.running, hook.running = self.running - 1, hook.running - 1
-  FAULT("webhook.attempted")
+  fault("webhook.attempted")
   if outcome then
     hook.answered, hook.failures = outcome.ok, outcome.ok and 0 or hook.failures + 1
     local result = result_of(row, outcome, self.now_ms())
@@ -180,9 +180,9 @@ local function exchange(self)
   local rows
   if released then
     dropped = {}
-    FAULT("webhook.before_exchange")
+    fault("webhook.before_exchange")
     rows, err = queue_store.exchange(self.db, self.name, now_ms, results, describe_claim(self, now_ms))
-    FAULT("webhook.after_exchange")
+    fault("webhook.after_exchange")
   end
   if rows == nil then
     for _, result in ipairs(self.results) do results[#results + 1] = result end
