@@ -22,6 +22,14 @@ local function record(run_id, row)
   }
 end
 
+-- The fields of an artifact without what must not be seen.
+local function redacted(redactor, artifact)
+  if not redactor then return artifact end
+  artifact.label, artifact.uri = redactor:text(artifact.label), redactor:any(artifact.uri)
+  artifact.inline = redactor:any(artifact.inline)
+  return artifact
+end
+
 -- Row and event, into whatever batch is open.
 local function add(run, artifact, ms)
   local batch = run.writer:open_for(run)
@@ -32,23 +40,24 @@ local function add(run, artifact, ms)
 end
 
 ---The artifacts of a run, oldest first, the first 1000. (yields)
-function M.list(db, tenant, run_id)
-  local rows, err = artifacts_store.list(db, tenant, run_id, MAX_LISTED)
+---@param deps { db: table, redactor: macp.plane.Redactor|false|nil }
+function M.list(deps, tenant, run_id)
+  local rows, err = artifacts_store.list(deps.db, tenant, run_id, MAX_LISTED)
   if rows == nil then return nil, err end
   local list = json.array({})
-  for i, row in ipairs(rows) do list[i] = record(run_id, row) end
+  for i, row in ipairs(rows) do list[i] = record(run_id, redacted(deps.redactor, row)) end
   return list
 end
 
 ---Attaches an artifact to a run in any status. (yields)
----@param deps { db: table, owner: table }
+---@param deps { db: table, owner: table, redactor: macp.plane.Redactor|false|nil }
 ---@param body { kind: string, label: string, uri: string|nil, inline: table|nil }
 ---@return table|nil artifact
 ---@return table|nil err RUN_NOT_FOUND
 function M.create(deps, tenant, run_id, body)
   local ms = sys.now_ms()
-  local artifact = { id = crypto.uuid7(), kind = body.kind, label = body.label, uri = body.uri,
-    inline = body.inline and json.encode(body.inline), created_at = ms }
+  local artifact = redacted(deps.redactor, { id = crypto.uuid7(), kind = body.kind, label = body.label, uri = body.uri,
+    inline = body.inline and json.encode(body.inline), created_at = ms })
   local run, stored = deps.owner:get(tenant, run_id), nil
   if run and not run.gone and not run:has_ended() then
     add(run, artifact, ms)

@@ -14,7 +14,8 @@ Audit.__index = Audit
 local M = {}
 
 ---@param db table
-function M.new(db) return setmetatable({ db = db }, Audit) end
+---@param redactor macp.plane.Redactor|false|nil
+function M.new(db, redactor) return setmetatable({ db = db, redactor = redactor }, Audit) end
 
 ---Writes the entry of a request. (yields)
 ---@param ctx macp.Context resource_id names what was changed, else the path's id does
@@ -24,9 +25,14 @@ function M.new(db) return setmetatable({ db = db }, Audit) end
 function Audit:record(ctx, action, tx, details)
   local told = { method = ctx.req.method, path = ctx.req.path }
   for name, value in pairs(details or {}) do told[name] = value end
+  local resource_id, redactor = ctx.resource_id or ctx.params.id, self.redactor
+  if redactor then
+    told = redactor:value(told)
+    resource_id = resource_id and redactor:text(resource_id)
+  end
   return audit_store.insert(tx or self.db, ctx.tenant, {
     actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
-    resource_id = ctx.resource_id or ctx.params.id, request_id = ctx.request_id, details = json.encode(told),
+    resource_id = resource_id, request_id = ctx.request_id, details = json.encode(told),
   })
 end
 

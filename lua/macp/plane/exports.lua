@@ -28,14 +28,15 @@ function M.new(deps) return setmetatable(deps, Exports) end
 
 local function iso(ms) return ms and time.iso(ms) or json.null end
 
-local function session_json(row)
+local function session_json(row, redactor)
   if not row then return json.null end
   return {
     runtimeSessionId = row.runtime_session_id, modeName = row.mode_name, modeVersion = row.mode_version or json.null,
     modeRevision = row.mode_revision or json.null, configurationVersion = row.configuration_version or json.null,
     policyVersion = row.policy_version or json.null,
     initiatorParticipantId = row.initiator_participant_id or json.null, sessionState = row.session_state,
-    startedAt = iso(row.started_at), expiresAt = iso(row.expires_at), metadata = json.raw(row.metadata),
+    startedAt = iso(row.started_at), expiresAt = iso(row.expires_at),
+    metadata = json.raw(redactor and redactor:json(row.metadata) or row.metadata),
   }
 end
 
@@ -49,14 +50,14 @@ function Exports:head(tenant, run_id)
   if session == nil then return nil, session_err end
   local counters, counters_err = run_facts.counters(self, tenant, run_id)
   if counters == nil then return nil, counters_err end
-  local list, list_err = artifacts.list(self.db, tenant, run_id)
+  local list, list_err = artifacts.list(self, tenant, run_id)
   if list == nil then return nil, list_err end
   local projection, projection_err = self.reader:state(tenant, run_id)
   if projection == nil then return nil, projection_err end
   local tail, tail_err = events_store.tail(self.db, tenant, run_id)
   if tail == nil then return nil, tail_err end
   return {
-    run = run, session = session_json(session), projection = json.raw(projection), artifacts = list,
+    run = run, session = session_json(session, self.redactor), projection = json.raw(projection), artifacts = list,
     metrics = counters and run_facts.summary(run_id, counters) or json.null, to = tail.seq,
   }
 end

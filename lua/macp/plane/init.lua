@@ -207,7 +207,7 @@ end
 
 -- What requests are answered from.
 local function build_services(role, cfg)
-  role.audit = audit.new(role.db)
+  role.audit = audit.new(role.db, role.redactor)
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
     redactor = role.redactor })
   role.follower = follower.new({ db = role.db, hub = role.hub, reader = role.reader })
@@ -223,7 +223,8 @@ local function build_services(role, cfg)
     batch_size = cfg.replay_batch_size })
   role.runs = runs.new({ opening = role.opening, tracer = role.tracer,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
-    questions = role.questions, supervisor = role.supervisor, kinds = { [cfg.runtime_kind] = true, grpc = true },
+    questions = role.questions, supervisor = role.supervisor, redactor = role.redactor,
+    kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts,
   })
@@ -234,10 +235,11 @@ local function build_services(role, cfg)
   role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs,
     redactor = role.redactor })
   role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
-  role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms })
+  role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms,
+    redactor = role.redactor })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
   role.mode_routes = mode_routes.new({ registry = role.registry, owner = role.owner, reader = role.reader,
-    runs = role.runs, plane = role, timeout_ms = cfg.mode_route_timeout_ms })
+    runs = role.runs, plane = role, redactor = role.redactor, timeout_ms = cfg.mode_route_timeout_ms })
 end
 
 -- (yields)

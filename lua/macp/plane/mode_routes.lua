@@ -23,7 +23,7 @@ ModeRoutes.__index = ModeRoutes
 local M = {}
 
 ---@param deps { registry: table, owner: table, reader: macp.plane.Reader, runs: macp.plane.Runs, plane: table,
----  timeout_ms: integer }
+---  timeout_ms: integer, redactor: macp.plane.Redactor|false|nil }
 function M.new(deps)
   deps.compiled = setmetatable({}, { __mode = "k" }) -- list of routes -> { run = router, mode = router }
   return setmetatable(deps, ModeRoutes)
@@ -147,12 +147,24 @@ local function run_answer(self, ctx, run_id, path)
   return value, problem
 end
 
+-- Scripts see what was received: what they say of it is redacted here. (yields)
+local function redacted(self, value, err)
+  local redactor = self.redactor
+  if not redactor then return value, err end
+  if value then
+    value.body = redactor:any(value.body)
+  elseif type(err.message) == "string" then
+    err.message = redactor:text(err.message)
+  end
+  return value, err
+end
+
 ---Answers GET /runs/:id/mode/<path>. (yields)
 ---@param path string what is left of the path, beginning with a slash
 ---@return { status: integer, body: string }|nil
 ---@return macp.Error|nil err
 function ModeRoutes:of_run(ctx, run_id, path)
-  return bounded(self, run_answer, self, ctx, run_id, path)
+  return redacted(self, bounded(self, run_answer, self, ctx, run_id, path))
 end
 
 -- (yields)
@@ -169,7 +181,7 @@ end
 ---@return { status: integer, body: string }|nil
 ---@return macp.Error|nil err
 function ModeRoutes:of_mode(ctx, mode_id, path)
-  return bounded(self, mode_answer, self, ctx, mode_id, path)
+  return redacted(self, bounded(self, mode_answer, self, ctx, mode_id, path))
 end
 
 ---The endpoints that serve now: { mode, route } each, modes in the order of the registry's list.

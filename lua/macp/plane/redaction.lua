@@ -1,6 +1,7 @@
 -- Redaction: what the operator's expressions match never reaches a stored event, a projection, a stream or a delivery.
--- Applied to decoded payloads before anything is made of them. What the mode needs to read a session again stays in the
--- received frames of that session, which exports show redacted; received signals are stored redacted.
+-- Applied to decoded payloads before anything is made of them; artifacts and audit entries are stored redacted, too. What is
+-- needed again stays as it came and is redacted where it is shown: the received frames of a session, which the mode reads,
+-- and the request of a run, which clones and launchers repeat.
 
 local crypto = require("host.crypto")
 local fs = require("host.fs")
@@ -139,6 +140,16 @@ function Redactor:json(text)
   if value == nil then return text end
   local out, changed = self:value(value)
   return changed and json.encode(out) or text
+end
+
+---A text that may be JSON, without what must not be seen.
+---@param text string|nil
+---@return string|nil
+function Redactor:any(text)
+  if text == nil then return nil end
+  local value = json.decode(text)
+  if type(value) == "table" then return self:json(text) end
+  return (self:text(text))
 end
 
 ---The fields of an ambient message as they are stored: payload texts and bytes redacted.

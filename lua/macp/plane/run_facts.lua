@@ -72,7 +72,7 @@ function M.trace(reader, tenant, row)
   return {
     traceId = trace_id, spanCount = trace.spanCount or 0, lastSpanId = trace.lastSpanId,
     linkedArtifacts = json.array(trace.linkedArtifacts or {}), runStatus = state and state.run.status or row.status,
-    scenarioRef = row.source_ref,
+    scenarioRef = reader.redactor and reader.redactor:any(row.source_ref) or row.source_ref,
   }
 end
 

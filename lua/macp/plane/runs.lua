@@ -30,7 +30,8 @@ local M = {}
 
 ---@param deps { db: table, owner: table, writers: table, launcher: table, client: table,
 ---  questions: macp.plane.Questions, supervisor: table, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
----  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[] }
+---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[],
+---  redactor: macp.plane.Redactor|false|nil }
 function M.new(deps)
   deps.pages = run_pages.new(deps)
   return setmetatable(deps, Runs)
@@ -38,9 +39,19 @@ end
 
 local function iso(ms) return ms and time.iso(ms) or null end
 
+-- A copy of a row in which callers' texts hold nothing that must not be seen.
+local function redacted(redactor, row)
+  return setmetatable({
+    tags = redactor:json(row.tags), metadata = redactor:json(row.metadata),
+    source_kind = row.source_kind and redactor:any(row.source_kind), source_ref = redactor:any(row.source_ref),
+    error_message = redactor:any(row.error_message),
+  }, { __index = row })
+end
+
 -- A row as clients see it; the owner knows a later last number than the row.
 local function record_of(self, tenant, row)
   local live = self.owner:get(tenant, row.id)
+  if self.redactor then row = redacted(self.redactor, row) end
   return {
     id = row.id, status = row.status, mode = row.mode, runtimeKind = row.runtime_kind,
     runtimeVersion = row.runtime_version or null, runtimeSessionId = row.runtime_session_id or null,

@@ -3,7 +3,6 @@
 
 local crypto = require("host.crypto")
 local fetch = require("host.fetch")
-local task = require("host.task")
 
 local json = require("macp.core.json")
 
@@ -327,10 +326,12 @@ describe("a tenant", function()
     acme, beta = populate("acme"), populate("beta")
     ask("acme", "GET", "/runs/" .. acme.run .. "/state") -- brings the stored projection up to date
     eventually(function() -- what is written behind the answers is written
-      before = rows_of("acme")
-      task.sleep(700)
-      return json.encode(rows_of("acme"), { sorted = true }) == json.encode(before, { sorted = true })
+      local live = rig.plane.owner:get("acme", acme.live)
+      return live.committed_seq == live.seq and live.checkpoint_seq == live.seq
+        and rig.plane.owner:get("acme", acme.run) == nil
+        and count("webhook_deliveries where tenant = 'acme' and status = 'pending'") == 0
     end, 30000, "acme is quiet")
+    before = rows_of("acme")
   end)
 
   teardown(function()

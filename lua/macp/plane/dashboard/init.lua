@@ -18,9 +18,11 @@ Dashboard.__index = Dashboard
 
 local M = {}
 
----@param deps { db: table, health: macp.plane.Health, keep_ms: integer }
+---@param deps { db: table, health: macp.plane.Health, keep_ms: integer,
+---  redactor: macp.plane.Redactor|false|nil }
 function M.new(deps)
-  return setmetatable({ db = deps.db, health = deps.health, answers = shared_answer.new(deps.keep_ms) }, Dashboard)
+  return setmetatable({ db = deps.db, health = deps.health, redactor = deps.redactor or nil,
+    answers = shared_answer.new(deps.keep_ms) }, Dashboard)
 end
 
 -- The question as text: same text, same answer.
@@ -54,7 +56,7 @@ function Dashboard:overview(tenant, query)
   local made, made_err = self.answers:get(key_of("overview", tenant, query), function()
     local found, find_err = dashboard_store.overview(self.db, tenant, bounds)
     if found == nil then return nil, find_err end
-    return overview.of(found)
+    return overview.of(found, self.redactor)
   end)
   if made == nil then return nil, made_err end
   return { kpis = made.kpis, recentRuns = made.recentRuns, charts = made.charts,

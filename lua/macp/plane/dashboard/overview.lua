@@ -69,17 +69,22 @@ end
 
 ---The body of GET /dashboard/overview, except for the runtime's health.
 ---@param found { figures: table[], recent: table[] } of store/dashboard.lua
+---@param redactor macp.plane.Redactor|nil
 ---@return { kpis: table, charts: table, recentRuns: table[] }
-function M.of(found)
+function M.of(found, redactor)
   local charts = {}
   for _, name in ipairs(CHARTS) do charts[name] = chart() end
   local totals = { runs = 0, active = 0, completed = 0, failed = 0, cancelled = 0, suspended = 0, signals = 0,
     tokens = 0, cost = 0, timed = 0, ms = 0 }
   for _, figure in ipairs(found.figures) do
+    if redactor and figure.label then figure.label = redactor:text(figure.label) end
     PARTS[figure.part](figure, figure.bucket and time.iso(figure.bucket), totals, charts)
   end
   local recent = json.array({})
-  for i, row in ipairs(found.recent) do recent[i] = recent_of(row) end
+  for i, row in ipairs(found.recent) do
+    if redactor then row.source_ref, row.metadata = redactor:any(row.source_ref), redactor:json(row.metadata) end
+    recent[i] = recent_of(row)
+  end
   return { kpis = kpis_of(totals), charts = charts, recentRuns = recent }
 end
 

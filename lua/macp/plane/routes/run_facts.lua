@@ -59,7 +59,7 @@ function M.routes(plane)
 
   local function list_artifacts(ctx)
     check(runs:require(ctx.tenant, ctx.params.id))
-    return 200, check(artifacts.list(plane.db, ctx.tenant, ctx.params.id))
+    return 200, check(artifacts.list(plane, ctx.tenant, ctx.params.id))
   end
 
   local function create_artifact(ctx, body)
