@@ -45,6 +45,8 @@ void journal_redis_clear(struct journal_redis_args *args)
 
 void journal_redis_disconnect(struct journal_redis_link *link)
 {
+    journal_redis_tls_close(link->tls);
+    link->tls = NULL;
     if (link->context != NULL) {
         redisFree(link->context);
         link->context = NULL;
@@ -69,9 +71,42 @@ static int give_up(struct journal_redis_link *link, const char *what, struct err
     return status;
 }
 
+/* The same for a connection with TLS, whose part of err says what happened. */
+static int give_up_tls(struct journal_redis_link *link, struct err *err)
+{
+    journal_redis_disconnect(link);
+    return err_wrap(err, "Redis at %s", link->url->shown);
+}
+
+static redisReply *receive_tls(struct journal_redis_link *link, struct err *err)
+{
+    redisReader *reader = link->context->reader;
+    char bytes[16384];
+    for (;;) {
+        void *reply = NULL;
+        size_t len = 0;
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+            (void)err_set(err, ERR_UNAVAILABLE, "the answer to a command: %s", reader->errstr);
+            (void)give_up_tls(link, err);
+            return NULL;
+        }
+        if (reply != NULL) {
+            return reply;
+        }
+        if (journal_redis_tls_read(link->tls, bytes, sizeof(bytes), &len, err) != 0) {
+            (void)give_up_tls(link, err);
+            return NULL;
+        }
+        (void)redisReaderFeed(reader, bytes, len); /* a failure shows in the next round */
+    }
+}
+
 static redisReply *receive(struct journal_redis_link *link, struct err *err)
 {
     void *reply = NULL;
+    if (link->tls != NULL) {
+        return receive_tls(link, err);
+    }
     errno = 0;
     if (redisGetReply(link->context, &reply) != REDIS_OK) {
         (void)give_up(link, "the answer to a command", err);
@@ -86,6 +121,14 @@ static redisReply *send_all(struct journal_redis_link *link, const char *head,
     if (link->context == NULL) {
         (void)give_up(link, "not connected", err);
         return NULL;
+    }
+    if (link->tls != NULL) {
+        if (journal_redis_tls_write(link->tls, head, strlen(head), err) != 0 ||
+            journal_redis_tls_write(link->tls, args->body.data, args->body.len, err) != 0) {
+            (void)give_up_tls(link, err);
+            return NULL;
+        }
+        return receive(link, err);
     }
     if (redisAppendFormattedCommand(link->context, head, strlen(head)) != REDIS_OK ||
         redisAppendFormattedCommand(link->context, args->body.data, args->body.len) != REDIS_OK) {
@@ -243,7 +286,15 @@ int journal_redis_connect(struct journal_redis_link *link, struct err *err)
     if (url->path == NULL && redisEnableKeepAlive(link->context) != REDIS_OK) {
         return give_up(link, "keep the connection alive", err);
     }
-    return prepare(link, err);
+    if (url->has_tls && journal_redis_tls_open(&link->tls, link->context->fd, url, err) != 0) {
+        return give_up_tls(link, err);
+    }
+    int status = prepare(link, err);
+    if (status == ERR_UNAVAILABLE && url->has_tls && url->cert == NULL) {
+        /* TLS 1.3: a server that wants one ends the connection after the handshake */
+        return err_wrap(err, "without a certificate of ours");
+    }
+    return status;
 }
 
 redisReply *journal_redis_eval(struct journal_redis_link *link, enum journal_redis_script script,

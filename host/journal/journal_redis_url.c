@@ -11,7 +11,9 @@
 
 enum { DEFAULT_PORT = 6379, MAX_PORT = 65535, MAX_DB = 65535 };
 
-static const char expected[] = "redis://[user:password@]host[:port][/db] or unix:///path[?db=N] expected";
+static const char expected[] = "redis://[user:password@]host[:port][/db], "
+                               "rediss://...[?ca=FILE][&cert=FILE&key=FILE] or "
+                               "unix:///path[?db=N] expected";
 
 static int hex_digit(char c)
 {
@@ -90,12 +92,62 @@ static int parse_account(struct journal_redis_url *url, const char **text, struc
     return 0;
 }
 
-static int parse_db(struct journal_redis_url *url, const char *text, struct err *err)
+static int parse_db(struct journal_redis_url *url, const char *text, size_t len, struct err *err)
 {
-    url->db = parse_number(text, strlen(text), MAX_DB);
+    url->db = parse_number(text, len, MAX_DB);
     if (url->db < 0) {
-        return err_set(err, ERR_INVALID, "database `%.40s` of the Redis URL: a number from 0 to %d expected",
-                       text, MAX_DB);
+        return err_set(err, ERR_INVALID, "database `%.*s` of the Redis URL: a number from 0 to %d expected",
+                       (int)(len < 40 ? len : 40), text, MAX_DB);
+    }
+    return 0;
+}
+
+static int refuse_part(const char *text, struct err *err)
+{
+    return err_set(err, ERR_INVALID, "the Redis URL has an unknown part `%.40s`: %s", text, expected);
+}
+
+/* One name=value of the files of TLS. */
+static int parse_file(struct journal_redis_url *url, const char *text, size_t len, struct err *err)
+{
+    static const char *const names[] = {"ca=", "cert=", "key="};
+    char **const files[] = {&url->ca, &url->cert, &url->key};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t name_len = strlen(names[i]);
+        if (len < name_len || strncmp(text, names[i], name_len) != 0) {
+            continue;
+        }
+        if (*files[i] != NULL) {
+            return err_set(err, ERR_INVALID, "the Redis URL names `%s` twice", names[i]);
+        }
+        *files[i] = len == name_len ? NULL : unescape(text + name_len, len - name_len);
+        if (*files[i] == NULL) {
+            return err_set(err, ERR_INVALID,
+                           "`%s` of the Redis URL: the path of a file expected, %%XX with two hex digits",
+                           names[i]);
+        }
+        return 0;
+    }
+    return refuse_part(text, err);
+}
+
+/* What follows the address: files of TLS, or nothing. */
+static int parse_query(struct journal_redis_url *url, const char *text, struct err *err)
+{
+    if (text[0] != '\0' && !url->has_tls) {
+        return refuse_part(text, err);
+    }
+    while (text[0] != '\0') {
+        size_t len = strcspn(text + 1, "&");
+        int status = parse_file(url, text + 1, len, err);
+        if (status != 0) {
+            return status;
+        }
+        text += 1 + len;
+    }
+    if ((url->cert == NULL) != (url->key == NULL)) {
+        return err_set(err, ERR_INVALID, "the Redis URL names `%s=` without `%s=`: they go together",
+                       url->cert == NULL ? "key" : "cert", url->cert == NULL ? "cert" : "key");
     }
     return 0;
 }
@@ -130,13 +182,12 @@ static int parse_address(struct journal_redis_url *url, const char *text, struct
         return err_set(err, ERR_INVALID, "the Redis URL names no host: %s", expected);
     }
     url->host = xstrndup(host, host_len);
-    if (rest[0] == '?') {
-        return err_set(err, ERR_INVALID, "the Redis URL has an unknown part `%.40s`: %s", rest, expected);
-    }
-    int status = rest[0] == '/' && rest[1] != '\0' ? parse_db(url, rest + 1, err) : 0;
+    const char *query = rest + strcspn(rest, "?");
+    int status = query - rest > 1 ? parse_db(url, rest + 1, (size_t)(query - rest - 1), err) : 0;
+    status = status == 0 ? parse_query(url, query, err) : status;
     bool is_ip6 = strchr(url->host, ':') != NULL;
-    (void)snprintf(url->shown, sizeof(url->shown), "redis://%s%.120s%s:%d/%d", is_ip6 ? "[" : "", url->host,
-                   is_ip6 ? "]" : "", url->port, url->db);
+    (void)snprintf(url->shown, sizeof(url->shown), "%s://%s%.120s%s:%d/%d", url->has_tls ? "rediss" : "redis",
+                   is_ip6 ? "[" : "", url->host, is_ip6 ? "]" : "", url->port, url->db);
     return status;
 }
 
@@ -153,10 +204,9 @@ static int parse_socket(struct journal_redis_url *url, const char *text, struct 
     int status = 0;
     if (text[len] == '?') {
         if (strncmp(text + len, "?db=", 4) != 0) {
-            return err_set(err, ERR_INVALID, "the Redis URL has an unknown part `%.40s`: %s", text + len,
-                           expected);
+            return refuse_part(text + len, err);
         }
-        status = parse_db(url, text + len + 4, err);
+        status = parse_db(url, text + len + 4, strlen(text + len + 4), err);
     }
     (void)snprintf(url->shown, sizeof(url->shown), "unix://%.120s?db=%d", url->path, url->db);
     return status;
@@ -169,13 +219,9 @@ int journal_redis_url_parse(struct journal_redis_url *url, const char *text, str
     static const char local[] = "unix://";
     *url = (struct journal_redis_url){0};
     int status;
-    if (strncmp(text, tls, sizeof(tls) - 1) == 0) {
-        status =
-            err_set(err, ERR_INVALID,
-                    "rediss:// (TLS) is not offered: hiredis 0.14 has none; reach the server through a TLS "
-                    "tunnel on this machine, with redis:// or unix://");
-    } else if (strncmp(text, tcp, sizeof(tcp) - 1) == 0) {
-        text += sizeof(tcp) - 1;
+    url->has_tls = strncmp(text, tls, sizeof(tls) - 1) == 0;
+    if (url->has_tls || strncmp(text, tcp, sizeof(tcp) - 1) == 0) {
+        text += url->has_tls ? sizeof(tls) - 1 : sizeof(tcp) - 1;
         status = parse_account(url, &text, err);
         status = status == 0 ? parse_address(url, text, err) : status;
     } else if (strncmp(text, local, sizeof(local) - 1) == 0) {
@@ -198,6 +244,9 @@ void journal_redis_url_deinit(struct journal_redis_url *url)
     }
     free(url->host);
     free(url->path);
+    free(url->ca);
+    free(url->cert);
+    free(url->key);
     free(url->user);
     free(url->password);
     *url = (struct journal_redis_url){0};

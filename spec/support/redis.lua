@@ -39,6 +39,14 @@ function Server:start()
     "--port", "0", "--unixsocket", self.socket, "--dir", self.dir, "--appendonly", "yes",
     "--appendfsync", self.fsync, "--save", "", "--logfile", self.dir .. "/log",
   }
+  if self.certs then
+    for _, word in ipairs({
+      "--tls-port", tostring(self.port), "--tls-cert-file", self.certs .. "/server.pem", "--tls-key-file",
+      self.certs .. "/server.key", "--tls-ca-cert-file", self.certs .. "/ca.pem", "--bind", "127.0.0.1",
+    }) do
+      args[#args + 1] = word
+    end
+  end
   self.proc = assert(child.spawn({
     file = "redis-server", args = args, own_session = true, stdout = "null", stderr = "null",
     env = { PATH = sys.env("PATH") or "/usr/bin:/bin", LC_ALL = "C.UTF-8" },
@@ -48,10 +56,12 @@ function Server:start()
 end
 
 ---A new, empty server. (yields)
----@param opts { fsync: string|nil }|nil fsync: appendfsync, by default "always"
+---@param opts { fsync: string|nil, certs: string|nil, port: integer|nil }|nil fsync: appendfsync, by default "always";
+---  certs: directory of certs.sh, for TLS at a port besides, with a certificate of the client
 function M.start(opts)
   local dir = assert(fs.temp_dir("macp-redis"))
-  local self = setmetatable({ dir = dir, socket = dir .. "/socket", fsync = opts and opts.fsync or "always" }, Server)
+  local self = setmetatable({ dir = dir, socket = dir .. "/socket", fsync = opts and opts.fsync or "always",
+    certs = opts and opts.certs, port = opts and opts.port }, Server)
   self.url = "unix://" .. self.socket
   return self:start()
 end

@@ -103,7 +103,9 @@ return {
   {
     key = "runtime.redis_url", env = "MACP_REDIS_URL", type = "string", secret = "url",
     default = "redis://127.0.0.1:6379",
-    doc = "Server of the Redis store: redis://[user:password@]host[:port][/db] or unix:///path[?db=N]; no TLS.",
+    doc = "Server of the Redis store: redis://[user:password@]host[:port][/db], unix:///path[?db=N], or with TLS "
+      .. "rediss://[user:password@]host[:port][/db][?ca=FILE][&cert=FILE&key=FILE]; without ca the system's "
+      .. "authorities.",
   },
   {
     key = "runtime.redis_lease_ms", env = "MACP_REDIS_LEASE_MS", type = "integer", min = 500, max = 600000,

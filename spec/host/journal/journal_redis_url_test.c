@@ -58,6 +58,26 @@ TEST(user_and_password_are_decoded_and_not_shown)
     journal_redis_url_deinit(&url);
 }
 
+TEST(tls_has_files)
+{
+    struct journal_redis_url url =
+        parse("rediss://ann:s3cret@cache.example:7000/3?ca=/etc/a%26b.pem&cert=c&key=k");
+    CHECK(url.has_tls);
+    CHECK_STR(url.host, "cache.example");
+    CHECK_INT(url.port, 7000);
+    CHECK_INT(url.db, 3);
+    CHECK_STR(url.ca, "/etc/a&b.pem");
+    CHECK_STR(url.cert, "c");
+    CHECK_STR(url.key, "k");
+    CHECK_STR(url.password, "s3cret");
+    CHECK_STR(url.shown, "rediss://cache.example:7000/3");
+    journal_redis_url_deinit(&url);
+    url = parse("rediss://[::1]");
+    CHECK(url.has_tls && url.ca == NULL && url.cert == NULL && url.key == NULL);
+    CHECK_STR(url.shown, "rediss://[::1]:6379/0");
+    journal_redis_url_deinit(&url);
+}
+
 TEST(a_unix_socket_has_a_path_and_may_name_a_database)
 {
     struct journal_redis_url url = parse("unix:///run/redis%20two/s.sock?db=3");
@@ -74,8 +94,17 @@ TEST(a_unix_socket_has_a_path_and_may_name_a_database)
 
 TEST(everything_else_is_refused_with_what_was_expected)
 {
-    refuse("rediss://ann:s3cret@host", "rediss:// (TLS) is not offered");
-    refuse("http://host", "unknown scheme: redis://[user:password@]host[:port][/db] or unix:///path[?db=N]");
+    refuse("http://host", "unknown scheme: redis://[user:password@]host[:port][/db], "
+                          "rediss://...[?ca=FILE][&cert=FILE&key=FILE] or unix:///path[?db=N] expected");
+    refuse("rediss://:s3cret@host?ssl=1", "unknown part `ssl=1`");
+    refuse("rediss://:s3cret@host/0?", "unknown part ``");
+    refuse("rediss://:s3cret@host?ca=", "`ca=` of the Redis URL: the path of a file expected");
+    refuse("rediss://:s3cret@host?ca=%4", "`ca=` of the Redis URL: the path of a file expected");
+    refuse("rediss://:s3cret@host?ca=a&ca=b", "names `ca=` twice");
+    refuse("rediss://:s3cret@host?cert=a", "names `cert=` without `key=`: they go together");
+    refuse("rediss://:s3cret@host?ca=a&key=b", "names `key=` without `cert=`: they go together");
+    refuse("rediss://:s3cret@host/x?ca=a", "database `x`");
+    refuse("redis://host/1?ca=a", "unknown part `?ca=a`");
     refuse("", "unknown scheme");
     refuse("redis://", "names no host");
     refuse("redis://:s3cret@", "names no host");
@@ -102,6 +131,7 @@ int main(void)
 {
     RUN(an_address_has_defaults);
     RUN(user_and_password_are_decoded_and_not_shown);
+    RUN(tls_has_files);
     RUN(a_unix_socket_has_a_path_and_may_name_a_database);
     RUN(everything_else_is_refused_with_what_was_expected);
     return 0;
