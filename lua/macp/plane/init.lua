@@ -19,6 +19,7 @@ local arrivals = require("macp.plane.arrivals")
 local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
+local enrolment = require("macp.plane.enrolment")
 local exports = require("macp.plane.exports")
 local follower = require("macp.plane.follower")
 local health = require("macp.plane.health")
@@ -221,7 +222,8 @@ local function build_services(role, cfg)
     grace_ms = cfg.session_discovery_enabled and cfg.run_discovery_grace_ms or 0 })
   role.replay = replay.new({ db = role.db, max_delay_ms = cfg.replay_max_delay_ms,
     batch_size = cfg.replay_batch_size })
-  role.runs = runs.new({ opening = role.opening, tracer = role.tracer,
+  role.enrolment = enrolment.new(role.db)
+  role.runs = runs.new({ opening = role.opening, enrolment = role.enrolment, tracer = role.tracer,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
     questions = role.questions, supervisor = role.supervisor, redactor = role.redactor,
     kinds = { [cfg.runtime_kind] = true, grpc = true },
@@ -268,6 +270,7 @@ local function start_tasks(role, cfg)
   local tasks = role.supervisor
   role.writers:start(tasks)
   tasks:start("lease", function(child) return role.lease:work(child, role.owner) end)
+  tasks:start("enrolment", function() return role.enrolment:work() end)
   tasks:start("health", function(child) return role.health:work(child) end)
   tasks:start("snapshots", function() return role.hub:work() end)
   tasks:start("questions", function() return role.questions:work() end)

@@ -19,6 +19,8 @@ local RETRY = {
   CIRCUIT_BREAKER_OPEN = true,
 }
 local MAX_DENIALS = 3
+local POLLS_PER_S = 500 -- of all waiting runs; beyond that each waits longer, the watch of sessions tells earlier anyway
+local HELLO_MS = 1000 -- how long it is believed that the runtime supports a mode
 
 ---@class macp.plane.Launcher
 local Launcher = {}
@@ -34,6 +36,7 @@ function M.new(opts)
     client = opts.client, registry = opts.registry, owner = opts.owner, opening = opts.opening,
     base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
     observe = opts.observe, questions = opts.questions, tracer = opts.tracer, waiting = {},
+    waiting_count = 0, hello = nil, hello_until = 0,
   }, Launcher)
 end
 
@@ -72,29 +75,38 @@ local function await_session(self, run, cond)
     local verdict, reason = judge(metadata, err, denials)
     if verdict == "found" then return { metadata = metadata, asked = asked } end
     if verdict == nil then return nil, reason end
-    if sys.now_ms() + delay > deadline then
+    local left = deadline - sys.now_ms()
+    if delay > left then
       return nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time (the last answer: "
         .. (err and tostring(err.message) or tostring(metadata.state)) .. ")" }
     end
-    local _, wait_err = cond:wait(delay)
+    local crowded = self.waiting_count * 1000 / POLLS_PER_S
+    local _, wait_err = cond:wait(math.min(math.max(delay, crowded), left))
     if wait_err and wait_err.code == "CANCELLED" then return nil, wait_err end
     if run.gone or run:has_ended() then return nil end
     delay = math.min(delay * 2, self.max_ms)
   end
 end
 
--- The runtime must know the mode before it is worth waiting. (yields)
+local function supports(hello, mode_name)
+  local modes = hello.supported_modes or {}
+  if #modes == 0 then return true end
+  for _, name in ipairs(modes) do
+    if name == mode_name then return true end
+  end
+  return false
+end
+
+-- The runtime must know the mode before it is worth waiting. That it does not is asked each time. (yields)
 local function check_mode(self, _, mode_name)
+  if self.hello and sys.mono_ms() < self.hello_until and supports(self.hello, mode_name) then return true end
   local hello, err = self.client:initialize()
   if hello == nil then
     if RETRY[err.code] then return true end
     return nil, { code = err.code, message = tostring(err.message) }
   end
-  local modes = hello.supported_modes or {}
-  if #modes == 0 then return true, hello.capabilities end
-  for _, name in ipairs(modes) do
-    if name == mode_name then return true, hello.capabilities end
-  end
+  self.hello, self.hello_until = hello, sys.mono_ms() + HELLO_MS
+  if supports(hello, mode_name) then return true end
   return nil, { code = "MODE_NOT_SUPPORTED", message = "the runtime does not support " .. mode_name }
 end
 
@@ -140,6 +152,7 @@ function Launcher:launch(run, request)
   if run.status == "queued" then lifecycle.starting(run, mode_name) end
   local cond = task.cond()
   self.waiting[run.session_id] = cond
+  self.waiting_count = self.waiting_count + 1
   local ok, reason = self.opening:open(run, request)
   if ok then
     ok, reason = traced(self, run, "runtime.initialize",
@@ -151,6 +164,7 @@ function Launcher:launch(run, request)
       { run_id = run.id, runtime_kind = run.kind, session_id = run.session_id }, await_session, cond)
   end
   if self.waiting[run.session_id] == cond then self.waiting[run.session_id] = nil end
+  self.waiting_count = self.waiting_count - 1
   if reason and reason.code == "CANCELLED" then return nil, reason end
   if run.gone or run:has_ended() or run.session then return true end
   if found == nil then

@@ -28,7 +28,8 @@ Runs.__index = Runs
 
 local M = {}
 
----@param deps { db: table, owner: table, writers: table, launcher: table, client: table,
+---@param deps { db: table, owner: table, writers: table, launcher: table,
+---  client: table, enrolment: macp.plane.Enrolment,
 ---  questions: macp.plane.Questions, supervisor: table, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
 ---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[],
 ---  redactor: macp.plane.Redactor|false|nil }
@@ -173,7 +174,7 @@ function Runs:create(tenant, body)
   if problem then return nil, problem end
   local session_id = body.session.sessionId or crypto.uuid4()
   local row = row_of(self, tenant, body, session_id, sys.now_ms())
-  local inserted, err = runs_store.insert(self.db, row)
+  local inserted, err = self.enrolment:insert(row)
   if inserted == nil then return nil, err end
   if not inserted then return explain_conflict(self, tenant, row) end
   fault("launch.inserted")

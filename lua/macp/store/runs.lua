@@ -105,6 +105,8 @@ where tenant = $1 and id = $2 returning ]] .. COLUMNS
 
 local LOCK_ENDED = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
 
+local DEADLOCK = "40P01"
+
 local M = { COLUMNS = COLUMNS }
 
 local function insert_params(run)
@@ -138,15 +140,37 @@ end
 ---@return boolean|nil inserted
 ---@return table|nil err
 function M.insert(db, run)
-  local statements, undo = insertion(run)
-  if #statements == 1 then
-    local row, err = db_door.one(db, INSERT, unpack(statements[1][2], 1, statements[1][2].n))
-    if row == nil then return nil, err end
-    return row ~= false
+  local inserted, err = M.insert_all(db, { run })
+  if inserted == nil then return nil, err end
+  return inserted[1]
+end
+
+---Inserts queued runs in one transaction. (yields)
+---@param runs table[] as for insert
+---@return boolean[]|nil inserted as insert answers for each
+---@return table|nil err then nothing is stored
+---@return integer|nil index of the run that could not be stored, when it is one of them; 0: another process inserts
+--- some of the same at this moment, in another order
+function M.insert_all(db, runs)
+  local statements, owner_of, first_of, undo_of, inserted = {}, {}, {}, {}, {}
+  for i, run in ipairs(runs) do
+    local own, undo = insertion(run)
+    first_of[i], undo_of[i] = #statements + 1, undo and #statements + undo
+    for _, statement in ipairs(own) do
+      statements[#statements + 1] = statement
+      owner_of[#statements] = i
+    end
   end
   local results, err = db:batch(statements)
-  if results == nil then return db_door.fail(err) end
-  return results[1].rows[1] ~= nil and not (undo and results[undo].rows[1])
+  if results == nil then
+    local _, failure = db_door.fail(err)
+    if err.sqlstate == DEADLOCK then return nil, failure, 0 end
+    return nil, failure, err.code == "PG" and owner_of[err.index] or nil
+  end
+  for i = 1, #runs do
+    inserted[i] = results[first_of[i]].rows[1] ~= nil and not (undo_of[i] and results[undo_of[i]].rows[1])
+  end
+  return inserted
 end
 
 ---(yields) the row, false when there is none
