@@ -16,13 +16,15 @@ Breaker.__index = Breaker
 local M = { CLOSED = CLOSED, OPEN = OPEN, HALF_OPEN = HALF_OPEN }
 
 ---@param opts { threshold: integer, reset_ms: integer, counts: function|nil, on_change: function|nil,
+---  on_result: function|nil,
 ---  mono_ms: function|nil, now_ms: function|nil }
---- counts(err) tells whether a failure counts (default: all do); on_change(state, reason)
+--- counts(err) tells whether a failure counts (default: all do); on_change(state, reason);
+--- on_result(ok) hears of every call that counts
 ---@return macp.Breaker
 function M.new(opts)
   local self = setmetatable({
     threshold = opts.threshold, reset_ms = opts.reset_ms, counts = opts.counts, on_change = opts.on_change,
-    mono_ms = opts.mono_ms or sys.mono_ms, now_ms = opts.now_ms or sys.now_ms,
+    on_result = opts.on_result, mono_ms = opts.mono_ms or sys.mono_ms, now_ms = opts.now_ms or sys.now_ms,
     failures = 0, failed_at = 0, probing = false, history = {},
   }, Breaker)
   self.current = CLOSED
@@ -53,12 +55,14 @@ function Breaker:state()
 end
 
 function Breaker:_succeeded()
+  if self.on_result then self.on_result(true) end
   self.failures = 0
   if self.current == HALF_OPEN then enter(self, CLOSED, "half-open probe succeeded")
   else enter(self, CLOSED, "success") end
 end
 
 function Breaker:_failed()
+  if self.on_result then self.on_result(false) end
   self.failures = self.failures + 1
   self.failed_at = self.mono_ms()
   if self.current == HALF_OPEN or self.failures >= self.threshold then

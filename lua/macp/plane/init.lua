@@ -94,6 +94,7 @@ local function open_database(role, cfg)
   })
   if db == nil then return nil, err end
   role.db = db
+  db_door.observe(role.metrics.on_query)
   local status, _
   status, err = migrate.status(db)
   if status and #status.pending > 0 then _, err = migrate.upgrade(cfg.database_url, role.name) end

@@ -27,8 +27,18 @@ function M.new(registry)
   local raw, canonical = persisted:labels("raw"), persisted:labels("canonical")
   local batch_size = registry:histogram("macp_pipeline_batch_size", "Events per commit.", {},
     { 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000 }):labels()
-  local commit = registry:histogram("macp_db_query_seconds", "Time of database work.", { "op" },
-    { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1 }):labels("commit")
+  local database = registry:histogram("macp_db_query_seconds",
+    "Time of database work: statements, transactions of requests, commits of events.", { "op" },
+    { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1 })
+  local commit = database:labels("commit")
+  local failures = registry:counter("macp_circuit_breaker_failures_total",
+    "Calls to the runtime that spoke against its health.", {}):labels()
+  local successes = registry:counter("macp_circuit_breaker_success_total",
+    "Calls to the runtime that spoke for its health.", {}):labels()
+  local outbound = registry:counter("macp_outbound_messages_total", "Frames sent to the runtime.",
+    { "category", "status" }):labels("observer", "subscribed")
+  local lua_errors = registry:counter("macp_lua_errors_total", "Failures of mode scripts while they read sessions.",
+    { "mode" })
   local state = registry:gauge("circuit_breaker_state", "0 closed, 1 half-open, 2 open.", {}):labels()
   state:set(0)
   local mode_label, type_label, signal_label = bounded(), bounded(), bounded()
@@ -74,6 +84,12 @@ function M.new(registry)
       canonical:inc(batch.count - batch.raw_count)
       batch_size:observe(batch.count)
       commit:observe(ms / 1000)
+    end,
+    subscribed = function() outbound:inc() end,
+    lua_error = function(mode) lua_errors:inc(mode_label(mode and mode ~= "" and mode or "unknown")) end,
+    on_query = function(op, ms) database:labels(op):observe(ms / 1000) end,
+    breaker_result = function(ok)
+      if ok then successes:inc() else failures:inc() end
     end,
     breaker_state = function(name) state:set(BREAKER_VALUES[name]) end,
     transitions = registry:counter("run_state_transitions_total", "Changes of run status.", { "status" }),

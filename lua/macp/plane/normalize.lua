@@ -102,6 +102,8 @@ local function observe(run, env, t, wall_ms)
   local rev, message_id = run.rev, env.message_id
   local payload_json, events, why_not = rev:observe(run.rev_key, env.message_type, env.sender, env.payload, t,
     message_id, text.iso(wall_ms), rev:is_reserved_id(message_id) and 1 or 0)
+  local metrics = why_not and run.writer.owner.metrics
+  if metrics then metrics.lua_error(run.mode_name) end
   if why_not and not run.degraded then
     run.degraded = true
     log.warn("mode.degraded", { run_id = run.id, mode = run.mode_name, error = why_not })

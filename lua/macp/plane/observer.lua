@@ -115,6 +115,7 @@ local function observe_once(deps, run, delays)
   local stream, err = deps.client:subscribe(run.session_id, run.cursor)
   if stream == nil then return nil, err end
   run.stream = stream
+  if deps.metrics then deps.metrics.subscribed() end
   local opened, headers_err = stream:headers()
   if opened == nil and headers_err then
     stream:cancel()

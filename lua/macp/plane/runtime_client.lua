@@ -58,6 +58,7 @@ function M.new(opts)
       threshold = opts.breaker_threshold, reset_ms = opts.breaker_reset_ms,
       counts = function(failure) return COUNTED[failure.status] == true end,
       on_change = function(state) if metrics then metrics.breaker_state(state) end end,
+      on_result = metrics and metrics.breaker_result,
     }),
   }, Client)
 end

@@ -136,6 +136,7 @@ local function build_core(role, cfg)
     disk_retention_ms = cfg.session_disk_retention_secs * 1000,
   })
   function hooks.publish(session, frame) role.streams:publish(session, frame) end
+  function hooks.flushed(records) role.metrics:flushed(records, role.journal) end
   function hooks.event(event) role.watches:event(event) end
   role.ownership = ownership.new({ journal = role.journal, on_lost = function(reason)
     role.health.serving = false

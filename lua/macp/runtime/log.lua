@@ -18,6 +18,7 @@ local M = {}
 ---@field publish fun(session: table, frame: string) an accepted envelope is durable
 ---@field event fun(event: table) a lifecycle event is durable
 ---@field stale fun(session: table) something of this session was lost
+---@field flushed (fun(records: integer))|nil so many records were decided since the last time; once per group
 
 ---@param journal table host.journal
 ---@param hooks macp.runtime.LogHooks
@@ -30,6 +31,7 @@ function M.new(journal, hooks)
     tail = 0,
     wake = task.cond(),
     idle = true,
+    decided = journal:durable(),
     closed = false,
   }, Log)
 end
@@ -106,6 +108,10 @@ function Log:append_framed(session, frame, tail, event) return append(self, sess
 function Log:advance()
   local journal, queue = self.journal, self.queue
   local decided = journal:durable()
+  if decided ~= self.decided then
+    if self.hooks.flushed then self.hooks.flushed(decided - self.decided) end
+    self.decided = decided
+  end
   while self.head <= self.tail and queue[self.head] <= decided do
     if journal:status(queue[self.head]) == "durable" then
       deliver_first(self)

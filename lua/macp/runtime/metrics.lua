@@ -3,6 +3,7 @@
 local log = require("host.log")
 
 local APPEND_BUCKETS = { 0.5, 1, 2, 5, 10, 20, 50, 100, 250, 1000 }
+local BATCH_BUCKETS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000 }
 
 local TRANSITIONS = { "started", "resolved", "expired", "cancelled", "suspended", "resumed" }
 
@@ -39,6 +40,10 @@ function M.new(registry, is_mode)
     journal_bytes = registry:gauge("macp_runtime_journal_bytes", "Size of the journal.", {}),
     journal_flushes = registry:gauge("macp_runtime_journal_flushes", "Flushes since the start.", { "result" }),
     journal_group = registry:gauge("macp_runtime_journal_group", "Mean records per flush since the start.", {}),
+    append_ms = registry:histogram("macp_runtime_append_ms", "Milliseconds of a flush: write and sync of a group.", {},
+      APPEND_BUCKETS):labels(),
+    batch_records = registry:histogram("macp_runtime_batch_records", "Records per group that was flushed.", {},
+      BATCH_BUCKETS):labels(),
     durable_ms = registry:histogram("macp_runtime_durable_ms", "Milliseconds until a message is durable.", {},
       APPEND_BUCKETS),
   }, Metrics)
@@ -63,6 +68,14 @@ function Metrics:sample(sessions, journal)
   self.journal_flushes:set("ok", stats.syncs)
   self.journal_flushes:set("failed", stats.failed_syncs)
   self.journal_group:set(stats.mean_group)
+end
+
+---A group of records was flushed.
+---@param records integer
+---@param journal table
+function Metrics:flushed(records, journal)
+  self.batch_records:observe(records)
+  self.append_ms:observe(journal:stats().last_sync_ms)
 end
 
 ---A message was accepted: on the path of every one, so the series is kept at hand.

@@ -24,7 +24,7 @@ function M.start(address, registry)
       return res:send(404, { ["content-type"] = "text/plain" }, "not found\n")
     end
     res:send(200, { ["content-type"] = CONTENT_TYPE, connection = "close" }, registry:render())
-  end, function(_, reason) return "text/plain", reason .. "\n" end)
+  end, function(_, reason) return { ["content-type"] = "text/plain" }, reason .. "\n" end)
   return server
 end
 

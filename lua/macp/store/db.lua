@@ -2,6 +2,7 @@
 -- typed errors. Store modules take `db` first: the pool or a transaction.
 
 local pg = require("host.pg")
+local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
 
@@ -46,11 +47,26 @@ function M.fail(err)
   return nil, errors.wrap(err, "database")
 end
 
+local observer -- of all statements of the process
+
+---From now on fn(op, ms) hears of every statement ("query") and every transaction ("transaction"), failed ones too.
+---@param fn fun(op: string, ms: number)|nil
+function M.observe(fn) observer = fn end
+
+-- (yields)
+local function query(db, text, params)
+  if observer == nil then return db:query(text, params) end
+  local began = sys.mono_ms()
+  local result, err = db:query(text, params)
+  observer("query", sys.mono_ms() - began)
+  return result, err
+end
+
 ---Rows of one statement. (yields)
 ---@return table[]|nil rows
 ---@return table|nil err
 function M.rows(db, text, ...)
-  local result, err = db:query(text, { n = select("#", ...), ... })
+  local result, err = query(db, text, { n = select("#", ...), ... })
   if result == nil then return M.fail(err) end
   return result.rows
 end
@@ -68,7 +84,7 @@ end
 ---@return integer|nil count
 ---@return table|nil err
 function M.exec(db, text, ...)
-  local result, err = db:query(text, { n = select("#", ...), ... })
+  local result, err = query(db, text, { n = select("#", ...), ... })
   if result == nil then return M.fail(err) end
   return result.n
 end
@@ -77,7 +93,9 @@ end
 ---@return any|nil what fn returned
 ---@return table|nil err
 function M.tx(db, fn)
+  local began = sys.mono_ms()
   local value, err = db:tx(fn)
+  if observer then observer("transaction", sys.mono_ms() - began) end
   if value == nil and err ~= nil then return M.fail(err) end
   return value
 end

@@ -2,6 +2,8 @@
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local exposition = require("spec.support.exposition")
+local metric_names = require("spec.support.metric_names")
 local raw = require("spec.support.raw_http")
 
 local crypto = require("host.crypto")
@@ -50,6 +52,30 @@ describe("metrics", function()
       "# TYPE macp_replay_mismatches_total counter\n", "# HELP macp_messages_accepted_total ",
       "macp_runtime_sessions_open 0\n", "# TYPE macp_runtime_durable_ms histogram\n",
     })
+  end)
+
+  it("have their names, types, labels and buckets, and no others are there", function()
+    local id = crypto.uuid4()
+    rig:send("boss", client.start_envelope(id))
+    rig:send("ann", client.envelope({ session_id = id, payload = proposal("p") }))
+    rig:send(nil, client.envelope({ session_id = id }))
+    rig:call("boss", "CancelSession", { session_id = id })
+    local families = exposition.parse(text())
+    local process = {}
+    for name, spec in pairs(metric_names.process) do process[name] = families[name] and spec or nil end
+    assert.same({}, metric_names.problems(families, metric_names.runtime, process))
+  end)
+
+  it("tell how long flushes take and how many records share one", function()
+    local id = crypto.uuid4()
+    rig:send("boss", client.start_envelope(id))
+    rig:send("ann", client.envelope({ session_id = id, payload = proposal("p") }))
+    local families = exposition.parse(text())
+    local flushes = exposition.value(families, "macp_runtime_batch_records_count")
+    assert.is_true(flushes >= 2)
+    assert.equal(flushes, exposition.value(families, "macp_runtime_append_ms_count"))
+    assert.is_true(exposition.value(families, "macp_runtime_batch_records_sum") >= flushes)
+    assert.is_true(exposition.value(families, "macp_runtime_append_ms_sum") > 0)
   end)
 
   it("W37: take no label from a caller who is not known, nor one that is no mode", function()
