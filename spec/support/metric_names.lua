@@ -34,6 +34,8 @@ local PLANE = {
   macp_sse_dropped_total = { "counter" },
   macp_lua_errors_total = { "counter", { "mode" } },
   macp_discovery_reconcile_failures_total = { "counter" },
+  macp_retention_deleted_total = { "counter", { "kind" } },
+  macp_retention_pass_seconds = { "gauge" },
 }
 
 local TRACING = {
