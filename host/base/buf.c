@@ -24,40 +24,23 @@ void buf_clear(struct buf *buf)
     buf->len = 0;
 }
 
-char *buf_reserve(struct buf *buf, size_t extra)
+void buf_grow(struct buf *buf, size_t extra)
 {
     if (extra > SIZE_MAX / 2 - buf->len) {
         abort(); /* sizes from outside are limited long before this */
     }
     size_t need = buf->len + extra;
-    if (need > buf->cap) {
-        size_t cap = buf->cap == 0 ? 64 : buf->cap;
-        while (cap < need) {
-            cap *= 2;
-        }
-        buf->data = xrealloc(buf->data, cap);
-        buf->cap = cap;
+    size_t cap = buf->cap == 0 ? 64 : buf->cap;
+    while (cap < need) {
+        cap *= 2;
     }
-    return buf->data + buf->len;
-}
-
-void buf_append(struct buf *buf, const void *data, size_t len)
-{
-    if (len > 0) {
-        memcpy(buf_reserve(buf, len), data, len);
-        buf->len += len;
-    }
+    buf->data = xrealloc(buf->data, cap);
+    buf->cap = cap;
 }
 
 void buf_append_str(struct buf *buf, const char *text)
 {
     buf_append(buf, text, strlen(text));
-}
-
-void buf_append_byte(struct buf *buf, unsigned char byte)
-{
-    *buf_reserve(buf, 1) = (char)byte;
-    buf->len++;
 }
 
 void buf_printf(struct buf *buf, const char *fmt, ...)

@@ -34,18 +34,36 @@ static size_t sequence_len(const unsigned char *p, size_t left)
     return len;
 }
 
+/* Whether there are only ASCII characters. The last word overlaps the one before it. */
+static bool is_ascii(const unsigned char *p, size_t len)
+{
+    uint64_t seen = 0;
+    uint64_t word;
+    if (len < 8) {
+        for (size_t i = 0; i < len; i++) {
+            seen |= p[i];
+        }
+        return (seen & 0x80) == 0;
+    }
+    for (size_t at = 0; at + 8 <= len; at += 8) {
+        memcpy(&word, p + at, 8);
+        seen |= word;
+    }
+    memcpy(&word, p + len - 8, 8);
+    return ((seen | word) & 0x8080808080808080u) == 0;
+}
+
 bool utf8_is_valid(const char *text, size_t len, size_t *bad_at)
 {
     const unsigned char *p = (const unsigned char *)text;
+    if (is_ascii(p, len)) {
+        return true;
+    }
     size_t at = 0;
     while (at < len) {
-        if (len - at >= 8) {
-            uint64_t word;
-            memcpy(&word, p + at, 8);
-            if ((word & 0x8080808080808080u) == 0) {
-                at += 8;
-                continue;
-            }
+        if (len - at >= 8 && is_ascii(p + at, 8)) {
+            at += 8;
+            continue;
         }
         if (p[at] < 0x80) {
             at++;
