@@ -1,6 +1,7 @@
 /* The gRPC environment; see rpc_env.h. */
 #include "rpc/rpc_env.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -193,6 +194,20 @@ static void start_poller(struct rpc_env *env)
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Debian builds the core's locks with their search for deadlocks on: a graph of all locks, kept at every
+ * lock. Off when the library has that switch under the name it has in Debian 12. */
+static void stop_deadlock_search(void)
+{
+    typedef void (*set_mode_fn)(int mode);
+    enum { IGNORE = 0 };
+    set_mode_fn set_mode;
+    *(void **)&set_mode =
+        dlsym(RTLD_DEFAULT, "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE");
+    if (set_mode != NULL) {
+        set_mode(IGNORE);
+    }
+}
+
 struct rpc_env *rpc_env_acquire(struct loop *loop)
 {
     if (current != NULL && current->loop == loop) {
@@ -202,6 +217,7 @@ struct rpc_env *rpc_env_acquire(struct loop *loop)
     gpr_set_log_function(on_core_log);
     gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
     grpc_set_ssl_roots_override_callback(load_system_roots);
+    stop_deadlock_search();
     grpc_init();
     struct rpc_env *env = xcalloc(1, sizeof(*env));
     env->loop = loop;

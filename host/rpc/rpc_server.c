@@ -13,8 +13,8 @@
 #include "loop/timer.h"
 
 enum {
-    UNARY_SLOTS = 64,
-    STREAM_SLOTS = 8,
+    FIRST_SLOTS = 2, /* of a method; doubled up to MAX_SLOTS */
+    MAX_SLOTS = 64,
     UNKNOWN_SLOTS = 2,
     DEFAULT_MESSAGE_BYTES = 4 << 20,
     DEFAULT_METADATA_BYTES = 64 << 10,
@@ -29,7 +29,7 @@ enum {
 
 static const char draining[] = "the server is shutting down";
 
-static void request_call(struct rpc_server *server, struct rpc_method *method);
+static bool request_call(struct rpc_server *server, struct rpc_method *method);
 static void finish_if_down(struct rpc_server *server);
 
 /* --- accepting --------------------------------------------------------------------------------- */
@@ -71,6 +71,23 @@ static void deliver(struct rpc_server_call *call)
     server->fn(server->arg, call);
 }
 
+/* Debian's core searches all outstanding tags at every completion, so each slot costs every call a little: a
+ * method has few until a burst has used them all up. Calls beyond the slots wait in the core meanwhile. */
+static void refill(struct rpc_server *server, struct rpc_method *method)
+{
+    if (method == NULL) {
+        (void)request_call(server, NULL);
+        return;
+    }
+    method->empty--;
+    if (method->empty == 0 && method->slots < MAX_SLOTS) {
+        method->slots *= 2;
+    }
+    while (method->empty < method->slots && request_call(server, method)) {
+        method->empty++;
+    }
+}
+
 static void on_new(struct inbox_item *item)
 {
     struct rpc_server_call *call = list_entry(item, struct rpc_server_call, new_tag.item);
@@ -82,7 +99,7 @@ static void on_new(struct inbox_item *item)
         return;
     }
     if (!server->is_closing) {
-        request_call(server, call->method);
+        refill(server, call->method);
     }
     if (call->method == NULL) {
         on_unknown(call);
@@ -91,7 +108,8 @@ static void on_new(struct inbox_item *item)
     }
 }
 
-static void request_call(struct rpc_server *server, struct rpc_method *method)
+/* Gives the core one more slot; false when it takes none. */
+static bool request_call(struct rpc_server *server, struct rpc_method *method)
 {
     struct rpc_server_call *call = rpc_server_call_take(server, method);
     grpc_completion_queue *queue = rpc_env_queue(server->env);
@@ -110,11 +128,12 @@ static void request_call(struct rpc_server *server, struct rpc_method *method)
             has_payload ? &call->payload : NULL, queue, queue, &call->new_tag);
     }
     rpc_env_leave(server->env);
-    if (error == GRPC_CALL_OK) {
-        server->requested++;
-    } else {
+    if (error != GRPC_CALL_OK) {
         rpc_server_call_free(call); /* cannot happen with valid arguments; one slot less */
+        return false;
     }
+    server->requested++;
+    return true;
 }
 
 void rpc_server_serve(struct rpc_server *server, rpc_call_fn fn, void *arg)
@@ -122,13 +141,14 @@ void rpc_server_serve(struct rpc_server *server, rpc_call_fn fn, void *arg)
     server->fn = fn;
     server->arg = arg;
     for (size_t i = 0; i < server->method_count; i++) {
-        int slots = server->methods[i].kind == RPC_UNARY ? UNARY_SLOTS : STREAM_SLOTS;
-        for (int k = 0; k < slots; k++) {
-            request_call(server, &server->methods[i]);
+        struct rpc_method *method = &server->methods[i];
+        method->slots = FIRST_SLOTS;
+        while (method->empty < method->slots && request_call(server, method)) {
+            method->empty++;
         }
     }
     for (int k = 0; k < UNKNOWN_SLOTS; k++) {
-        request_call(server, NULL);
+        (void)request_call(server, NULL);
     }
 }
 

@@ -14,6 +14,8 @@ struct rpc_method {
     enum rpc_kind kind;
     bool has_late_headers;
     void *registered; /* the core's handle */
+    uint32_t slots;   /* with the core while nothing arrives; see rpc_server.c */
+    uint32_t empty;   /* of these, now without a call */
 };
 
 /* A call, and before that the slot in which the core delivers one. */
