@@ -18,9 +18,9 @@
 #include "loop/loop.h"
 #include "lua/isolate_inside.h"
 
-/* A cycle starts when the live heap has grown by 30 %: scripts keep many small objects, and what a peak
+/* A cycle starts when a large heap has grown by 30 %: scripts keep many small objects, and what a peak
  * leaves between them the system does not get back. */
-enum { GC_PAUSE = 130 };
+enum { GC_PERCENT = 30, GC_ALLOWANCE = 4 << 20 };
 
 #define DEFAULT_MEMORY ((size_t)256 << 20)
 #define DEFAULT_WALL_MS 2000
@@ -216,7 +216,7 @@ struct isolate *isolate_new(const struct isolate_opts *opts)
         abort(); /* no memory for 12 KiB */
     }
     luaJIT_setmode(isolate->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    (void)lua_gc(isolate->L, LUA_GCSETPAUSE, GC_PAUSE);
+    gc_pace_start(&isolate->pace, isolate->L, GC_ALLOWANCE, GC_PERCENT);
     lua_pushcfunction(isolate->L, open_inside);
     if (lua_pcall(isolate->L, 0, 0, 0) != 0) {
         abort(); /* our own libraries only; nothing in them can fail */
@@ -304,6 +304,7 @@ int isolate_run(struct isolate *isolate, int nargs, const struct isolate_limits 
     isolate->is_running = false;
     isolate_lift_cap(isolate);
     isolate->spent += (int64_t)(isolate->allocated / BYTES_PER_INSTRUCTION);
+    gc_pace_look(&isolate->pace, L, isolate->used);
     if (status == 0 && isolate->breach == BREACH_NONE) {
         return 0;
     }

@@ -9,6 +9,7 @@
 #include <lua.h>
 
 #include "base/buf.h"
+#include "lua/gc_pace.h"
 #include "lua/isolate.h"
 
 struct digest;
@@ -50,6 +51,7 @@ struct isolate {
     uint64_t cpu_end_ns;  /* on the clock of this thread's processor time, which decides */
     enum isolate_breach breach;
     bool is_running;
+    struct gc_pace pace;
     struct buf scratch; /* of native functions; they do not nest */
     struct digest *digest;
     char *name;

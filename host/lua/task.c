@@ -220,6 +220,11 @@ static void schedule(struct task_sched *sched)
     }
 }
 
+static size_t heap_bytes(lua_State *L)
+{
+    return (size_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(L, LUA_GCCOUNTB, 0);
+}
+
 static void run_ready(void *arg)
 {
     struct task_sched *sched = arg;
@@ -237,6 +242,7 @@ static void run_ready(void *arg)
             return;
         }
         resume(list_entry(node, struct task, ready_node));
+        gc_pace_look(sched->pace, sched->L, heap_bytes(sched->L));
     }
     if (!list_is_empty(&sched->ready)) {
         schedule(sched);
@@ -426,11 +432,12 @@ void task_cancel(struct task *task)
 
 /* --- life ----------------------------------------------------------------------------------- */
 
-struct task_sched *task_sched_new(lua_State *L, struct loop *loop)
+struct task_sched *task_sched_new(lua_State *L, struct loop *loop, struct gc_pace *pace)
 {
     struct task_sched *sched = xcalloc(1, sizeof(*sched));
     sched->L = L;
     sched->loop = loop;
+    sched->pace = pace;
     sched->pool = xcalloc(POOL_MAX, sizeof(*sched->pool));
     list_init(&sched->live);
     list_init(&sched->ready);

@@ -32,6 +32,7 @@
 #include "base/err.h"
 
 struct buf;
+struct gc_pace;
 struct loop;
 struct task;
 struct task_sched;
@@ -46,7 +47,8 @@ typedef void (*task_done_fn)(void *arg, const char *message);
 
 /* Installs the scheduler for this state; called once by vm.c, which frees it when the loop is closed: until
  * then callbacks of operations that end late may still reach it. */
-struct task_sched *task_sched_new(lua_State *L, struct loop *loop);
+/* pace: the collector of L, looked at after each turn of a task; borrowed */
+struct task_sched *task_sched_new(lua_State *L, struct loop *loop, struct gc_pace *pace);
 void task_sched_free(struct task_sched *sched);
 void task_cancel_all(lua_State *L);
 /* Before lua_close: logs tasks that still wait. Nothing is resumed from now on. */

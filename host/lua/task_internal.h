@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "lua/gc_pace.h"
 #include "lua/task.h"
 
 struct timer;
@@ -67,6 +68,7 @@ struct task {
 struct task_sched {
     lua_State *L; /* the main state */
     struct loop *loop;
+    struct gc_pace *pace;
     struct list live;
     struct list ready;
     struct list interrupts;

@@ -13,17 +13,20 @@
 #include "base/xmem.h"
 #include "embed/embed.h"
 #include "loop/loop.h"
+#include "lua/gc_pace.h"
 #include "lua/task.h"
 
-/* The collector starts a cycle when the heap has grown by 40 % (the default: doubled) and works faster while
- * it runs: a little more processor time for a much smaller peak, which the system would never get back whole.
+/* The collector starts a cycle when a large heap has grown by 40 % (the default: doubled) and works faster
+ * while it runs: a little more processor time for a much smaller peak, which the system would never get back
+ * whole.
  */
-enum { GC_PAUSE = 140, GC_STEPMUL = 300 };
+enum { GC_PERCENT = 40, GC_ALLOWANCE = 16 << 20, GC_STEPMUL = 300 };
 
 struct vm {
     lua_State *L;
     struct loop *loop;
     struct task_sched *tasks;
+    struct gc_pace pace;
     char *root;
     int argc;
     char **argv;
@@ -186,9 +189,9 @@ int vm_open(struct loop *loop, const char *root, int argc, char **argv, struct v
     lua_pushlightuserdata(L, vm);
     lua_rawset(L, LUA_REGISTRYINDEX);
     luaL_openlibs(L);
-    (void)lua_gc(L, LUA_GCSETPAUSE, GC_PAUSE);
     (void)lua_gc(L, LUA_GCSETSTEPMUL, GC_STEPMUL);
-    vm->tasks = task_sched_new(L, loop);
+    gc_pace_start(&vm->pace, L, GC_ALLOWANCE, GC_PERCENT);
+    vm->tasks = task_sched_new(L, loop, &vm->pace);
     install_search(L);
     *out = vm;
     return 0;
