@@ -25,7 +25,7 @@ static int l_decode(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_pushvalue(L, lua_upvalueindex(3));
     int top = lua_gettop(L);
-    if (pb_decode(L, codec, top - 1, top, data, len, isolate_scratch(isolate_of(L)), &err) != 0) {
+    if (pb_decode(L, codec, top - 1, top, data, len, isolate_scratch(isolate_of(L)), NULL, &err) != 0) {
         lua_pushnil(L);
         lua_pushstring(L, err.text);
         return 2;

@@ -177,14 +177,14 @@ static struct buf *reuse(struct buf *buf)
 
 /* Decodes with the codec at codec_idx; pushes the table. */
 static int decode_with(lua_State *L, struct codec_box *box, int codec_idx, const char *data, size_t len,
-                       struct err *err)
+                       bool *is_exact, struct err *err)
 {
     int top = lua_gettop(L);
     lua_getfenv(L, codec_idx);
     lua_rawgeti(L, top + 1, 1);
     lua_rawgeti(L, top + 1, 2);
     /* stack: ..., environment, names, mark */
-    int status = pb_decode(L, &box->codec, top + 2, top + 3, data, len, reuse(&box->scratch), err);
+    int status = pb_decode(L, &box->codec, top + 2, top + 3, data, len, reuse(&box->scratch), is_exact, err);
     if (status != 0) {
         lua_settop(L, top);
     }
@@ -203,9 +203,9 @@ static const struct buf *encode_with(lua_State *L, struct codec_box *box, int co
     return status == 0 ? out : NULL;
 }
 
-int l_proto_decode(lua_State *L, int codec_idx, const char *data, size_t len, struct err *err)
+int l_proto_decode(lua_State *L, int codec_idx, const char *data, size_t len, bool *is_exact, struct err *err)
 {
-    return decode_with(L, luaL_checkudata(L, codec_idx, CODEC_META), codec_idx, data, len, err);
+    return decode_with(L, luaL_checkudata(L, codec_idx, CODEC_META), codec_idx, data, len, is_exact, err);
 }
 
 const struct buf *l_proto_encode(lua_State *L, int codec_idx, int table_idx, struct err *err)
@@ -222,7 +222,7 @@ static int l_decode(lua_State *L)
     struct err err;
     const char *data = arg_check_bytes(L, 2, &len, &shared);
     lua_settop(L, 2);
-    return decode_with(L, box, 1, data, len, &err) == 0 ? 1 : arg_return_err(L, &err);
+    return decode_with(L, box, 1, data, len, NULL, &err) == 0 ? 1 : arg_return_err(L, &err);
 }
 
 static int l_encode(lua_State *L)

@@ -166,21 +166,47 @@ static int l_request(lua_State *L)
     return 1;
 }
 
+/* Of the call at 1; borrowed from it. Nothing when it is over. */
+static const char *request_bytes(lua_State *L, size_t *len)
+{
+    const struct l_rpc_call *state = check_call(L);
+    if (state == NULL) {
+        *len = 0;
+        return "";
+    }
+    const grpc_slice *request = rpc_server_call_request(state->call);
+    *len = GRPC_SLICE_LENGTH(*request);
+    return (const char *)GRPC_SLICE_START_PTR(*request);
+}
+
 /* call:decode(codec) -> the request as a table | nil, err: what codec:decode(call:request()) says, without
  * the string in between */
 static int l_decode(lua_State *L)
 {
-    const struct l_rpc_call *state = check_call(L);
     struct err err;
+    size_t len;
+    const char *data = request_bytes(L, &len);
     lua_settop(L, 2);
-    const char *data = "";
-    size_t len = 0;
-    if (state != NULL) {
-        const grpc_slice *request = rpc_server_call_request(state->call);
-        data = (const char *)GRPC_SLICE_START_PTR(*request);
-        len = GRPC_SLICE_LENGTH(*request);
+    return l_proto_decode(L, 2, data, len, NULL, &err) == 0 ? 1 : arg_return_err(L, &err);
+}
+
+/* call:decode_exact(codec) -> the request as a table, and its bytes when codec:encode would give just these
+ * for the table, else nil; or nil, err */
+static int l_decode_exact(lua_State *L)
+{
+    struct err err;
+    size_t len;
+    bool is_exact;
+    const char *data = request_bytes(L, &len);
+    lua_settop(L, 2);
+    if (l_proto_decode(L, 2, data, len, &is_exact, &err) != 0) {
+        return arg_return_err(L, &err);
     }
-    return l_proto_decode(L, 2, data, len, &err) == 0 ? 1 : arg_return_err(L, &err);
+    if (!is_exact) {
+        return 1;
+    }
+    lua_pushlstring(L, data, len);
+    return 2;
 }
 
 /* --- answers ----------------------------------------------------------------------------------- */
@@ -563,6 +589,7 @@ static const luaL_Reg methods[] = {
     {"cancelled", l_cancelled},
     {"request", l_request},
     {"decode", l_decode},
+    {"decode_exact", l_decode_exact},
     {"reply", l_reply},
     {"reply_with", l_reply_with},
     {"fail", l_fail},

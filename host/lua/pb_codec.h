@@ -30,9 +30,10 @@ void pb_codec_push_names(lua_State *L, const struct pb_pool *pool, bool json_nam
 
 /* Pushes the table. names and mark are stack or upvalue indices: the array of names, the metatable
  * of arrays (json_mark.h). On failure pushes nothing; the message is "path.of.field: reason".
- * Raises only when Lua runs out of memory; scratch is for base64. */
+ * Raises only when Lua runs out of memory; scratch is for base64. *is_exact (may be NULL) tells that
+ * pb_encode would give these bytes again; it may stay false for bytes of which that is true, too. */
 int pb_decode(lua_State *L, const struct pb_codec *codec, int names, int mark, const char *data, size_t len,
-              struct buf *scratch, struct err *err);
+              struct buf *scratch, bool *is_exact, struct err *err);
 
 /* Appends the bytes of the table at idx. Never raises. */
 int pb_encode(lua_State *L, const struct pb_codec *codec, int names, int idx, struct buf *out,

@@ -20,6 +20,7 @@ struct decoder {
     int mark;
     struct buf *scratch;
     struct err *err;
+    bool is_exact; /* so far encoding would give these bytes again */
     struct pb_path path;
 };
 
@@ -31,6 +32,7 @@ struct scope {
     int table;
     int depth;
     uint64_t seen;               /* bit per field index below 64 */
+    uint32_t last_number;        /* of the field before */
     const struct pb_field *open; /* its collecting table is on top of the stack */
     size_t open_count;
 };
@@ -149,9 +151,57 @@ static int push_bytes(struct decoder *dec, const struct pb_field *field, const c
     return 0;
 }
 
+/* Whether a varint between these places takes more bytes than it needs. */
+static bool is_padded(const unsigned char *start, const unsigned char *end)
+{
+    return end - start > 1 && end[-1] == 0;
+}
+
+/* Whether the encoder writes a number of this field as these bits. A yes must be right, a no may be wrong. */
+static bool is_written_as(const struct pb_field *field, uint64_t bits)
+{
+    switch (field->type) {
+    case PB_INT64:
+    case PB_UINT64:
+    case PB_SINT64:
+    case PB_SFIXED64:
+    case PB_FIXED64:
+        break;
+    case PB_BOOL:
+        if (bits > 1) {
+            return false;
+        }
+        break;
+    case PB_DOUBLE:
+        if ((bits & INT64_MAX) > UINT64_C(0x7FF0000000000000)) {
+            return false; /* NaN: Lua has one only */
+        }
+        break;
+    case PB_FLOAT:
+        return false;
+    default:
+        if (bits > INT32_MAX) {
+            return false;
+        }
+        break;
+    }
+    return bits != 0 || field->has_presence;
+}
+
+/* Notes what a value read from `start` says about exactness. */
+static void note_number(struct decoder *dec, const struct scope *scope, const struct pb_field *field,
+                        const unsigned char *start, uint64_t bits)
+{
+    bool is_varint = pb_type_wire(field->type) == PB_WIRE_VARINT;
+    if ((is_varint && is_padded(start, scope->at)) || !is_written_as(field, bits)) {
+        dec->is_exact = false;
+    }
+}
+
 /* Pushes one value of the field. */
 static int push_value(struct decoder *dec, struct scope *scope, const struct pb_field *field)
 {
+    const unsigned char *begin = scope->at;
     uint64_t bits;
     const unsigned char *start;
     size_t len;
@@ -160,12 +210,14 @@ static int push_value(struct decoder *dec, struct scope *scope, const struct pb_
         if (!pb_read_varint(&scope->at, scope->end, &bits)) {
             return fail(dec, "malformed varint");
         }
+        note_number(dec, scope, field, begin, bits);
         return push_number(dec, field, bits);
     case PB_WIRE_64:
     case PB_WIRE_32:
         if (!pb_read_fixed(&scope->at, scope->end, pb_type_wire(field->type) == PB_WIRE_64 ? 8 : 4, &bits)) {
             return fail(dec, "the bytes end too early");
         }
+        note_number(dec, scope, field, begin, bits);
         return push_number(dec, field, bits);
     default:
         break;
@@ -173,7 +225,13 @@ static int push_value(struct decoder *dec, struct scope *scope, const struct pb_
     if (!pb_read_bytes(&scope->at, scope->end, &start, &len)) {
         return fail(dec, "the bytes end too early");
     }
+    if (is_padded(begin, start)) {
+        dec->is_exact = false;
+    }
     if (field->type != PB_MESSAGE) {
+        if (len == 0 && !field->has_presence) {
+            dec->is_exact = false;
+        }
         return push_bytes(dec, field, (const char *)start, len);
     }
     lua_createtable(dec->L, 0, (int)field->message->count);
@@ -429,6 +487,7 @@ static int decode_message(struct decoder *dec, const struct pb_message *message,
     }
     while (scope.at < end) {
         uint64_t tag;
+        const unsigned char *begin = scope.at;
         if (!pb_read_varint(&scope.at, end, &tag) || tag >> 3 == 0 || tag > UINT32_MAX) {
             return fail(dec, "malformed field tag");
         }
@@ -438,8 +497,15 @@ static int decode_message(struct decoder *dec, const struct pb_message *message,
             if (!pb_skip(&scope.at, end, wire)) {
                 return fail(dec, "malformed unknown field");
             }
+            dec->is_exact = false;
             continue;
         }
+        /* Lists, maps and oneofs are left to the encoder: nobody has asked about messages with such. */
+        if (is_padded(begin, scope.at) || field->number <= scope.last_number || field->is_repeated ||
+            field->is_map || field->oneof >= 0) {
+            dec->is_exact = false;
+        }
+        scope.last_number = field->number;
         int status = decode_field(dec, &scope, field, wire);
         if (status != 0) {
             return status;
@@ -472,10 +538,15 @@ void pb_codec_push_names(lua_State *L, const struct pb_pool *pool, bool json_nam
 }
 
 int pb_decode(lua_State *L, const struct pb_codec *codec, int names, int mark, const char *data, size_t len,
-              struct buf *scratch, struct err *err)
+              struct buf *scratch, bool *is_exact, struct err *err)
 {
-    struct decoder dec = {
-        .L = L, .codec = codec, .names = names, .mark = mark, .scratch = scratch, .err = err};
+    struct decoder dec = {.L = L,
+                          .codec = codec,
+                          .names = names,
+                          .mark = mark,
+                          .scratch = scratch,
+                          .err = err,
+                          .is_exact = true};
     int top = lua_gettop(L);
     if (!lua_checkstack(L, 20)) {
         return err_set(err, ERR_LIMIT, "no stack left");
@@ -486,6 +557,9 @@ int pb_decode(lua_State *L, const struct pb_codec *codec, int names, int mark, c
     if (status != 0) {
         lua_settop(L, top);
         pb_path_finish(&dec.path, err);
+    }
+    if (is_exact != NULL) {
+        *is_exact = status == 0 && dec.is_exact;
     }
     return status;
 }

@@ -78,7 +78,7 @@ end
 local function unreadable(err) return refuse("INTERNAL_ERROR", err.message) end
 
 -- (yields)
-local function judge(self, identity, envelope)
+local function judge(self, identity, envelope, frame)
   local is_start = envelope.message_type == "SessionStart"
   local ok, code, text = admit(self, identity, envelope, is_start)
   if not ok then return nil, code, text end
@@ -97,13 +97,14 @@ local function judge(self, identity, envelope)
     ok, err = self.sessions:load_ids(session)
     if not ok then return unreadable(err) end
   end
-  return self.kernel:message(session, identity, envelope)
+  return self.kernel:message(session, identity, envelope, frame)
 end
 
 ---Judges an envelope whose shape and sender are checked. Yields only when the session must be read from the journal.
+---@param frame string|nil the envelope's bytes for subscribers, when they are at hand
 ---@return macp.runtime.Verdict|nil, string? code, string? text, macp.runtime.Details? details
-function Acceptor:accept(identity, envelope)
-  local verdict, code, text, details = judge(self, identity, envelope)
+function Acceptor:accept(identity, envelope, frame)
+  local verdict, code, text, details = judge(self, identity, envelope, frame)
   if verdict then self.audit:accepted(identity, envelope, verdict)
   else self.audit:refused(identity, envelope, code, text, details) end
   return verdict, code, text, details

@@ -179,10 +179,11 @@ end
 
 ---Records an envelope whose transition the mode has already applied.
 ---@param sender string|nil whose activity it is; nil for synthetic messages
+---@param frame string|nil what records.frame would give for the envelope as it came, when that is at hand
 ---@return true|nil, string? code, string? reason
-function M.record(kernel, session, envelope, at, due, resolution, sender)
-  if envelope.timestamp_unix_ms == 0 then envelope.timestamp_unix_ms = at end
-  local frame = records.frame(envelope)
+function M.record(kernel, session, envelope, at, due, resolution, sender, frame)
+  if envelope.timestamp_unix_ms == 0 then envelope.timestamp_unix_ms, frame = at, nil end
+  frame = frame or records.frame(envelope)
   remember(session, envelope.message_id, at)
   if sender then session_record.count(session, sender, at) end
   local marks, event
@@ -232,8 +233,9 @@ end
 ---@param session table in step with the journal
 ---@param identity macp.auth.Identity
 ---@param envelope table sender already set to the identity's; kept by nobody
+---@param frame string|nil what records.frame would give for the envelope, when that is at hand
 ---@return macp.runtime.Verdict|nil, string? code, string? reason, macp.runtime.Details? details
-function Kernel:message(session, identity, envelope)
+function Kernel:message(session, identity, envelope, frame)
   local known = session.ids[envelope.message_id]
   if known then return duplicate_of(self, session, identity, known) end
   if envelope.mode ~= session.mode then return refuse("INVALID_ENVELOPE", "the session's mode is " .. session.mode) end
@@ -252,7 +254,8 @@ function Kernel:message(session, identity, envelope)
     session.id, envelope.message_type, identity.sender, envelope.payload, session_record.time_at(session, at), 0)
   if status == nil then return rejected_by_mode(self, session, due) end
   ok, code, reason = M.record(
-    self, session, envelope, at, due, status == "resolved" and (resolution or envelope.payload) or nil, identity.sender)
+    self, session, envelope, at, due, status == "resolved" and (resolution or envelope.payload) or nil, identity.sender,
+    frame)
   if not ok then return nil, code, reason end
   self.metrics:accepted(session)
   self.checkpoints:consider(session)

@@ -33,9 +33,11 @@ local function authenticated(self, call)
   return identity
 end
 
+local function undecodable(call, err) fail(call, "INTERNAL", "the request does not decode: " .. err.message) end
+
 local function decoded(call, codec)
   local request, err = call:decode(codec)
-  if request == nil then fail(call, "INTERNAL", "the request does not decode: " .. err.message) end
+  if request == nil then undecodable(call, err) end
   return request
 end
 
@@ -77,25 +79,28 @@ local function answered_lost(self, call, session_id)
   return reason ~= nil
 end
 
--- Send, from the envelope to a verdict; or nil, code, text, details and whether the caller is unknown. (yields)
-local function judge(self, call, envelope)
+-- Send, from the envelope to a verdict; or nil, code, text, details and whether the caller is unknown. frame: the
+-- request's bytes when they are the envelope's canonical ones, which is what subscribers get. (yields)
+local function judge(self, call, envelope, frame)
   local identity, reason, refusal = self.identities:identify(call)
   if identity == nil then return nil, refusal, codes.text(refusal, reason), nil, true end
   local acceptor = self.acceptor
   local ok, code, text = acceptor:check_shape(envelope)
   if not ok then return nil, code, text end
+  if envelope.sender == "" then frame = nil end
   ok, code, text = acceptor_rules.claim_sender(identity, envelope)
   if not ok then return nil, code, text end
-  return acceptor:accept(identity, envelope)
+  return acceptor:accept(identity, envelope, frame)
 end
 
 local function send(self, call)
   local began = sys.mono_ms()
-  local request = decoded(call, self.send_request)
-  if request == nil then return end
+  -- A SendRequest and the frame of its envelope are the same bytes: both have the envelope in field 1.
+  local request, exact = call:decode_exact(self.send_request)
+  if request == nil then return undecodable(call, exact) end
   local envelope = request.envelope
   if envelope == nil then return fail(call, "INVALID_ARGUMENT", "envelope is absent") end
-  local verdict, code, text, details, is_anonymous = judge(self, call, envelope)
+  local verdict, code, text, details, is_anonymous = judge(self, call, envelope, exact)
   if verdict == nil then return reply_negative(self, call, envelope, code, text, details, is_anonymous) end
   local state, accepted_at, duplicate = verdict.state, verdict.accepted_at, verdict.duplicate
   local ok, err = self.log:wait(verdict.lsn)

@@ -57,7 +57,8 @@ local function accepting_prefix(session_id)
   return (reply:sub(1, 4):gsub(".", function(c) return string.format("%02x", c:byte()) end))
 end
 
----Sends Evaluations spread over the sessions of a prefix with the C client. Returns its report. (yields)
+---Sends Evaluations spread over the sessions of a prefix with the C client, as the SDKs of the protocol write them:
+---with sender and time. Returns its report. (yields)
 ---@param opts { target: string, prefix: string, sessions: integer, calls: integer, in_flight: integer, first: integer|nil, exact: boolean|nil,
 ---  connections: integer|nil }
 --- exact: prefix is the id of the one session; connections: 1 unless given; opts.token: the credential, by default that of the agent `lead`
@@ -69,7 +70,7 @@ function M.send(opts)
     envelope = {
       macp_version = "1.0", mode = MODE, message_type = "Evaluation", message_id = "m%%%%%%%%%%",
       session_id = opts.exact and opts.prefix or opts.prefix .. "~~~~~~", timestamp_unix_ms = sys.now_ms(),
-      payload = evaluation,
+      sender = "lead", payload = evaluation,
     },
   }))
   local dir = assert(fs.temp_dir("macp-load"))

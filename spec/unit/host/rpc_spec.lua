@@ -53,6 +53,50 @@ describe("a unary call", function()
     end)
   end)
 
+  it("tells whether the request's bytes are the ones that encoding gives", function()
+    local pool = assert(proto.fields("Note", {
+      { name = "text", number = 1, type = "string" }, { name = "number", number = 2, type = "int64" },
+      { name = "ratio", number = 3, type = "double" }, { name = "flag", number = 4, type = "bool" },
+      { name = "data", number = 5, type = "bytes" }, { name = "list", number = 6, type = "string", repeated = true },
+    }))
+    local codec = pool:codec("Note", { defaults = true })
+    local request, exact
+    with_server({ ["/t.S/Unary"] = function(call)
+      request, exact = call:decode_exact(codec)
+      call:reply("")
+    end }, function(channel)
+      local text = "\10\2hi"
+      for _, bytes in ipairs({
+        "", text, text .. "\16\5", text .. "\16\255\255\255\255\255\255\255\255\255\1",
+        text .. "\25\0\0\0\0\0\0\240\63\32\1\42\1\0",
+      }) do
+        channel:unary("/t.S/Unary", bytes)
+        assert.equal(bytes, exact)
+        assert.equal(bytes, codec:encode(request))
+      end
+      for what, bytes in pairs({
+        ["fields in another order"] = "\16\5" .. text,
+        ["a field twice"] = text .. text,
+        ["an unknown field"] = text .. "\120\1",
+        ["a zero that need not be there"] = "\16\0",
+        ["an empty string"] = "\10\0",
+        ["a long form of a length"] = "\10\130\0hi",
+        ["a long form of a number"] = "\16\133\0",
+        ["a long form of a tag"] = "\138\0\2hi",
+        ["a boolean that is not one"] = "\32\2",
+        ["NaN with a payload"] = "\25\1\0\0\0\0\0\248\127",
+        ["a list, which is left to the encoder"] = "\50\1a",
+      }) do
+        channel:unary("/t.S/Unary", bytes)
+        assert.is_table(request, what)
+        assert.is_nil(exact, what)
+      end
+      channel:unary("/t.S/Unary", "\10\200")
+      assert.is_nil(request)
+      assert.matches("text", exact.message)
+    end)
+  end)
+
   it("reports the status, message and trailing metadata of a failure", function()
     with_server({ ["/t.S/Unary"] = function(call)
       call:fail(STATUS.FAILED_PRECONDITION, "not now: \195\164", { reason = "closed", ["detail-bin"] = "\0\255" })
