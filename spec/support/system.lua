@@ -90,6 +90,21 @@ function System:serve(env)
   return self.program
 end
 
+---Starts one more plane over the same database and runtime, as a process and on a port of its own. (yields)
+---@param env table|nil
+---@return { program: table, url: string }
+function System:add_plane(env)
+  local port = free_port()
+  local more = { PORT = tostring(port) }
+  for name, value in pairs(env or {}) do more[name] = value end
+  local plane = { url = "http://127.0.0.1:" .. port,
+    program = program.start({ args = { "serve", "--role", "plane" }, env = environment(self, more) }) }
+  self.planes = self.planes or {}
+  table.insert(self.planes, plane)
+  plane.program:wait_ready(plane.url .. "/readyz", READY_MS)
+  return plane
+end
+
 ---A client of the runtime; `boss` and everybody else is who they say. Closed by close(). (yields)
 function System:client()
   if self.rig == nil then self.rig = client.connect(self.address) end
@@ -259,6 +274,10 @@ end
 function System:close()
   self:disconnect()
   if self.program and not self.program.status then self.program:crash() end
+  for _, plane in ipairs(self.planes or {}) do
+    plane.program:kill("CONT")
+    if not plane.program.status then plane.program:crash() end
+  end
   if self.cluster then self.cluster:stop() end
   fs.remove_tree(self.dir)
 end
