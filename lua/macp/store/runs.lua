@@ -26,19 +26,26 @@ local UNDO_FOUND = [[
 delete from runs where tenant = $1 and id = $2
   and exists (select from deleted_runs where runtime_session_id = $3) returning id]]
 
--- The same with an idempotency key. deleted_runs_key_idx
-local INSERT_KEYED = INSERT:gsub("values %((.-)%)\n", [[
+-- The same with a session that is named, unless it was that of another tenant's run. deleted_runs_session_idx
+local INSERT_NAMED = INSERT:gsub("values %((.-)%)\n", [[
 select %1
-where not exists (select from deleted_runs where tenant = $1 and idempotency_key = $8)
+where not exists (select from deleted_runs where tenant <> $1 and runtime_session_id = $6)
 ]])
+local UNDO_NAMED = [[
+delete from runs where tenant = $1 and id = $2
+  and exists (select from deleted_runs where tenant <> $1 and runtime_session_id = $3) returning id]]
+
+-- The same with an idempotency key. deleted_runs_key_idx
+local INSERT_KEYED = INSERT_NAMED:gsub("where not", [[
+where not exists (select from deleted_runs where tenant = $1 and idempotency_key = $8) and not]])
 local UNDO_KEYED = [[
 delete from runs where tenant = $1 and id = $2
   and exists (select from deleted_runs where tenant = $1 and idempotency_key = $3) returning id]]
 
--- A session that is announced is wanted again, whatever became of its run. deleted_runs_session_idx
+-- A session that is announced is wanted again, whatever became of its tenant's run. deleted_runs_session_idx
 local WANTED_AGAIN = [[
 update deleted_runs set runtime_session_id = null
-where runtime_session_id = $3 and exists (select from runs where tenant = $1 and id = $2)]]
+where tenant = $1 and runtime_session_id = $3 and exists (select from runs where tenant = $1 and id = $2)]]
 
 -- runs_pkey
 local FIND = "select " .. COLUMNS .. " from runs where tenant = $1 and id = $2"
@@ -116,25 +123,24 @@ local function insert_params(run)
     run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms), run.trace_context }
 end
 
--- The statements that insert a run, the first of which tells whether it did; `undo` is the index of one that took it back.
+-- The statements that insert a run: the first one tells whether it did, `undo` of those after it may take it back.
 local function insertion(run)
   local params = insert_params(run)
+  local function of_run(text, value) return { text, { n = 3, run.tenant, run.id, value } } end
   if run.is_discovered then
-    return { { INSERT_FOUND, params }, { UNDO_FOUND, { n = 3, run.tenant, run.id, run.runtime_session_id } } }, 2
+    return { { INSERT_FOUND, params }, of_run(UNDO_FOUND, run.runtime_session_id) }, 1
   end
-  local statements, undo = { { INSERT, params } }, nil
-  if run.idempotency_key then
-    statements = { { INSERT_KEYED, params }, { UNDO_KEYED, { n = 3, run.tenant, run.id, run.idempotency_key } } }
-    undo = 2
-  end
-  if run.is_session_named then
-    statements[#statements + 1] = { WANTED_AGAIN, { n = 3, run.tenant, run.id, run.runtime_session_id } }
-  end
+  local text = run.idempotency_key and INSERT_KEYED or run.is_session_named and INSERT_NAMED or INSERT
+  local statements = { { text, params } }
+  if run.idempotency_key then statements[2] = of_run(UNDO_KEYED, run.idempotency_key) end
+  if run.is_session_named then statements[#statements + 1] = of_run(UNDO_NAMED, run.runtime_session_id) end
+  local undo = #statements - 1
+  if run.is_session_named then statements[#statements + 1] = of_run(WANTED_AGAIN, run.runtime_session_id) end
   return statements, undo
 end
 
 ---Inserts a queued run; false when its id, session or idempotency key is taken, or was by a run that was deleted: the
----session of a run that was discovered, the key of any. (yields)
+---session of a run that was discovered or that was another tenant's, the key of any. (yields)
 ---@param db table
 ---@param run table is_discovered: nobody asked for it; is_session_named: the session was asked for by its id
 ---@return boolean|nil inserted
@@ -155,7 +161,7 @@ function M.insert_all(db, runs)
   local statements, owner_of, first_of, undo_of, inserted = {}, {}, {}, {}, {}
   for i, run in ipairs(runs) do
     local own, undo = insertion(run)
-    first_of[i], undo_of[i] = #statements + 1, undo and #statements + undo
+    first_of[i], undo_of[i] = #statements + 1, undo
     for _, statement in ipairs(own) do
       statements[#statements + 1] = statement
       owner_of[#statements] = i
@@ -168,7 +174,9 @@ function M.insert_all(db, runs)
     return nil, failure, err.code == "PG" and owner_of[err.index] or nil
   end
   for i = 1, #runs do
-    inserted[i] = results[first_of[i]].rows[1] ~= nil and not (undo_of[i] and results[undo_of[i]].rows[1])
+    local first = first_of[i]
+    inserted[i] = results[first].rows[1] ~= nil
+    for at = first + 1, first + undo_of[i] do inserted[i] = inserted[i] and not results[at].rows[1] end
   end
   return inserted
 end

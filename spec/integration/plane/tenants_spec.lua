@@ -327,7 +327,8 @@ describe("a tenant", function()
     ask("acme", "GET", "/runs/" .. acme.run .. "/state") -- brings the stored projection up to date
     eventually(function() -- what is written behind the answers is written
       local live = rig.plane.owner:get("acme", acme.live)
-      return live.committed_seq == live.seq and live.checkpoint_seq == live.seq
+      local stored = rig:rows("select seq from run_projections where run_id = $1", acme.live)[1]
+      return live.committed_seq == live.seq and stored and stored.seq == live.seq
         and rig.plane.owner:get("acme", acme.run) == nil
         and count("webhook_deliveries where tenant = 'acme' and status = 'pending'") == 0
     end, 30000, "acme is quiet")
@@ -373,6 +374,20 @@ describe("a tenant", function()
     await_run("found", id, "running")
     for _, tenant in ipairs({ "acme", "beta" }) do assert.equal(404, (ask(tenant, "GET", "/runs/" .. id))) end
     assert.equal(409, (ask("acme", "POST", "/runs", plane_rig.descriptor(id))))
+  end)
+
+  it("cannot have the session of a run that another one has deleted", function()
+    local id = crypto.uuid4()
+    local run = announce("found", id, "for a while")
+    rig:play(id)
+    await_run("found", run, "completed")
+    assert.equal(204, (ask("found", "DELETE", "/runs/" .. run)))
+    for _, key in ipairs({ "with a key", false }) do
+      local body = plane_rig.descriptor(id, { execution = key and { idempotencyKey = key } or nil })
+      local status, problem = ask_json("beta", "POST", "/runs", body)
+      assert.same({ 409, "SESSION_ALREADY_EXISTS" }, { status, problem.errorCode })
+    end
+    assert.equal(202, (ask("found", "POST", "/runs", plane_rig.descriptor(id))))
   end)
 
   it("has after all of that what it had before", function()
