@@ -190,12 +190,12 @@ static char *session_options(const struct pg_conn_opts *opts)
 {
     struct buf text;
     buf_init(&text);
-    buf_printf(
-        &text,
-        "-c timezone=UTC -c datestyle=ISO -c standard_conforming_strings=on -c bytea_output=hex "
-        "-c extra_float_digits=1 -c client_min_messages=warning -c statement_timeout=%d -c lock_timeout=%d "
-        "-c idle_in_transaction_session_timeout=%d",
-        opts->statement_timeout_ms, opts->lock_timeout_ms, opts->idle_tx_timeout_ms);
+    buf_printf(&text,
+               "-c timezone=UTC -c datestyle=ISO -c standard_conforming_strings=on -c bytea_output=hex "
+               "-c extra_float_digits=1 -c client_min_messages=warning -c jit=off -c statement_timeout=%d "
+               "-c lock_timeout=%d "
+               "-c idle_in_transaction_session_timeout=%d",
+               opts->statement_timeout_ms, opts->lock_timeout_ms, opts->idle_tx_timeout_ms);
     PQconninfoOption *parsed = PQconninfoParse(opts->conninfo, NULL);
     for (PQconninfoOption *option = parsed; option != NULL && option->keyword != NULL; option++) {
         if (strcmp(option->keyword, "options") == 0 && option->val != NULL) {

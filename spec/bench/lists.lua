@@ -36,6 +36,14 @@ local function cases(made)
     by("/events?type=", 100, function(i)
       return "/events?limit=250&type=signal.emitted&afterTs=" .. day_before(i)
     end),
+    by("/events?type= that never occurs", 100, function(i) return "/events?limit=250&type=none-" .. i end),
+    by("/events?type= of two", 100, function(i)
+      return "/events?limit=250&type=run.created,decision.finalized&afterTs=" .. day_before(i)
+    end),
+    by("/events?afterTs=", 100, function(i) return "/events?limit=250&afterTs=" .. day_before(i) end),
+    by("/events?runId=", 100, function(i)
+      return "/events?limit=250&runId=" .. made:run_id(1 + i * 4999 % made.runs)
+    end),
     by("/events?scenarioRef=", 100, function(i)
       return "/events?limit=250&scenarioRef=scenario-" .. i % 1000 .. "@&afterTs=" .. day_before(i)
     end),

@@ -66,8 +66,15 @@ function M.open(opts)
   return self
 end
 
+---The id of the i-th run. (yields)
+function Past:run_id(i)
+  self.db = self.db or assert(pg.open({ conninfo = self.conninfo, size = 1 }))
+  return assert(self.db:query("select md5('run' || $1::text)::uuid::text as id", { tostring(i), n = 1 })).rows[1].id
+end
+
 ---Stops the server; what is not kept is removed. (yields)
 function Past:close()
+  if self.db then self.db:close() end
   self.cluster:stop()
   if not self.is_kept then fs.remove_tree(self.dir) end
 end

@@ -5,6 +5,8 @@ local fetch = require("host.fetch")
 
 local json = require("macp.core.json")
 
+local event_search = require("macp.store.event_search")
+
 local plane_rig = require("spec.support.plane_rig")
 
 local stop_database
@@ -101,6 +103,59 @@ describe("events of all runs", function()
       and (ts, run_id, seq) > (now(), gen_random_uuid(), 1) order by ts, run_id, seq limit 10]]))
     assert.truthy(plan:find("Index Only Scan using run_events_canonical_listing_idx", 1, true), plan)
     assert.is_nil(plan:find("Sort", 1, true))
+  end)
+
+  it("W28: are found by the index of their type, however rare it is and however many there are", function()
+    local id = insert_run(rig, "many")
+    insert_events(rig, id, "2020-01-01", 20000, "message.received")
+    rig:rows("vacuum analyze run_events_canonical")
+    local base = { after_seq = 0, limit = 250, exact = false }
+    for _, types in ipairs({ { "policy.denied" }, { "signal.emitted", "policy.denied" }, { "tool.called" } }) do
+      for _, changes in ipairs({ {}, { after_ms = 1 }, { position = { ts_us = "1", run_id = id, seq = 1 } } }) do
+        local query = { types = types }
+        for _, more in ipairs({ base, changes }) do
+          for name, value in pairs(more) do query[name] = value end
+        end
+        local plan = table.concat(assert(event_search.explain(rig.db, "default", query)), "\n")
+        assert.is_nil(plan:find("Seq Scan", 1, true), plan)
+        assert.truthy(plan:find("run_events_canonical_type_idx", 1, true), plan)
+      end
+    end
+    local plan = table.concat(assert(event_search.explain(rig.db, "default", base)), "\n")
+    assert.is_nil(plan:find("Seq Scan", 1, true), plan)
+    rig:rows("delete from run_events_canonical where run_id = $1", id)
+  end)
+
+  it("of a scenario are those of its runs, few or many", function()
+    local function of(query) return (select(2, rig:get("/events?scenarioRef=limit&limit=2" .. query))) end
+    local function check_all()
+      local page = of("")
+      assert.same({ 5, { k(one, 1), k(one, 2) } }, { page.total, keys(page) })
+      page = of("&pageToken=" .. page.nextPageToken)
+      assert.same({ 5, { k(one, 3), k(one, 4) } }, { page.total, keys(page) })
+      assert.same({ 5, 0, 5, 5 }, { of("&type=tool.called").total, of("&type=signal.emitted").total,
+        of("&runId=" .. one).total, of("&exactTotal=true").total })
+      assert.equal(1, of("&afterTs=2026-03-01T00:00:02Z&beforeTs=2026-03-01T00:00:03Z").total)
+    end
+    check_all()
+    rig:rows([[insert into runs (tenant, id, status, mode, runtime_kind, scenario_ref, ended_at)
+      select 'default', gen_random_uuid(), 'completed', 'live', 'rust', 'loans/limit@' || i, now()
+      from generate_series(1, 2001) i]])
+    check_all()
+    rig:rows("delete from runs where source_ref is null")
+  end)
+
+  it("of several types come in the order of their time, each type once", function()
+    local names = { "signal.emitted", "tool.called", "signal.emitted" }
+    local page = select(2, rig:get("/events?limit=3&type=" .. table.concat(names, ",")))
+    assert.same({ 10, { k(one, 1), k(two, 1), k(one, 2) } }, { page.total, keys(page) })
+    page = select(2, rig:get("/events?limit=3&type=signal.emitted,tool.called&pageToken=" .. page.nextPageToken))
+    assert.same({ 10, { k(two, 2), k(one, 3), k(two, 3) } }, { page.total, keys(page) })
+    for i = 1, 20 do names[#names + 1] = "type-" .. i end
+    page = select(2, rig:get("/events?limit=3&type=" .. table.concat(names, ",")))
+    assert.same({ 10, { k(one, 1), k(two, 1), k(one, 2) } }, { page.total, keys(page) })
+    page = select(2, rig:get("/events?limit=3&exactTotal=true&type=" .. table.concat(names, ",")))
+    assert.equal(10, page.total)
   end)
 
   it("W33: are refused for a query that is wrong", function()
