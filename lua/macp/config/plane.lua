@@ -24,6 +24,11 @@ return {
     doc = "The one web origin whose pages may call the HTTP interface, like https://console.example.org.",
   },
   {
+    key = "plane.docs_enabled", env = "DOCS_ENABLED", type = "boolean", default = is_development,
+    doc = "Serve the description of the HTTP interface (/docs-json) and its page (/docs) to everybody; the default "
+      .. "does so in development only.",
+  },
+  {
     key = "plane.api_keys", env = "AUTH_API_KEYS", type = "list", default = {}, secret = true,
     doc = "Keys that callers send in the Authorization header, comma separated: each the key itself, or an entry that "
       .. "holds only its digest, NAME:sha256:HEX;tenant=T;scopes=read+webhooks:write;expires=2027-01-31 (all options "

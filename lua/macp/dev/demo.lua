@@ -48,7 +48,7 @@ local function announce(url, run_id, api_key)
   line("events", "curl -s" .. key .. " " .. base .. "/events")
   line("replay", "curl -N" .. key .. " '" .. base .. "/replay/stream?mode=timed'")
   line("all runs", "curl -s" .. key .. " " .. url .. "/runs")
-  line("API", url .. "/docs-json")
+  line("API", url .. "/docs")
   console.print("")
 end
 

@@ -5,7 +5,7 @@
 --   params=schema, query=schema, body=schema, headers=schema (only described), rate="default"|"none",
 --   returns={ [200] = schema, name or { content = { [media type] = schema } } }, refuses={ 409 } (statuses of the handler),
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
---   hidden=true (not in the document), handler=function(ctx, body) -> status, value, headers }
+--   hidden=true (not in the document), etag=true (replies are tagged, If-None-Match is asked), handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower
 -- case. Handlers raise typed errors.
 
@@ -20,6 +20,8 @@ local access_log = require("macp.http.steps.access_log")
 local audit = require("macp.http.steps.audit")
 local authenticate = require("macp.http.steps.authenticate")
 local cors = require("macp.http.steps.cors")
+local docs_page = require("macp.http.docs_page")
+local etag = require("macp.http.steps.etag")
 local limit = require("macp.http.steps.limit")
 local openapi = require("macp.http.openapi")
 local parse = require("macp.http.steps.parse")
@@ -78,6 +80,7 @@ local function compile(app, route)
     steps[#steps + 1] = step(route, app)
   end
   route.steps, route.series, route.record = steps, {}, audit.compile(route, app)
+  route.tagged = etag.compile(route)
 end
 
 ---Adds routes. A wrong or duplicate one raises.
@@ -91,14 +94,14 @@ function App:mount(routes)
   end
 end
 
----Adds GET /docs-json, the OpenAPI document of all routes.
+---Adds GET /docs-json, the OpenAPI document of all routes, and GET /docs, the page that shows it.
 ---@param more (fun(): table[])|nil gives further routes, without handlers, that change while the program runs
 function App:mount_docs(more)
   local text
   self.more_docs = more
   self.forget_docs = function() text = nil end
   self:mount({ {
-    method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs",
+    method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs", etag = true,
     summary = "This document", description = "The OpenAPI 3.1 description of this interface.",
     returns = { [200] = { type = "object" } },
     handler = function()
@@ -106,6 +109,7 @@ function App:mount_docs(more)
       return 200, text
     end,
   } })
+  self:mount(docs_page.routes())
 end
 
 ---What the document described has changed: the next reader gets a new one.
@@ -139,6 +143,7 @@ local function run(ctx)
   local status, value, extra = route.handler(ctx, ctx.body)
   if route.record then route.record(ctx, status or 200, value) end
   if not route.raw and type(value) == "table" then value = json.encode(value) end
+  if route.tagged then status, value, extra = route.tagged(ctx, status, value, extra) end
   return status, value, extra
 end
 

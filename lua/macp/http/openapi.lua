@@ -29,6 +29,11 @@ local ERROR_SCHEMA = {
   },
 }
 
+local IF_NONE_MATCH = {
+  name = "If-None-Match", ["in"] = "header", required = false, schema = { type = "string" },
+  description = "The ETag of an earlier answer: 304 without a body as long as it holds.",
+}
+
 local M = {}
 
 ---@class macp.OpenapiDocument what a document is made of
@@ -141,6 +146,10 @@ local function responses(route, doc)
       description = REASONS[status] or "Answer", content = content_of(route, status, returns, doc),
     }
   end
+  if route.etag then
+    out["304"] = { description = REASONS[304] }
+    out["200"].headers = { ETag = { description = "Names this very answer.", schema = { type = "string" } } }
+  end
   out.default = failure("Failure")
   return out
 end
@@ -156,6 +165,7 @@ local function operation(route, doc)
   path_parameters(route, parameters, doc)
   named_parameters(route.query, "query", parameters, doc)
   named_parameters(route.headers, "header", parameters, doc)
+  if route.etag then parameters[#parameters + 1] = IF_NONE_MATCH end
   local out = {
     operationId = operation_id(route), summary = route.summary, description = route.description,
     tags = route.tag and json.array({ route.tag }) or nil, parameters = parameters, responses = responses(route, doc),

@@ -253,8 +253,10 @@ local function listen(role, cfg, services)
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
-  app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end)
-  role.registry:on_change(function() app:docs_changed() end)
+  if cfg.docs_enabled then
+    app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end)
+    role.registry:on_change(function() app:docs_changed() end)
+  end
   local server, err = http.listen({ host = cfg.host, port = cfg.port })
   if server == nil then
     return nil, errors.wrap(err, string.format("listen on %s:%d", cfg.host, cfg.port))

@@ -25,14 +25,17 @@ M.Run = object("Run", {
 
 M.Accepted = object("RunAccepted", { runId = UUID, sessionId = TEXT, status = M.STATUS, traceId = TEXT })
 
+-- What an event may lack; the flat members repeat the nested ones, for readers of rows.
+local EVENT_OPTIONAL = {
+  subject = object(nil, { kind = TEXT, id = TEXT }), subjectKind = TEXT, subjectId = TEXT,
+  trace = object(nil, {}, { traceId = TEXT, spanId = TEXT, parentSpanId = TEXT }), traceId = TEXT, spanId = TEXT,
+  parentSpanId = TEXT, sourceKind = TEXT, sourceName = TEXT, rawType = TEXT,
+}
+
 M.Event = object("CanonicalEvent", {
-  id = UUID, runId = UUID, seq = M.SEQ, ts = DATE, type = TEXT, schemaVersion = COUNT, source = object(nil, {
-    kind = TEXT, name = TEXT }, { rawType = TEXT }),
-  data = shape.ANY_OBJECT,
-}, {
-  subject = object(nil, { kind = TEXT, id = TEXT }),
-  trace = object(nil, {}, { traceId = TEXT, spanId = TEXT, parentSpanId = TEXT }),
-})
+  id = UUID, runId = UUID, seq = M.SEQ, ts = DATE, type = TEXT, schemaVersion = COUNT,
+  source = object(nil, { kind = TEXT, name = TEXT }, { rawType = TEXT }), data = shape.ANY_OBJECT,
+}, EVENT_OPTIONAL)
 
 M.Projection = require("macp.plane.routes.projection_schema")
 
@@ -82,7 +85,7 @@ end
 
 local EVENT_LINE = { eventType = TEXT }
 for name, schema in pairs(M.Event.properties) do
-  if name ~= "subject" and name ~= "trace" then EVENT_LINE[name] = schema end
+  if EVENT_OPTIONAL[name] == nil then EVENT_LINE[name] = schema end
 end
 local RAW_LINE = {}
 for name, schema in pairs(M.RawEvent.properties) do RAW_LINE[name] = schema end
@@ -90,8 +93,7 @@ for name, schema in pairs(M.RawEvent.properties) do RAW_LINE[name] = schema end
 M.ExportLine = { title = "ExportLine", oneOf = {
   line("ExportHeader", "header", { run = M.Run, session = OR_NULL(M.Session), projection = M.Projection,
     metrics = OR_NULL(M.Metrics), artifacts = list(M.Artifact), exportedAt = DATE }),
-  line("CanonicalEventLine", "canonical_event", EVENT_LINE,
-    { subject = M.Event.properties.subject, trace = M.Event.properties.trace }),
+  line("CanonicalEventLine", "canonical_event", EVENT_LINE, EVENT_OPTIONAL),
   line("RawEventLine", "raw_event", RAW_LINE),
 } }
 
