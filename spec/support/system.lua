@@ -149,17 +149,32 @@ local function children_of(pid)
   return found
 end
 
--- kill -9 of one process id. (yields)
-local function kill_9(pid)
-  local proc = assert(child.spawn({ file = "/bin/kill", args = { "-KILL", tostring(pid) }, stderr = "null" }))
+-- Sends a signal to one process id. (yields)
+local function signal(name, pid)
+  local proc = assert(child.spawn({ file = "/bin/kill", args = { "-" .. name, tostring(pid) }, stderr = "null" }))
   proc:wait()
   proc:close()
 end
+
+-- kill -9 of one process id. (yields)
+local function kill_9(pid) signal("KILL", pid) end
 
 ---kill -9 of the server; start_database() brings it back. (yields)
 function System:crash_database()
   self.cluster.proc:kill("KILL")
   self.cluster:stop()
+end
+
+---Stops the server and its processes where they are: connections stay, nothing answers. (yields)
+function System:pause_database()
+  signal("STOP", self.cluster:pid()) -- first: nobody is forked any more
+  for _, pid in ipairs(children_of(self.cluster:pid())) do signal("STOP", pid) end
+end
+
+---Lets all of it go on. (yields)
+function System:continue_database()
+  for _, pid in ipairs(children_of(self.cluster:pid())) do signal("CONT", pid) end
+  signal("CONT", self.cluster:pid())
 end
 
 ---kill -9 of one process of the server that serves the program; the server itself restarts all of them. (yields)

@@ -7,6 +7,7 @@ local task = require("host.task")
 local log = require("host.log")
 
 local backoff = require("macp.core.backoff")
+local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
 local batches = require("macp.plane.batch")
 local fence = require("macp.plane.fence")
@@ -20,6 +21,7 @@ local MAX_STATE_BYTES = 262144 -- of states that could as well be stored a momen
 local QUIET_MS = 1000
 local STATE_BYTES_PER_QUIET_MS = 100 -- a large state is stored after a longer silence
 local SWEEP_MS = 250
+local STORED_WAIT_MS = 8000 -- whoever waits for a change is told after this time that it is not stored yet
 
 ---@class macp.plane.Writer one queue
 local Writer = {}
@@ -89,14 +91,19 @@ function Writer:wait_room()
   return true
 end
 
----Waits until the run's events up to seq are stored. (yields)
+---Waits until the run's events up to seq are stored, but not for ever: a database that is away stores nothing. (yields)
 ---@return true|nil
----@return table|nil err why they never will be
+---@return table|nil err LOST: they never will be; SERVICE_UNAVAILABLE: not yet, and they are still tried; CANCELLED
 function Writer:wait_stored(run, seq)
+  local deadline = sys.mono_ms() + STORED_WAIT_MS
   while run.committed_seq < seq do
     if run.gone then return nil, { code = "LOST", message = "the run is no longer owned here" } end
-    local ok, err = self.committed:wait()
-    if not ok then return nil, err end
+    local left = deadline - sys.mono_ms()
+    if left <= 0 then
+      return nil, errors.new("SERVICE_UNAVAILABLE", nil, "the change is not stored yet: the database does not answer")
+    end
+    local ok, err = self.committed:wait(math.ceil(left))
+    if not ok and err.code ~= "TIMEOUT" then return nil, err end
   end
   return true
 end

@@ -109,6 +109,16 @@ describe("the status of a run", function()
     end
   end)
 
+  it("that cannot be stored is told as such, and is stored when it can be", function()
+    local run_id = running()
+    unstorable(run_id, function()
+      local status, problem = rig:post("/runs/" .. run_id .. "/suspend")
+      assert.same({ 503, "SERVICE_UNAVAILABLE", "the change is not stored yet: the database does not answer" },
+        { status, problem.errorCode, problem.message })
+    end)
+    rig:await(run_id, "suspended", 15000)
+  end)
+
   it("does not go back when the watch tells late that the session was created", function()
     local run_id, session_id = running()
     local asked = standing.moment()
