@@ -12,6 +12,7 @@
 #include "base/xmem.h"
 #include "lua/arg.h"
 #include "lua/l_proto.h"
+#include "rpc/rpc_trace.h"
 
 static const char box_magic;
 
@@ -512,40 +513,14 @@ static void on_task_done(void *arg, const char *message)
     leave(state);
 }
 
-enum { TRACEPARENT_LEN = 55, TRACE_ID_AT = 3, TRACE_ID_LEN = 32 };
-
-static bool is_trace_id(const char *id)
-{
-    bool is_zero = true;
-    for (int i = 0; i < TRACE_ID_LEN; i++) {
-        if (!((id[i] >= '0' && id[i] <= '9') || (id[i] >= 'a' && id[i] <= 'f'))) {
-            return false;
-        }
-        is_zero = is_zero && id[i] == '0';
-    }
-    return !is_zero;
-}
-
-/* The W3C trace that the caller belongs to: `traceparent: 00-<trace id>-<span id>-<flags>`. */
 static void describe_call(void *arg, struct buf *members)
 {
-    static const char name[] = "traceparent";
     const struct l_rpc_call *state = arg;
-    const grpc_metadata_array *metadata = rpc_server_call_metadata(state->call);
-    for (size_t i = 0; i < metadata->count; i++) {
-        const grpc_slice *key = &metadata->metadata[i].key;
-        const grpc_slice *value = &metadata->metadata[i].value;
-        if (GRPC_SLICE_LENGTH(*key) != sizeof(name) - 1 || GRPC_SLICE_LENGTH(*value) < TRACEPARENT_LEN ||
-            memcmp(GRPC_SLICE_START_PTR(*key), name, sizeof(name) - 1) != 0) {
-            continue;
-        }
-        const char *id = (const char *)GRPC_SLICE_START_PTR(*value) + TRACE_ID_AT;
-        if (id[-1] == '-' && id[TRACE_ID_LEN] == '-' && is_trace_id(id)) {
-            buf_append_str(members, "\"trace_id\":\"");
-            buf_append(members, id, TRACE_ID_LEN);
-            buf_append_byte(members, '"');
-        }
-        return;
+    const char *id = rpc_trace_id(rpc_server_call_metadata(state->call));
+    if (id != NULL) {
+        buf_append_str(members, "\"trace_id\":\"");
+        buf_append(members, id, RPC_TRACE_ID_LEN);
+        buf_append_byte(members, '"');
     }
 }
 
