@@ -130,7 +130,7 @@ describe("a database that is away", function()
 end)
 
 describe("a runtime that is away", function()
-  it("is told as 503 while what is stored is served, and observed on when it is back", function()
+  it("P5: is told as 503 while what is stored is served, and observed on when it is back", function()
     system.with({ database = false, role = "runtime" }, function(runtime)
       system.with({ role = "plane", env = {
         RUNTIME_ADDRESS = runtime.address, RUNTIME_CIRCUIT_BREAKER_RESET_MS = "500",
@@ -192,7 +192,7 @@ describe("event streams that nobody reads", function()
     error("the stream never reaches the last message")
   end
 
-  it("cost bounded memory, delay nobody, and have everything to read later", function()
+  it("P23: cost bounded memory, delay nobody, and have everything to read later", function()
     system.with({ env = { STREAM_SSE_HEARTBEAT_MS = "60000" } }, function(world)
       local id = open_session(world)
       await_running(world, id)

@@ -78,7 +78,7 @@ local function open_streams(world, ids)
 end
 
 describe("TERM", function()
-  it("under load drains within 10 s, tells every client, and loses nothing that was acknowledged", function()
+  it("P6: under load drains within 10 s, tells every client, and loses nothing that was acknowledged", function()
     system.with(nil, function(world)
       local ids = open_sessions(world)
       local readers = open_streams(world, ids)

@@ -78,7 +78,7 @@ describe("webhooks", function()
 
   for _, death in ipairs(DEATHS) do
     local point, passes = unpack(death)
-    it("W32: survive kill -9 at " .. point .. " after " .. passes .. " passes", function()
+    it("P32: survive kill -9 at " .. point .. " after " .. passes .. " passes", function()
       if not rawget(sys, "fault") then return pending("fault points are compiled out") end
       target.requests = {}
       world:rows([[update webhook_deliveries set status = 'pending', attempts = 0, claimed_by = null,

@@ -63,7 +63,7 @@ describe("the dashboard", function()
       assert.equal("[]", json.encode(body.recentRuns))
     end)
 
-    it("W46: tells of the runtime what the last probe saw", function()
+    it("P46: tells of the runtime what the last probe saw", function()
       local health = eventually(function()
         local seen = overview().runtimeHealth
         return seen.ok and seen
@@ -172,7 +172,7 @@ describe("the dashboard", function()
       assert.same(chart({}, {}), body.charts.throughput)
     end)
 
-    it("W26: filters by scenario, with wildcards taken literally, or by the exact source", function()
+    it("P26: filters by scenario, with wildcards taken literally, or by the exact source", function()
       assert.equal(2, overview(DAY .. "&scenarioRef=LOANS/").kpis.totalRuns)
       assert.equal(1, overview(DAY .. "&scenarioRef=50%25_").kpis.totalRuns)
       assert.equal(2, overview(DAY .. "&scenarioRef=loans").kpis.totalRuns)
@@ -196,7 +196,7 @@ describe("the dashboard", function()
       assert.equal("[]", json.encode(agents))
     end)
 
-    it("W33: says what is wrong with a question", function()
+    it("P33: says what is wrong with a question", function()
       local function refused(query, message)
         for _, path in ipairs({ "/dashboard/overview", "/dashboard/agents/metrics" }) do
           local status, body = rig:get(path .. query)
@@ -236,7 +236,7 @@ describe("the dashboard", function()
       assert(ack.ok, ack.error and ack.error.message)
     end
 
-    it("W27: counts what its participants sent, also over a restart, and nothing twice", function()
+    it("P27: counts what its participants sent, also over a restart, and nothing twice", function()
       local session_id = crypto.uuid4()
       rig:open_session(session_id)
       rig:propose(session_id, "p1")
@@ -297,7 +297,7 @@ describe("the dashboard", function()
     end)
   end)
 
-  it("W28: gives the same answer for a while and does not count again", function()
+  it("P28: gives the same answer for a while and does not count again", function()
     rig = plane_rig.start({ env = { DASHBOARD_CACHE_MS = "60000" } })
     assert.equal(0, overview().kpis.totalRuns)
     rig:rows([[insert into runs (tenant, id, status, mode, runtime_kind)

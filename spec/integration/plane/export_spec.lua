@@ -73,7 +73,7 @@ describe("a run", function()
     assert.is_nil(json.encode(bundle):find("s3cret", 1, true)) -- W30
   end)
 
-  it("W17: has canonical events by default, raw ones when asked, and as many as asked", function()
+  it("P17: has canonical events by default, raw ones when asked, and as many as asked", function()
     local run_id = ended()
     local path = "/runs/" .. run_id .. "/export"
     local _, without = rig:get(path .. "?includeCanonical=false")
@@ -97,7 +97,7 @@ describe("a run", function()
     assert.truthy(crypto.base64_decode(envelope.payloadBase64):find("tests pass", 1, true))
   end)
 
-  it("W39: is exported as lines to those who read lines; each keeps its event's type", function()
+  it("P39: is exported as lines to those who read lines; each keeps its event's type", function()
     local run_id = ended()
     local events = rig:events(run_id)
     local lines = lines_of("/runs/" .. run_id .. "/export?format=jsonl&includeRaw=true",

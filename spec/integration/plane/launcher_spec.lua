@@ -168,6 +168,40 @@ describe("the launcher", function()
   end)
 end)
 
+describe("a launcher with a token of its own", function()
+  local TOKENS = [=[[{"token":"opener","sender":"boss"},{"token":"ann","sender":"ann"},
+    {"token":"plane","sender":"plane","is_observer":true,"can_start_sessions":false}]]=]
+  local rig
+
+  setup(function()
+    rig = plane_rig.start({ env = { LAUNCHER_ENABLED = "true", LAUNCHER_BEARER_TOKEN = "opener",
+      RUNTIME_BEARER_TOKEN = "plane" }, runtime_env = { MACP_AUTH_TOKENS_JSON = TOKENS } })
+  end)
+  teardown(function() rig:destroy() end)
+
+  it("opens sessions as whoever the token is, whatever the request says, and the observer needs no right to", function()
+    local id = crypto.uuid4()
+    local _, accepted = rig:post("/runs", request(id, { proposal("p1") }, { initiatorParticipantId = "ann",
+      participants = { { id = "ann" }, { id = "boss" } } }))
+    rig:await(accepted.runId, "running")
+    local metadata = assert(rig.runtime:call("plane", "GetSession", { session_id = id })).metadata
+    assert.equal("boss", metadata.initiator)
+    local received = of_type(rig:events(accepted.runId), "message.received")
+    for _, event in ipairs(received) do assert.equal("boss", event.data.sender) end
+  end)
+
+  it("fails the run when the runtime does not know the token", function()
+    local plane = rig:start_plane({ LAUNCHER_BEARER_TOKEN = "wrong" })
+    local first = rig.plane
+    rig.plane = plane
+    local _, accepted = rig:post("/runs", request(crypto.uuid4(), { proposal("p1") }))
+    local run = rig:await(accepted.runId, "failed", 10000)
+    rig.plane = first
+    plane:close()
+    assert.equal("UNAUTHENTICATED", run.errorCode)
+  end)
+end)
+
 describe("a plane without launcher", function()
   local rig
 

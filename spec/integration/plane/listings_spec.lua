@@ -105,7 +105,7 @@ describe("events of all runs", function()
     assert.is_nil(plan:find("Sort", 1, true))
   end)
 
-  it("W28: are found by the index of their type, however rare it is and however many there are", function()
+  it("P28: are found by the index of their type, however rare it is and however many there are", function()
     local id = insert_run(rig, "many")
     insert_events(rig, id, "2020-01-01", 20000, "message.received")
     rig:rows("vacuum analyze run_events_canonical")
@@ -158,7 +158,7 @@ describe("events of all runs", function()
     assert.equal(10, page.total)
   end)
 
-  it("W33: are refused for a query that is wrong", function()
+  it("P33: are refused for a query that is wrong", function()
     for _, case in ipairs({ { "runId=seven", "runId must be a UUID" }, { "limit=0", "limit" },
       { "limit=5001", "limit" },
       { "afterSeq=-1", "afterSeq" }, { "afterTs=soon", "afterTs" }, { "beforeTs=late", "beforeTs" },
@@ -215,7 +215,7 @@ describe("the audit log", function()
     assert.same({}, (list("?resource=run")))
   end)
 
-  it("says who did what: the caller by the digest of its key", function()
+  it("P29: says who did what: the caller by the digest of its key", function()
     local status, accepted = rig:post("/runs", plane_rig.descriptor(crypto.uuid4()),
       { authorization = "Bearer second", ["x-request-id"] = "r-9" })
     assert.equal(202, status)
@@ -258,7 +258,7 @@ describe("many runs", function()
       error = "run " .. id .. " not found" }
   end
 
-  it("W19: are archived, each with its own result in the order given", function()
+  it("P19: are archived, each with its own result in the order given", function()
     local one, none, two = announce(), crypto.uuid4(), ended()
     local status, told = rig:post("/runs/batch/archive", { runIds = { one, none, two } })
     assert.equal(200, status)
@@ -269,7 +269,7 @@ describe("many runs", function()
     assert.equal(2, #rows)
   end)
 
-  it("W19: are cancelled, each by its own rules", function()
+  it("P19: are cancelled, each by its own rules", function()
     local descriptor = plane_rig.descriptor(crypto.uuid4())
     local plain, done = select(2, rig:post("/runs", descriptor)).runId, ended()
     local status, told = rig:post("/runs/batch/cancel", { runIds = { plain, done } })
@@ -307,7 +307,7 @@ describe("many runs", function()
     assert.same({ 2, one, none }, { #lines, lines[1].run.id, lines[2].runId })
   end)
 
-  it("W33: are named by a list of 1 to 100 different UUIDs", function()
+  it("P33: are named by a list of 1 to 100 different UUIDs", function()
     local id, many = crypto.uuid4(), {}
     for i = 1, 101 do many[i] = crypto.uuid4() end
     for _, name in ipairs({ "cancel", "archive", "delete", "export" }) do

@@ -102,7 +102,7 @@ describe("metrics of the plane", function()
     assert.equal(1, exposition.value(read(), "macp_run_duration_seconds_count", { terminal_status = "cancelled" }))
   end)
 
-  it("W41: have labels from outside only as many as there is room for", function()
+  it("P41: have labels from outside only as many as there is room for", function()
     for i = 1, 30 do rig:get("/runtime/policies/p" .. i) end
     local paths = {}
     for _, sample in ipairs(read().http_requests_total.samples) do paths[sample.labels.path] = true end

@@ -74,7 +74,7 @@ describe("the state at a sequence number", function()
     end
   end)
 
-  it("reads no more than a step of events once the run was looked at", function()
+  it("P44: reads no more than a step of events once the run was looked at", function()
     local cold = reader(67108864)
     assert(cold:state_at("default", id, last))
     local fold, read = history.fold, {}

@@ -56,7 +56,7 @@ describe("two planes over one database", function()
     other:close()
   end)
 
-  it("stream every event once and in order from the one that does not observe the run", function()
+  it("P20: stream every event once and in order from the one that does not observe the run", function()
     start()
     without_looking()
     ask(other)

@@ -35,7 +35,7 @@ describe("a rebuilt projection", function()
 
   local SPOIL = "update run_projections set document = replace(document, 'completed', 'spoiled') where run_id = $1"
 
-  it("W13: of a finished run overwrites what is stored, counters included", function()
+  it("P13: of a finished run overwrites what is stored, counters included", function()
     local id, before = finished_run()
     local metrics = metrics_of(id)
     rig:rows(SPOIL, id)

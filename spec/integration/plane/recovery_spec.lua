@@ -51,7 +51,7 @@ describe("a plane that is started again", function()
   before_each(function() rig = plane_rig.start() end)
   after_each(function() rig:destroy() end)
 
-  it("goes on where the stored history ends", function()
+  it("P4: goes on where the stored history ends", function()
     local id = crypto.uuid4()
     rig:open_session(id)
     rig:await(id, "running")
@@ -170,7 +170,7 @@ describe("trouble with the database", function()
   before_each(function() rig = plane_rig.start() end)
   after_each(function() rig:destroy() end)
 
-  it("that kills connections under load loses and doubles nothing", function()
+  it("P11: that kills connections under load loses and doubles nothing", function()
     local ids = {}
     for i = 1, 8 do
       ids[i] = crypto.uuid4()
@@ -196,7 +196,7 @@ describe("trouble with the database", function()
     end
   end)
 
-  it("over one envelope costs only that envelope", function()
+  it("P48: over one envelope costs only that envelope", function()
     local id = crypto.uuid4()
     rig:open_session(id)
     rig:await(id, "running")
@@ -218,7 +218,7 @@ describe("trouble with the database", function()
     for _, event in ipairs(events) do assert.is_nil(json.encode(event):find("POISON", 1, true)) end
   end)
 
-  it("answers in time with an error while it is away, and goes on afterwards", function()
+  it("P47: answers in time with an error while it is away, and goes on afterwards", function()
     local id = crypto.uuid4()
     rig:open_session(id)
     rig:await(id, "running")
@@ -257,7 +257,7 @@ describe("migrations", function()
     stop()
   end)
 
-  it("are applied once, whoever starts at the same time", function()
+  it("P40: are applied once, whoever starts at the same time", function()
     local results = {}
     assert(task.group(function(group)
       for i = 1, 4 do group:spawn(function() results[i] = assert(migrate.run(db)) end) end

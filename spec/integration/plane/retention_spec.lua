@@ -130,7 +130,7 @@ describe("retention", function()
     eventually(function() return count(rig, "deleted_runs where is_purged") == 1 end, 10000, "noted")
   end)
 
-  it("W24: is done by one process, and a second one leaves it alone", function()
+  it("P24: is done by one process, and a second one leaves it alone", function()
     insert_runs(rig, 20, 31)
     local results = {}
     local tasks = {}
@@ -144,7 +144,7 @@ describe("retention", function()
     assert.is_table(keeper(rig):pass()) -- the lock went with its connection
   end)
 
-  it("W24: stops when the connection that holds its lock is lost, with whole runs either there or gone", function()
+  it("P24: stops when the connection that holds its lock is lost, with whole runs either there or gone", function()
     insert_runs(rig, 40, 31)
     local result, err
     local running = task.spawn(function() result, err = keeper(rig, { batch_size = 2 }):pass() end)

@@ -84,7 +84,7 @@ describe("a plane with authority over its sessions", function()
     rig:rows("delete from webhooks")
   end)
 
-  it("W35: cancels through the runtime by delegation, and the session is over there too", function()
+  it("P35: cancels through the runtime by delegation, and the session is over there too", function()
     local descriptor = plane_rig.descriptor(crypto.uuid4())
     local session_id = descriptor.session.sessionId
     descriptor.session.metadata = { cancellationDelegated = true }
@@ -177,7 +177,7 @@ describe("a run", function()
     assert.same({ 400, { "property kickoff should not exist" } }, { status, problem.message })
   end)
 
-  it("W2: is created and cloned once per Idempotency-Key header, and the key serves one request only", function()
+  it("P2: is created and cloned once per Idempotency-Key header, and the key serves one request only", function()
     local key = crypto.uuid4()
     local headers = { ["idempotency-key"] = key }
     local body = plane_rig.descriptor(crypto.uuid4())

@@ -50,7 +50,7 @@ describe("a run", function()
     return accepted.runId, session_id, accepted
   end
 
-  it("is announced, observed to its end, and adds up", function()
+  it("P1: is announced, observed to its end, and adds up", function()
     local run_id, session_id, accepted = announce()
     assert.equal("queued", accepted.status)
     rig:play(session_id)
@@ -72,7 +72,7 @@ describe("a run", function()
     assert.same({ 2, 0 }, { state.policy.voteTally[1].allow, state.policy.voteTally[1].deny })
   end)
 
-  it("numbers what is stored without gaps or duplicates, raw and canonical together", function()
+  it("P9: numbers what is stored without gaps or duplicates, raw and canonical together", function()
     local run_id, session_id = announce()
     rig:play(session_id)
     rig:await(run_id, "completed")
@@ -103,7 +103,7 @@ describe("a run", function()
     assert.equal(5, received)
   end)
 
-  it("has a name of its own when the session's id is no UUID", function()
+  it("P25: has a name of its own when the session's id is no UUID", function()
     local session_id = crypto.base64url_encode(crypto.random(24))
     rig:play(session_id)
     local status, page = eventually(function()

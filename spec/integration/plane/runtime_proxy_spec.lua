@@ -162,7 +162,7 @@ describe("a runtime that is away", function()
   end)
   teardown(function() rig:destroy() end)
 
-  it("W34: opens the circuit breaker: 503, told by readyz and the history, closed by hand", function()
+  it("P34: opens the circuit breaker: 503, told by readyz and the history, closed by hand", function()
     local first
     local problem = eventually(function()
       local status, body = rig:get("/runtime/policies")

@@ -55,7 +55,7 @@ describe("the stream of a run", function()
     stream:close()
   end)
 
-  it("sends every event once, byte for byte as stored, then a last snapshot, then ends", function()
+  it("P22: sends every event once, byte for byte as stored, then a last snapshot, then ends", function()
     local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0")
     -- The stream begins with the state of that moment: had the run ended by then, that would be its last snapshot.
     stream:read_until(function(frames) return #frames >= 1 end)
@@ -76,7 +76,7 @@ describe("the stream of a run", function()
     assert.same(state, json.decode(last.data))
   end)
 
-  it("resumes after Last-Event-ID, and afterSeq wins over it", function()
+  it("P16: resumes after Last-Event-ID, and afterSeq wins over it", function()
     rig:propose(session_id, "p1")
     rig:vote(session_id, "ann", "p1")
     rig:commit(session_id)
@@ -111,7 +111,7 @@ describe("the stream of a run", function()
     stream:close()
   end)
 
-  it("sends snapshots of a busy run at most every 250 ms, and always one after the last change", function()
+  it("P15: sends snapshots of a busy run at most every 250 ms, and always one after the last change", function()
     local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0")
     local began = sys.mono_ms()
     rig:propose(session_id, "p1")
@@ -144,7 +144,7 @@ describe("the stream of a run", function()
     assert.same(seqs_of(rig:events(run_id)), stream:seqs())
   end)
 
-  it("serves many at once the same, and forgets those who left", function()
+  it("P21: serves many at once the same, and forgets those who left", function()
     local streams = {}
     for i = 1, 50 do streams[i] = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0") end
     eventually(function() return rig.plane.hub.count == 50 end)

@@ -1,5 +1,6 @@
 -- Credentials of the plane from a token service that really signs, for a runtime that really verifies.
 
+local sys = require("host.sys")
 local task = require("host.task")
 
 local json = require("macp.core.json")
@@ -80,7 +81,7 @@ describe("tokens of the token service", function()
     subject:close()
   end)
 
-  it("W45: a service that is away is asked again after 2, 4, 8 ... 30 s and stalls nobody between", function()
+  it("P45: a service that is away is asked again after 2, 4, 8 ... 30 s and stalls nobody between", function()
     local service, now = start_service(), 0
     service.answer = { 503, "secret body" }
     local subject = new_minter(service, { mono_ms = function() return now end })
@@ -95,6 +96,27 @@ describe("tokens of the token service", function()
     end
     service.answer = nil
     assert.is_string(subject:get())
+    subject:close()
+  end)
+
+  it("a service that is slow costs one timeout, not one per call", function()
+    local service, now = start_service(), 0
+    service.wait_ms = 3000
+    local subject = new_minter(service, { timeout_ms = 150, mono_ms = function() return now end })
+    local began, waiting = sys.mono_ms(), {}
+    for i = 1, 5 do waiting[i] = task.spawn(function() return subject:get() == nil end) end
+    for i = 1, 5 do assert.is_true(waiting[i]:join()) end
+    assert.is_nil(subject:get())
+    assert.equal(1, #service.requests)
+    assert.is_true(sys.mono_ms() - began < 3000)
+    subject:close()
+  end)
+
+  it("a service whose answer never ends costs bounded memory and no token", function()
+    local service = start_service()
+    service.answer = { 200, '{"token":"' .. ("x"):rep(100000) .. '"}' }
+    local subject = new_minter(service)
+    assert.is_nil(subject:get())
     subject:close()
   end)
 

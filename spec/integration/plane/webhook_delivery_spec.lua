@@ -93,7 +93,7 @@ after_each(function()
 end)
 
 describe("the webhook worker", function()
-  it("W32: keeps the events of a run in order, whatever fails meanwhile", function()
+  it("P32: keeps the events of a run in order, whatever fails meanwhile", function()
     hook()
     local runs = {}
     for i = 1, 5 do runs[i] = crypto.uuid4() end
@@ -132,7 +132,7 @@ describe("the webhook worker", function()
     assert.equal(1, target.most)
   end)
 
-  it("W32: attempts at most so many at once per webhook", function()
+  it("P32: attempts at most so many at once per webhook", function()
     hook()
     target.answer = function()
       task.sleep(20)
@@ -166,7 +166,7 @@ describe("the webhook worker", function()
     assert.equal(2, #target.requests)
   end)
 
-  it("W32: tries again for hours on its schedule, then gives up and says why", function()
+  it("P32: tries again for hours on its schedule, then gives up and says why", function()
     local id = hook()
     target.answer = function(_, n) return 500, {}, "broken " .. n end
     announce(crypto.uuid4(), "run.failed", 1)
@@ -220,7 +220,7 @@ describe("the webhook worker", function()
     assert.equal(0, count("pending"))
   end)
 
-  it("W31: follows no redirect", function()
+  it("P31: follows no redirect", function()
     hook()
     local private = receiver.start()
     target.answer = function() return 302, { location = private.url } end
@@ -234,7 +234,7 @@ describe("the webhook worker", function()
     private:close()
   end)
 
-  it("W31: does not connect to a name that leads to a closed address", function()
+  it("P31: does not connect to a name that leads to a closed address", function()
     hook({ url = "http://localhost:" .. target.port .. "/" })
     announce(crypto.uuid4(), "run.completed", 1)
     start_worker({ allow_private = false })
@@ -315,7 +315,7 @@ describe("the webhook worker", function()
     assert.equal(10, #target.requests)
   end)
 
-  it("goes on when the database was away", function()
+  it("P8: goes on when the database was away", function()
     hook()
     start_worker()
     task.sleep(30)

@@ -75,7 +75,7 @@ describe("webhooks", function()
   before_each(function() target.requests, target.answer = {}, nil end)
   after_each(remove_all)
 
-  it("W30: register, list, change and delete without ever showing the secret", function()
+  it("P30: register, list, change and delete without ever showing the secret", function()
     local hook = register({ events = { "run.failed" } })
     assert.equal("********", hook.secret)
     local _, all = rig:post("/webhooks", { url = target.url, secret = SECRET })
@@ -348,7 +348,7 @@ describe("a plane that guards its network", function()
     target:close()
   end)
 
-  it("W31: refuses addresses at registration and names when it connects", function()
+  it("P31: refuses addresses at registration and names when it connects", function()
     for _, url in ipairs({ target.url, "http://10.1.2.3/", "http://127.1/", "http://2130706433/", "http://[::1]/x",
       "http://169.254.169.254/latest/meta-data", "http://[fd00::1]/", "https://[::ffff:192.168.0.1]/" }) do
       expect_error(400, "VALIDATION_ERROR", { "url must not point to a private, loopback or metadata address" },

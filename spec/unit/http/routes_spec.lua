@@ -57,7 +57,7 @@ describe("the plane's routes", function()
     end
   end)
 
-  it("refuse unknown fields in every body", function()
+  it("P18: refuse unknown fields in every body", function()
     for _, route in ipairs(routes) do
       if route.body then
         assert.is_false(route.body.additionalProperties, route.method .. " " .. route.path .. ": additionalProperties")

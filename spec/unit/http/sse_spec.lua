@@ -139,7 +139,7 @@ describe("event streams", function()
     assert.equal(0, streams.count)
   end)
 
-  it("are counted once, with the status of their start", function()
+  it("P41: are counted once, with the status of their start", function()
     open_one()
     local line = 'http_requests_total{method="GET",path="/stream",status_code="200"} 1'
     assert.truthy(registry:render():find(line, 1, true))

@@ -172,7 +172,7 @@ describe("ambient messages", function()
     return event and event.data.decodedPayload, run
   end
 
-  it("W36: price no model that is not on the list, and believe what the agent paid", function()
+  it("P36: price no model that is not on the list, and believe what the agent paid", function()
     local unknown, run = told_of('{"model":"other-1","tokenUsage":{"promptTokens":100,"completionTokens":50}}')
     assert.is_nil(unknown.estimatedCostUsd)
     assert.is_nil(unknown.priceListDate)

@@ -195,7 +195,7 @@ describe("the projection", function()
       projection.render(projection.new(RUN), { sorted = true }))
   end)
 
-  it("is the same whether folded at once or stored and continued at any point", function()
+  it("P12: is the same whether folded at once or stored and continued at any point", function()
     local events = nineteen()
     local expected = projection.render(folded(events), { sorted = true })
     for cut = 1, #events - 1 do

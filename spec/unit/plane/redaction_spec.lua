@@ -13,7 +13,7 @@ end
 describe("redaction", function()
   it("is off when nothing is asked for", function() assert.is_false(open({})) end)
 
-  it("W43: reaches every text of a value, and bytes that travel as base64", function()
+  it("P43: reaches every text of a value, and bytes that travel as base64", function()
     local redactor = assert(open({ patterns = { "s3cret-\\d+" } }))
     local value = redactor:value({ note = "the s3cret-42!", count = 7, list = json.array({ "a", "s3cret-1" }),
       deep = { data = crypto.base64_encode('{"key":"s3cret-99"}'), plain = "c2hvcnQ=" } })

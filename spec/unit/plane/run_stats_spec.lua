@@ -97,7 +97,7 @@ describe("statistics of a run", function()
     assert.same({ 8, T0 + 5 }, { stats.people.ann.messages, stats.people.ann.last_ms })
   end)
 
-  it("W48: neither a name without end nor a NUL in it gets into a row", function()
+  it("P48: neither a name without end nor a NUL in it gets into a row", function()
     local stats = applied({
       { event(1, "message.received", { sender = ("x"):rep(1025) }), T0 },
       { event(2, "message.received", { sender = "a\0b" }), T0 },
