@@ -16,13 +16,13 @@ local function follow(self, stream)
   return task.spawn(function()
     for line in function() return self.proc:read_line(stream) end do
       self.lines[#self.lines + 1] = line
-      if #self.lines > KEPT_LINES then table.remove(self.lines, 1) end
+      if #self.lines > self.keep then table.remove(self.lines, 1) end
     end
   end)
 end
 
 ---Starts `macp ARGS` with extra environment variables. env values of false remove a variable. (yields)
----@param opts { args: string[], env: table|nil, cwd: string|nil }
+---@param opts { args: string[], env: table|nil, cwd: string|nil, keep: integer|nil } keep: lines of output, the last 200
 function M.start(opts)
   local env = sys.environ()
   for name, value in pairs(opts.env or {}) do env[name] = value or nil end
@@ -31,7 +31,7 @@ function M.start(opts)
     stdout = "pipe", stderr = "pipe",
   })
   if not proc then error(err.message, 2) end
-  local self = setmetatable({ proc = proc, lines = {} }, Program)
+  local self = setmetatable({ proc = proc, lines = {}, keep = opts.keep or KEPT_LINES }, Program)
   self.readers = { follow(self, "stdout"), follow(self, "stderr") }
   self.waiter = task.spawn(function()
     self.status = proc:wait()

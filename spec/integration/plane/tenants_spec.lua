@@ -296,7 +296,8 @@ local CASES = {
   ["POST /webhooks/:id/deliveries/:deliveryId/redeliver"] = foreign_hook(EMPTY),
   ["POST /webhooks/:id/redeliver"] = foreign_hook(EMPTY),
   ["GET /healthz"] = neutral(), ["GET /readyz"] = neutral(), ["GET /metrics"] = neutral(),
-  ["GET /docs-json"] = neutral(),
+  ["GET /docs-json"] = neutral(), ["GET /docs"] = neutral(), ["GET /docs/start.js"] = neutral(),
+  ["GET /docs/swagger-ui.css"] = neutral(), ["GET /docs/swagger-ui-bundle.js"] = neutral(),
 }
 
 -- Names in an order that leaves what others look at alone: deleting comes last.

@@ -8,11 +8,22 @@ local LABELS = { "method", "path", "status_code" }
 
 local M = {}
 
+-- Names of parameters with which callers try to authenticate, in vain: what they give is not logged.
+local CREDENTIALS = { "token", "key", "secret", "auth", "password", "bearer" }
+
+local function masked(name, value)
+  local lower = name:lower():gsub("^pagetoken$", "")
+  for _, word in ipairs(CREDENTIALS) do
+    if lower:find(word, 1, true) then return name .. "=********" end
+  end
+  return name .. "=" .. value
+end
+
 -- Streams may carry credentials in their query: only their path is logged.
 local function logged_path(ctx)
   local req = ctx.req
   if req.query == nil or (ctx.route and ctx.route.raw) then return req.path end
-  return req.path .. "?" .. req.query
+  return req.path .. "?" .. req.query:gsub("([^&=]+)=([^&]*)", masked)
 end
 
 local function write_line(level, ctx, status, duration_ms)
