@@ -129,12 +129,19 @@ describe("the life of a session", function()
     rig = assert(client.start({ env = {
       MACP_AUTH_TOKENS_JSON = '[{"token":"boss","sender":"boss","max_open_sessions":1}]',
     } }))
+    local function try() return rig:send("boss", client.start_envelope(crypto.uuid4())) end
     local id = start(rig)
     control(rig, "SuspendSession", id)
-    local refused = rig:send("boss", client.start_envelope(crypto.uuid4()))
-    assert.equal("RATE_LIMITED", refused.error.code)
+    assert.equal("RateLimited: 1 sessions are open already", try().error.message)
+    rig = rig:again()
+    assert.equal("RATE_LIMITED", try().error.code)
+    control(rig, "ResumeSession", id)
+    assert.equal("RATE_LIMITED", try().error.code)
     control(rig, "CancelSession", id)
-    start(rig)
+    id = start(rig, { max_suspend_ms = 50 }) -- its place is free when the suspension has outlasted its cap
+    control(rig, "SuspendSession", id)
+    eventually(function() return try().ok end, 5000, "the place of a session that nobody asked about")
+    assert.equal(3, metadata(rig, id).state)
   end)
 
   it("is in the hands of the initiator and of whom the policy names", function()
