@@ -66,15 +66,15 @@ describe("a unary call", function()
       call:reply("")
     end }, function(channel)
       local text = "\10\2hi"
-      for _, bytes in ipairs({
+      for _, wire in ipairs({
         "", text, text .. "\16\5", text .. "\16\255\255\255\255\255\255\255\255\255\1",
         text .. "\25\0\0\0\0\0\0\240\63\32\1\42\1\0",
       }) do
-        channel:unary("/t.S/Unary", bytes)
-        assert.equal(bytes, exact)
-        assert.equal(bytes, codec:encode(request))
+        channel:unary("/t.S/Unary", wire)
+        assert.equal(wire, exact)
+        assert.equal(wire, codec:encode(request))
       end
-      for what, bytes in pairs({
+      for what, wire in pairs({
         ["fields in another order"] = "\16\5" .. text,
         ["a field twice"] = text .. text,
         ["an unknown field"] = text .. "\120\1",
@@ -87,7 +87,7 @@ describe("a unary call", function()
         ["NaN with a payload"] = "\25\1\0\0\0\0\0\248\127",
         ["a list, which is left to the encoder"] = "\50\1a",
       }) do
-        channel:unary("/t.S/Unary", bytes)
+        channel:unary("/t.S/Unary", wire)
         assert.is_table(request, what)
         assert.is_nil(exact, what)
       end
