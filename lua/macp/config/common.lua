@@ -10,7 +10,7 @@ return {
     choices = { "debug", "info", "warn", "error" }, default = "info", doc = "Least important lines that are logged.",
   },
   {
-    key = "log.format", env = "MACP_LOG_FORMAT", type = "enum", choices = { "auto", "json", "text", "colour" },
-    default = "auto", doc = "Log lines: JSON, readable text, or by `auto` text on a terminal and JSON elsewhere.",
+    key = "log.format", env = { "MACP_LOG_FORMAT", "LOG_FORMAT" }, type = "enum",
+    choices = { "auto", "json", "text", "colour" }, default = "auto", doc = "Log lines: JSON, readable text, or by `auto` text on a terminal and JSON elsewhere.",
   },
 }

@@ -1,12 +1,14 @@
 -- Owns long tasks: restarts them with backoff, knows what they do, ends them in reverse order of their start.
 
-local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
 
 local backoff = require("macp.core.backoff")
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
+local repeats = require("macp.core.repeats")
+
+local repeated = repeats.new() -- failures that come again and again
 
 local RECENT_FAILURES = 20
 local CANCEL_GRACE_MS = 500 -- for what did not end politely and was cancelled
@@ -79,7 +81,7 @@ local function note_failure(supervisor, child, err)
   local failures = supervisor.failures
   failures[#failures + 1] = { name = child.name, error = child.last_error, at_ms = child.failed_at_ms }
   if #failures > RECENT_FAILURES then table.remove(failures, 1) end
-  log.warn("task.failed", {
+  repeated:tell("warn", "task.failed", child.last_error, {
     supervisor = supervisor.name, task = child.name, error = child.last_error, starts = child.starts,
   })
 end

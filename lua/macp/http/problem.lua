@@ -1,10 +1,12 @@
 -- Any failure -> status and error body. Nothing else writes error replies.
 -- Body: { statusCode, errorCode, message, error, metadata? }; message is a list only for field validation.
 
-local log = require("host.log")
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
+local repeats = require("macp.core.repeats")
+
+local repeated = repeats.new() -- failures that come again and again
 
 local REASONS = {
   [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
@@ -41,7 +43,7 @@ local function log_unexpected(err, ctx)
   else
     fields.error = tostring(err)
   end
-  log.error("request.failed", fields)
+  repeated:tell("error", "request.failed", tostring(fields.path) .. tostring(fields.error), fields)
 end
 
 ---@param err any what was raised or returned

@@ -11,6 +11,7 @@ local errors = require("macp.core.errors")
 local ids = require("macp.core.ids")
 local json = require("macp.core.json")
 local lru = require("macp.core.lru")
+local repeats = require("macp.core.repeats")
 local time = require("macp.core.time")
 local messages = require("macp.protocol.messages")
 local protocol = require("macp.protocol.lifecycle")
@@ -22,6 +23,8 @@ local standing = require("macp.plane.standing")
 
 local deletions_store = require("macp.store.deletions")
 local runs_store = require("macp.store.runs")
+
+local repeated = repeats.new() -- failures that come again and again
 
 local SESSION_NAMESPACE = "5f0f7b42-9a6d-5c1e-8b9e-2f6a7a1f3c55" -- of run ids made from session ids that are no UUID
 local KNOWN_ENDED = 20000
@@ -128,7 +131,8 @@ local function create_at_last(self, metadata, order)
   while true do
     local run, err = create(self, metadata, order)
     if run ~= nil or is_final(err) then return run, err end
-    log.warn("discovery.create_failed", { session_id = metadata.session_id, error = err.message })
+    repeated:tell("warn", "discovery.create_failed", err.message, { session_id = metadata.session_id,
+      error = err.message })
     local slept, sleep_err = task.sleep(delays:next())
     if not slept then return nil, sleep_err end
   end
@@ -167,7 +171,8 @@ local function enter(self, metadata, order)
     self.active = self.active - 1
     self.room:signal()
     if run == nil and not errors.is(err, "CANCELLED") then
-      log.warn("discovery.create_failed", { session_id = session_id, error = err and err.message })
+      repeated:tell("warn", "discovery.create_failed", err and err.message, { session_id = session_id,
+        error = err and err.message })
     end
     return true
   end, { restart = "never" })

@@ -6,9 +6,12 @@ local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local repeats = require("macp.core.repeats")
 local fault = require("macp.core.fault")
 
 local leases_store = require("macp.store.leases")
+
+local repeated = repeats.new() -- failures that come again and again
 
 local TTL_MS = 30000
 local RENEW_MS = 10000
@@ -75,7 +78,9 @@ function Lease:work(child, owner)
     local ok, renew_err = self:renew()
     local lost = {}
     if ok then lost, renew_err = self:lost(owner.runs) end
-    if not (ok and lost) then log.warn("lease.renew_failed", { error = renew_err.message }) end
+    if not (ok and lost) then
+      repeated:tell("warn", "lease.renew_failed", renew_err.message, { error = renew_err.message })
+    end
     for _, id in ipairs(lost or {}) do owner:lose(id) end
   end
   return true

@@ -4,10 +4,13 @@
 local log = require("host.log")
 local task = require("host.task")
 
+local repeats = require("macp.core.repeats")
 local loader = require("macp.plane.loader")
 local snapshot = require("macp.plane.snapshot")
 
 local runs_store = require("macp.store.runs")
+
+local repeated = repeats.new() -- failures that come again and again
 
 ---@class macp.plane.Owner
 local Owner = {}
@@ -95,7 +98,7 @@ end
 
 ---A run whose events could not be stored: it leaves memory and, unless somebody else has it, is loaded again.
 function Owner:on_lost(run, why)
-  log.warn("run.given_up", { run_id = run.id, trace_id = run.trace_id, why = why })
+  repeated:tell("warn", "run.given_up", why, { run_id = run.id, trace_id = run.trace_id, why = why })
   if self.runs[run.id] == run then self.hub:detach(run.id) end
   remove(self, run)
   local skip = run.skip

@@ -4,10 +4,13 @@
 local log = require("host.log")
 local task = require("host.task")
 
+local repeats = require("macp.core.repeats")
 local lifecycle = require("macp.plane.lifecycle")
 local standing = require("macp.plane.standing")
 
 local runs_store = require("macp.store.runs")
+
+local repeated = repeats.new() -- failures that come again and again
 
 local PARALLEL = 16
 local LOOK_MS = 2500 -- one indexed question; the lease's 30 s and this are what a takeover may take
@@ -57,7 +60,8 @@ local function restore_all(self, rows)
       local run, err = self.owner:restore(row)
       if run == nil then
         failed = failed + 1
-        log.error("recovery.failed", { run_id = row.id, error = err and err.message or tostring(err) })
+        repeated:tell("error", "recovery.failed", err and err.message, { run_id = row.id,
+          error = err and err.message or tostring(err) })
       end
       if self.metrics then self.metrics.recovery:inc(run == nil and "failed" or "success") end
     end

@@ -4,9 +4,9 @@
 
 local sys = require("host.sys")
 local task = require("host.task")
-local log = require("host.log")
 
 local backoff = require("macp.core.backoff")
+local repeats = require("macp.core.repeats")
 local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
 local batches = require("macp.plane.batch")
@@ -14,6 +14,8 @@ local fence = require("macp.plane.fence")
 local run_trace = require("macp.plane.run_trace")
 local snapshot = require("macp.plane.snapshot")
 local verdict = require("macp.plane.writer_verdict")
+
+local repeated = repeats.new({ lines = 3 }) -- failures that come again and again
 
 local MAX_EVENTS = 512
 local MAX_BYTES = 1048576
@@ -184,8 +186,8 @@ local function commit(self, batch)
     if ok then break end
     if err.code == "CANCELLED" then return nil, err end
     self.owner.failing_since = self.owner.failing_since or sys.mono_ms()
-    log.warn("ingest.commit_failed", { slot = self.slot, events = batch.count, code = err.code,
-      sqlstate = err.sqlstate, error = err.message })
+    repeated:tell("warn", "ingest.commit_failed", err.sqlstate or err.code, { slot = self.slot,
+      events = batch.count, code = err.code, sqlstate = err.sqlstate, error = err.message })
     local judged = verdict.of(self.owner.pool, self.owner.name, batch, err)
     if judged.stored then break end
     for _, item in ipairs(judged.lost) do

@@ -3,9 +3,12 @@
 
 local log = require("host.log")
 
+local repeats = require("macp.core.repeats")
 local fence = require("macp.plane.fence")
 
 local events_store = require("macp.store.events")
+
+local repeated = repeats.new({ lines = 3 }) -- failures that come again and again
 
 -- SQLSTATE classes: what the statement said cannot be stored, however often it is tried.
 local UNSTORABLE = { ["22"] = true, ["23"] = true, ["54"] = true }
@@ -34,7 +37,7 @@ local function compare(pool, batch)
     if entry.key_seq then
       local state, err = look(pool, entry)
       if state == nil then
-        log.warn("ingest.verify_failed", { code = err.code, error = err.message })
+        repeated:tell("warn", "ingest.verify_failed", err.code, { code = err.code, error = err.message })
         return { stored = false, lost = {} }
       elseif state == "stored" then
         found.stored = true
@@ -50,7 +53,9 @@ end
 -- The fence stopped the batch: whose runs are they? (yields)
 local function refused(pool, owner, batch)
   local lost, err = fence.lost(pool, owner, batch)
-  if lost == nil then log.warn("ingest.verify_failed", { code = err.code, error = err.message }) end
+  if lost == nil then
+    repeated:tell("warn", "ingest.verify_failed", err.code, { code = err.code, error = err.message })
+  end
   return { stored = false, lost = lost or {} }
 end
 

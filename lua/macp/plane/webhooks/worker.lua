@@ -9,11 +9,14 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local backoff = require("macp.core.backoff")
+local repeats = require("macp.core.repeats")
 local fault = require("macp.core.fault")
 local attempt = require("macp.plane.webhooks.attempt")
 local retry = require("macp.plane.webhooks.retry")
 
 local queue_store = require("macp.store.webhook_queue")
+
+local repeated = repeats.new({ lines = 3 }) -- failures that come again and again
 
 local CLAIMED = 256
 local AHEAD = 16 -- rows claimed per attempt at once, for receivers that answer
@@ -95,7 +98,8 @@ local function deliver(self, hook, row)
     self.results[#self.results + 1] = result
     if self.metrics then self.metrics.on_attempt(outcome) end
     if result.status == "failed" then
-      log.warn("webhook.failed", { webhook_id = row.webhook_id, delivery_id = row.id, attempts = row.attempts + 1,
+      repeated:tell("warn", "webhook.failed", row.webhook_id, { webhook_id = row.webhook_id,
+        delivery_id = row.id, attempts = row.attempts + 1,
         status = outcome.status, error = outcome.error })
     end
   else
@@ -218,7 +222,7 @@ local function run(self, child)
     local rows, err = exchange(self)
     if rows == nil then
       if err.code == "CANCELLED" then return nil, err end
-      log.warn("webhook.exchange_failed", { error = err.message })
+      repeated:tell("warn", "webhook.exchange_failed", err.message, { error = err.message })
       local slept, sleep_err = task.sleep(delays:next())
       if not slept then return nil, sleep_err end
     else
