@@ -143,9 +143,11 @@ local function check_others(world, book)
   end
 end
 
--- One life of the program with a fault armed, to its end. (yields)
+-- One life of the program with a fault armed, to its end. Every other one replaces the histories of finished sessions,
+-- which are commits, too. (yields)
 local function live_until_killed(world, book, round, fault, is_large)
-  local ok, err = pcall(world.serve, world, { MACP_FAULT = fault })
+  local ok, err = pcall(world.serve, world, { MACP_FAULT = fault,
+    MACP_COMPACT_TERMINAL = round % 2 == 0 and "drop" or "keep" })
   if not ok then
     assert(tostring(err):find("the program ended", 1, true), tostring(err))
     return world.program:wait()
