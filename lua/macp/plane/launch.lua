@@ -61,11 +61,16 @@ local function judge(metadata, err, denials)
   return nil, { code = err.code, message = tostring(err.message) }
 end
 
+-- How long to wait: what is left since the run was made. From here on the wall clock may jump as it likes.
+local function budget(self, run)
+  local waited = run.created_ms and sys.now_ms() - run.created_ms or 0
+  return math.max(0, math.min(self.timeout_ms, self.timeout_ms + self.max_ms - waited))
+end
+
 -- Asks until the session is there: its metadata, and the moment before they were asked for; or why it
 -- never will be. (yields)
 local function await_session(self, run, cond)
-  local deadline = sys.now_ms() + self.timeout_ms
-  if run.created_ms then deadline = math.min(deadline, run.created_ms + self.timeout_ms + self.max_ms) end
+  local deadline = sys.mono_ms() + budget(self, run)
   local delay, denials = self.base_ms, 0
   while true do
     local asked = standing.moment()
@@ -75,7 +80,7 @@ local function await_session(self, run, cond)
     local verdict, reason = judge(metadata, err, denials)
     if verdict == "found" then return { metadata = metadata, asked = asked } end
     if verdict == nil then return nil, reason end
-    local left = deadline - sys.now_ms()
+    local left = deadline - sys.mono_ms()
     if delay > left then
       return nil, { code = "RUNTIME_TIMEOUT", message = "the session was not opened in time (the last answer: "
         .. (err and tostring(err.message) or tostring(metadata.state)) .. ")" }

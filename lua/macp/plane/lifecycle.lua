@@ -177,7 +177,7 @@ end
 ---@param reason { message: string }|nil why it failed
 local function enrichment(run, ms, reason)
   local metrics, current = run.metrics, run.state.decision.current
-  local patch = { durationMs = ms - (run.started_ms or run.created_ms), eventCount = metrics.event_count,
+  local patch = { durationMs = math.max(0, ms - (run.started_ms or run.created_ms)), eventCount = metrics.event_count,
     modeName = run.mode_name, totalTokens = metrics.total_tokens, estimatedCostUsd = metrics.estimated_cost_usd,
     error = reason and reason.message }
   if metrics.signal_count > 0 then patch.signalCount = metrics.signal_count end
@@ -213,7 +213,7 @@ function M.finish(run, status, reason, session_state)
   deliver(run, ms, "run." .. status, status, reason and { error = reason.message } or nil)
   run_trace.finish(run, status, reason, ms)
   if meters(run) then
-    local seconds = (ms - (run.started_ms or run.created_ms)) / 1000
+    local seconds = math.max(0, ms - (run.started_ms or run.created_ms)) / 1000
     meters(run).run_duration:observe(status, run.mode_name or "unknown", seconds)
   end
   return true

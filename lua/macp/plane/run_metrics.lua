@@ -83,7 +83,7 @@ end
 
 ---Elapsed time between the first and the last event, nil before the first.
 function M.duration_ms(metrics)
-  return metrics.first_event_ms and metrics.last_event_ms - metrics.first_event_ms
+  return metrics.first_event_ms and math.max(0, metrics.last_event_ms - metrics.first_event_ms)
 end
 
 return M

@@ -11,11 +11,12 @@ local M = {}
 
 -- A silent session may have ended unnoticed; the stream stays as it is.
 local function ask_about_silent(role, idle_ms)
-  local now_ms = sys.now_ms()
+  local now_ms, mono_ms = sys.now_ms(), sys.mono_ms()
   for _, run in pairs(role.owner.runs) do
-    local heard = math.max(run.last_event_ms, run.asked_ms or 0)
-    if run.session and heard > 0 and now_ms - heard >= idle_ms then
-      run.asked_ms = now_ms
+    -- Far in the future is as silent: the clock was set back.
+    local is_silent = run.last_event_ms > 0 and math.abs(now_ms - run.last_event_ms) >= idle_ms
+    if run.session and is_silent and (run.asked_ms == nil or mono_ms - run.asked_ms >= idle_ms) then
+      run.asked_ms = mono_ms
       role.questions:expect(run)
     end
   end

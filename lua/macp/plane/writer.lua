@@ -228,13 +228,19 @@ function Writer:work()
   end
 end
 
+-- A last event in the future is one from before the clock was set back.
+local function is_quiet(run, now_ms)
+  local silent_ms = now_ms - run.last_event_ms
+  return silent_ms < 0 or silent_ms >= QUIET_MS + run.stored_bytes / STATE_BYTES_PER_QUIET_MS
+end
+
 -- Runs that fell silent get their state stored: called every quarter of a second.
 function Writer:sweep()
   local now_ms = sys.now_ms()
   for run in pairs(self.dirty) do
     if run.gone or run.seq <= run.checkpoint_seq then
       self.dirty[run] = nil
-    elseif now_ms - run.last_event_ms >= QUIET_MS + run.stored_bytes / STATE_BYTES_PER_QUIET_MS then
+    elseif is_quiet(run, now_ms) then
       self.open:own(run).store = true
       self.filled:signal()
     end
