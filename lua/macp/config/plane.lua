@@ -24,6 +24,11 @@ return {
     doc = "The one web origin whose pages may call the HTTP interface, like https://console.example.org.",
   },
   {
+    key = "plane.idempotency_retention_hours", env = "IDEMPOTENCY_RETENTION_HOURS", type = "integer", min = 1,
+    max = 720, default = 24,
+    doc = "How long the reply to a request with an Idempotency-Key is kept. Keys of runs are kept as long as the run.",
+  },
+  {
     key = "plane.docs_enabled", env = "DOCS_ENABLED", type = "boolean", default = is_development,
     doc = "Serve the description of the HTTP interface (/docs-json) and its page (/docs) to everybody; the default "
       .. "does so in development only.",

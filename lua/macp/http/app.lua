@@ -5,7 +5,9 @@
 --   params=schema, query=schema, body=schema, headers=schema (only described), rate="default"|"none",
 --   returns={ [200] = schema, name or { content = { [media type] = schema } } }, refuses={ 409 } (statuses of the handler),
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
---   hidden=true (not in the document), etag=true (replies are tagged, If-None-Match is asked), handler=function(ctx, body) -> status, value, headers }
+--   hidden=true (not in the document), etag=true (replies are tagged, If-None-Match is asked),
+--   keyed=false (not by steps/keyed.lua, which keeps the replies of audited POSTs under their Idempotency-Key),
+--   handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower
 -- case. Handlers raise typed errors.
 
@@ -22,6 +24,7 @@ local authenticate = require("macp.http.steps.authenticate")
 local cors = require("macp.http.steps.cors")
 local docs_page = require("macp.http.docs_page")
 local etag = require("macp.http.steps.etag")
+local keyed = require("macp.http.steps.keyed")
 local limit = require("macp.http.steps.limit")
 local openapi = require("macp.http.openapi")
 local parse = require("macp.http.steps.parse")
@@ -57,7 +60,7 @@ function M.new(opts)
     begin = begin, finish = finish,
     title = opts.title or "macp", version = opts.version or sys.version, auth = opts.auth, limits = limits,
     refused = limit.of_refused(limits),
-    audit = opts.audit, router = router.new(), routes = {}, cors = cors.new(config.cors_origin),
+    audit = opts.audit, replies = opts.replies, router = router.new(), routes = {}, cors = cors.new(config.cors_origin),
     finished = access_log.new(metrics), streams = sse.new(metrics),
   }, App)
 end
@@ -80,7 +83,7 @@ local function compile(app, route)
     steps[#steps + 1] = step(route, app)
   end
   route.steps, route.series, route.record = steps, {}, audit.compile(route, app)
-  route.tagged = etag.compile(route)
+  route.tagged, route.once = etag.compile(route), keyed.compile(route, app)
 end
 
 ---Adds routes. A wrong or duplicate one raises.
@@ -96,10 +99,10 @@ end
 
 ---Adds GET /docs-json, the OpenAPI document of all routes, and GET /docs, the page that shows it.
 ---@param more (fun(): table[])|nil gives further routes, without handlers, that change while the program runs
+---@return fun() changed to be called when what the document describes has changed: the next reader gets a new one
 function App:mount_docs(more)
   local text
   self.more_docs = more
-  self.forget_docs = function() text = nil end
   self:mount({ {
     method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs", etag = true,
     summary = "This document", description = "The OpenAPI 3.1 description of this interface.",
@@ -110,10 +113,8 @@ function App:mount_docs(more)
     end,
   } })
   self:mount(docs_page.routes())
+  return function() text = nil end
 end
-
----What the document described has changed: the next reader gets a new one.
-function App:docs_changed() self.forget_docs() end
 
 ---The OpenAPI 3.1 document of the mounted routes.
 function App:openapi()
@@ -135,14 +136,22 @@ local function send(ctx, status, body, extra)
   ctx.res:send(status, headers, body)
 end
 
--- Steps, handler and audit of a matched route; raises. (yields)
+-- Handler and audit of a matched route; raises. (yields)
+local function act(ctx)
+  local route = ctx.route
+  local status, value, extra = route.handler(ctx, ctx.body)
+  if route.record then route.record(ctx, status or 200, value) end
+  if not route.raw and type(value) == "table" then value = json.encode(value) end
+  return status, value, extra
+end
+
+-- The steps of a matched route around what it does; raises. (yields)
 local function run(ctx)
   local route = ctx.route
   local steps = route.steps
   for i = 1, #steps do steps[i](ctx) end
-  local status, value, extra = route.handler(ctx, ctx.body)
-  if route.record then route.record(ctx, status or 200, value) end
-  if not route.raw and type(value) == "table" then value = json.encode(value) end
+  local status, value, extra
+  if route.once then status, value, extra = route.once(ctx, act) else status, value, extra = act(ctx) end
   if route.tagged then status, value, extra = route.tagged(ctx, status, value, extra) end
   return status, value, extra
 end

@@ -2,6 +2,7 @@
 
 local json = require("macp.core.json")
 local tables = require("macp.core.tables")
+local keyed = require("macp.http.steps.keyed")
 
 local REASONS = {
   [200] = "Done", [201] = "Created", [202] = "Accepted", [204] = "Done, nothing to say", [302] = "Elsewhere",
@@ -113,6 +114,7 @@ local function refusals(route)
   if route.path:find("[:*]") then out[404] = true end
   if route.body then out[413], out[415] = true, true end
   if route.rate ~= "none" then out[429] = true end
+  if keyed.is_keyed(route) then out[409] = true end
   for _, status in ipairs(route.refuses or {}) do out[status] = true end
   return out
 end
@@ -166,6 +168,7 @@ local function operation(route, doc)
   named_parameters(route.query, "query", parameters, doc)
   named_parameters(route.headers, "header", parameters, doc)
   if route.etag then parameters[#parameters + 1] = IF_NONE_MATCH end
+  if keyed.is_keyed(route) then parameters[#parameters + 1] = keyed.PARAMETER end
   local out = {
     operationId = operation_id(route), summary = route.summary, description = route.description,
     tags = route.tag and json.array({ route.tag }) or nil, parameters = parameters, responses = responses(route, doc),

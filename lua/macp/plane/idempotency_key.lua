@@ -1,8 +1,9 @@
--- The Idempotency-Key header of requests that create runs: the same as execution.idempotencyKey in the body. The key is
--- stored with the run it made, in the same statement: the run is the stored reply, and a key never outlives it.
+-- The Idempotency-Key header of requests that create runs (others: http/steps/keyed.lua): the same as
+-- execution.idempotencyKey in the body. The key is stored with the run it made, in the same statement: the run is the
+-- stored reply, and a key never outlives it.
 
 local errors = require("macp.core.errors")
-local utf8 = require("macp.core.utf8")
+local keyed = require("macp.http.steps.keyed")
 
 local MAX_CHARACTERS = 255
 
@@ -23,11 +24,8 @@ M.HEADERS = {
 ---@param body table run descriptor, changed in place
 ---@return table body
 function M.apply(headers, body)
-  local key = headers["idempotency-key"]
+  local key = keyed.key_of(headers)
   if key == nil then return body end
-  if key == "" or #key > MAX_CHARACTERS or not utf8.is_text(key) or key:find("%c") then
-    error(errors.new("VALIDATION_ERROR", nil, "Idempotency-Key must be a text of 1 to 255 bytes"), 0)
-  end
   body.execution = body.execution or {}
   local named = body.execution.idempotencyKey
   if named ~= nil and named ~= key then

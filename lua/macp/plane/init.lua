@@ -41,6 +41,7 @@ local rebuild = require("macp.plane.rebuild")
 local recovery = require("macp.plane.recovery")
 local redaction = require("macp.plane.redaction")
 local replay = require("macp.plane.replay")
+local replies = require("macp.plane.replies")
 local retention = require("macp.plane.retention")
 local runs = require("macp.plane.runs")
 local runtime_client = require("macp.plane.runtime_client")
@@ -210,6 +211,7 @@ end
 -- What requests are answered from.
 local function build_services(role, cfg)
   role.audit = audit.new(role.db, role.redactor)
+  role.replies = replies.new({ db = role.db, keep_ms = cfg.idempotency_retention_hours * 3600000 })
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
     redactor = role.redactor })
   role.follower = follower.new({ db = role.db, hub = role.hub, reader = role.reader })
@@ -249,13 +251,12 @@ end
 local function listen(role, cfg, services)
   local app = app_module.new({
     title = "MACP control plane", version = services.version, config = cfg, metrics = services.metrics,
-    auth = chain.new({ role.keys.resolver }), tracer = role.tracer,
+    auth = chain.new({ role.keys.resolver }), tracer = role.tracer, replies = role.replies,
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
   if cfg.docs_enabled then
-    app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end)
-    role.registry:on_change(function() app:docs_changed() end)
+    role.registry:on_change(app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end))
   end
   local server, err = http.listen({ host = cfg.host, port = cfg.port })
   if server == nil then
@@ -291,6 +292,7 @@ local function start_tasks(role, cfg)
     tasks:start("recovery", function(child) return role.recovery:work(child) end, { max_backoff_ms = 5000 })
   end
   tasks:start("rebuild", function() return role.rebuild:work() end, { restart = "on_error", max_backoff_ms = 30000 })
+  tasks:start("replies", function(child) return role.replies:work(child) end, { max_backoff_ms = 60000 })
   tasks:start("retention", function(child) return role.retention:work(child) end, { max_backoff_ms = 60000 })
   if role.discovery then
     tasks:start("discovery", function(child) return role.discovery:work(child) end, { restart = "always" })

@@ -18,6 +18,9 @@ local FOR_ALL = {
     ["(p.tenant, p.run_id) > ($1, $2)"] = "the rebuild in the background pages over all tenants",
     ["count(*) as n from run_projections"] = "its progress",
   },
+  ["idempotency_replies.lua"] = {
+    ["where expires_at <= now() order by expires_at"] = "what is old is deleted for all tenants",
+  },
   ["webhook_queue.lua"] = {
     ["with picked as ("] = "the worker claims what is due of all tenants; ids of webhooks are unique",
     ["with told as ("] = "the worker stores results under the tenant of each row",

@@ -67,7 +67,7 @@ function M.routes(plane)
   end
 
   return {
-    { method = "POST", path = "/runs", scope = "runs:write", body = request, audit = "run.created",
+    { method = "POST", path = "/runs", scope = "runs:write", body = request, audit = "run.created", keyed = false,
       headers = idempotency_key.HEADERS,
       returns = { [202] = schemas.Accepted, [200] = schemas.Accepted }, refuses = { 409 }, tag = "runs",
       summary = "Create a run",
