@@ -23,6 +23,13 @@ local function cases(made)
     by("/runs?status=", 100, function(i) return "/runs?limit=50&status=" .. states[1 + i % #states] end),
     by("/runs?environment=", 100, function(i) return "/runs?limit=50&environment=" .. environments[1 + i % 3] end),
     by("/runs?tags=", 100, function(i) return "/runs?limit=50&tags=team-" .. i % 25 end),
+    by("/runs?tags= of one hour", 100, function(i) return "/runs?limit=50&tags=release-" .. i % 24 end),
+    by("/runs?tags=&status=&environment=", 100, function(i)
+      return "/runs?limit=50&status=failed&tags=team-" .. i % 25 .. "&environment=" .. environments[1 + i % 3]
+    end),
+    by("/runs?offset= far away", 100, function(i)
+      return "/runs?limit=50&offset=" .. math.floor(made.runs / 250) * i
+    end),
     by("/runs?scenarioRef=", 100, function(i) return "/runs?limit=50&scenarioRef=scenario-" .. i % 1000 .. "@" end),
     by("/runs?search=", 100, function(i) return "/runs?limit=50&search=policy.team-" .. 100 + i % 200 end),
     by("/runs?search= of nearly all", 100, function() return "/runs?limit=50&search=scenario" end),

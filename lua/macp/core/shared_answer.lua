@@ -45,6 +45,27 @@ local function make(self, key, ask)
   return value, err
 end
 
+---The answer to a question if there is one already, which may be as old as the renewal allows; else it is being made
+---from now on, and nil. Only with a renewal.
+---@param key string
+---@param ask fun(): any, table may yield
+---@return any|nil value
+function SharedAnswer:peek(key, ask)
+  local entry = self.kept:get(key)
+  if entry and entry.at_ms == nil then return nil end -- it is being made
+  local age_ms = entry and sys.mono_ms() - entry.at_ms
+  if entry == nil or entry.value == nil or age_ms >= self.renewal.until_ms then
+    self.renewal.start(function()
+      local value, err = self:get(key, ask)
+      if value == nil then return nil, err end
+      return true
+    end)
+    return nil
+  end
+  if age_ms >= self.keep_ms and not entry.renewing then renew(self, key, entry, ask) end
+  return entry.value
+end
+
 ---The answer to a question. (yields)
 ---@param key string the question
 ---@param ask fun(): any, table makes the answer: a value, or nil and an error (may yield)

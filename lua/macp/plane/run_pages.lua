@@ -1,5 +1,7 @@
 -- Pages of the list of runs. The total is exact; of more than 10000 runs it is counted at most every few seconds and then
--- given to whoever asks for the same filter, because counting costs as much as there are runs.
+-- given to whoever asks for the same filter, because counting costs as much as there are runs. What is looked for within
+-- texts or tags takes long to count if there is much of it: until it is counted the total is an estimate, unless the exact
+-- one is asked for.
 
 local json = require("macp.core.json")
 local shared_answer = require("macp.core.shared_answer")
@@ -50,7 +52,7 @@ end
 
 ---Rows of a page, and how many runs there are in all. (yields)
 ---@param query table checked query parameters of GET /runs
----@return { rows: table[], total: integer }|nil
+---@return { rows: table[], total: integer, is_estimate: boolean|nil }|nil
 ---@return table|nil err
 function RunPages:get(tenant, query)
   local asked = {
@@ -64,9 +66,14 @@ function RunPages:get(tenant, query)
   }
   local page, err = run_list.page(self.db, tenant, asked)
   if page == nil or page.total then return page, err end
-  page.total, err = self.totals:get(key_of(tenant, asked), function()
-    return run_list.count(self.db, tenant, asked)
-  end)
+  local function count() return run_list.count(self.db, tenant, asked) end
+  if page.estimate and not query.exactTotal then
+    page.total = self.totals:peek(key_of(tenant, asked), count)
+    if page.total then return page end
+    page.total, page.is_estimate = page.estimate, true
+    return page
+  end
+  page.total, err = self.totals:get(key_of(tenant, asked), count)
   if page.total == nil then return nil, err end
   return page
 end

@@ -112,7 +112,8 @@ function Runs:list(tenant, query)
   if page == nil then return nil, err end
   local data = json.array({})
   for i, row in ipairs(page.rows) do data[i] = record_of(self, tenant, row) end
-  return { data = data, total = page.total, limit = query.limit, offset = query.offset }
+  return { data = data, total = page.total, totalIsEstimate = page.is_estimate, limit = query.limit,
+    offset = query.offset }
 end
 
 local function row_of(self, tenant, body, session_id, now_ms)

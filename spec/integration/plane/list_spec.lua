@@ -87,6 +87,53 @@ describe("a list of many runs", function()
     assert.equal(1200, count)
   end)
 
+  it("estimates what takes long to count until it is counted, unless it shall wait", function()
+    local expected = counted(LISTED)
+    assert.is_true(expected > run_list.FOUND_MAX)
+    local body = list("limit=50&search=scenario-")
+    assert.same({ 50, true }, { #body.data, body.totalIsEstimate })
+    assert.is_true(body.total > run_list.FOUND_MAX)
+    eventually(function()
+      body = list("limit=50&search=scenario-")
+      return body.totalIsEstimate == nil
+    end, 20000, "a total")
+    assert.equal(expected, body.total)
+    body = list("limit=1&search=1.0.0&exactTotal=true")
+    assert.same({ expected, nil }, { body.total, body.totalIsEstimate })
+    local status, problem = rig:get("/runs?exactTotal=maybe")
+    assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })
+    assert.truthy(problem.message[1]:find("exactTotal", 1, true))
+  end)
+
+  it("gives every page of what many runs match, however far apart they are", function()
+    local function ids(query, offset, order)
+      local out = {}
+      for i, run in ipairs(list("limit=100&offset=" .. offset .. "&sortOrder=" .. order .. "&" .. query).data) do
+        out[i] = run.id
+      end
+      return out
+    end
+    for query, condition in pairs({
+      ["search=scenario-"] = "true", ["tags=release-1&includeSandbox=true&includeArchived=true"] = false,
+      ["scenarioRef=pack-1"] = "scenario_ref like '%pack-1%'", ["search=production"] = "environment = 'production'",
+    }) do
+      local where = condition and (LISTED .. " and " .. condition) or [[tags @> '["release-1"]']]
+      for _, order in ipairs({ "asc", "desc" }) do
+        for _, offset in ipairs({ 0, 700, 1000, 3333, 7950, 12000 }) do
+          local expected = {}
+          for i, row in ipairs(rig:rows("select id from runs where tenant = 'default' and " .. where
+            .. " order by created_at " .. order .. ", id " .. order .. " limit 100 offset $1", offset)) do
+            expected[i] = row.id
+          end
+          assert.same(expected, ids(query, offset, order), query .. " " .. order .. " " .. offset)
+        end
+      end
+    end
+    local expected = rig:rows("select id from runs where tenant = 'default' and " .. LISTED
+      .. " order by created_at desc, id desc limit 1 offset 15000")[1].id
+    assert.equal(expected, list("limit=1&offset=15000").data[1].id)
+  end)
+
   it("knows of a new run in a total of more than 10000 soon, and at once below", function()
     local before = list("limit=1").total
     local function add(environment)

@@ -69,6 +69,22 @@ describe("a shared answer", function()
     assert.equal("answer 2", got)
   end)
 
+  it("is peeked at: what is known, while the rest is being made", function()
+    local answers, asked = shared_answer.new(30, { until_ms = 100000, start = task.spawn }), question(10)
+    assert.is_nil(answers:peek("q", asked.ask))
+    assert.is_nil(answers:peek("q", asked.ask))
+    assert.equal("answer 1", (answers:get("q", asked.ask))) -- waits for the one that is being made
+    assert.equal("answer 1", answers:peek("q", asked.ask))
+    task.sleep(50)
+    assert.equal("answer 1", answers:peek("q", asked.ask)) -- old, and made again from now on
+    task.sleep(30)
+    assert.equal("answer 2", answers:peek("q", asked.ask))
+    asked.fails = { code = "SERVICE_UNAVAILABLE" }
+    assert.is_nil(answers:peek("other", asked.ask))
+    task.sleep(30)
+    assert.is_nil(answers:peek("other", asked.ask))
+  end)
+
   it("that is old is still given while the next one is made, until it is too old", function()
     local started = {}
     local answers = shared_answer.new(20, { until_ms = 200, start = function(work)

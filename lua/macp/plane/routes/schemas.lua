@@ -108,7 +108,8 @@ M.Comparison = object("RunComparison", {
   signalsDiff = object(nil, { added = TEXTS, removed = TEXTS }),
 }, { durationDeltaMs = { type = "integer" }, confidenceDelta = shape.NUMBER })
 
-M.RunList = object("RunList", { data = list(M.Run), total = COUNT, limit = COUNT, offset = COUNT })
+M.RunList = object("RunList", { data = list(M.Run), total = COUNT, limit = COUNT, offset = COUNT },
+  { totalIsEstimate = FLAG })
 
 M.Verdict = object("DescriptorVerdict", {
   valid = FLAG, errors = TEXTS, warnings = TEXTS,
