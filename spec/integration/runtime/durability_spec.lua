@@ -137,19 +137,31 @@ describe("a failing disk", function()
     local store, points = case[1], case[2]
     it("refuses with INTERNAL_ERROR and recovers by itself: " .. points, function()
       local rig = assert(client.start({ env = store.env }))
-      local id, unborn = crypto.uuid4(), crypto.uuid4()
-      rig:send("boss", client.start_envelope(id))
+      local id, unborn, paused, brief = crypto.uuid4(), crypto.uuid4(), crypto.uuid4(), crypto.uuid4()
+      for _, one in ipairs({ id, paused }) do rig:send("boss", client.start_envelope(one)) end
       assert.is_true(propose(rig, id, "m1").ok)
+      assert.is_true(rig:call("boss", "SuspendSession", { session_id = paused }).ack.ok)
+      local suspended = metadata(rig, paused)
+      rig:send("boss", client.start_envelope(brief, { ttl_ms = 100 }))
       local watch = rig:stream("bob")
       watch:subscribe(id)
       watch:ids(2)
       fault(points, "fail")
       assert.equal("INTERNAL_ERROR", propose(rig, id, "m2").error.code)
       assert.equal("INTERNAL_ERROR", rig:send("boss", client.start_envelope(unborn)).error.code)
-      local ack = rig:call("boss", "CancelSession", { session_id = id }).ack
-      assert.equal("INTERNAL_ERROR", ack.error.code)
+      local ack
+      for _, row in ipairs({ { "CancelSession", id }, { "SuspendSession", id }, { "CancelSession", paused },
+        { "ResumeSession", paused } }) do
+        ack = rig:call("boss", row[1], { session_id = row[2] }).ack
+        assert.equal("INTERNAL_ERROR", ack.error.code, row[1])
+        assert.equal(0, ack.session_state)
+      end
+      task.sleep(150) -- what is over cannot be noted either, and is not told
+      assert.is_false(propose(rig, brief, "late").ok)
       fault(points)
       assert.equal(1, metadata(rig, id).state)
+      assert.same(suspended, metadata(rig, paused))
+      assert.equal(3, metadata(rig, brief).state)
       local _, err = rig:call("boss", "GetSession", { session_id = unborn })
       assert.equal(5, err.status)
       ack = propose(rig, id, "m2")
@@ -159,6 +171,9 @@ describe("a failing disk", function()
       watch:cancel()
       rig = rig:again()
       assert.same({ "start", "m1", "m2" }, history(rig, id))
+      assert.same(suspended, metadata(rig, paused))
+      assert.equal(1, rig:call("boss", "ResumeSession", { session_id = paused }).ack.session_state)
+      assert.equal(3, metadata(rig, brief).state)
       rig:destroy()
     end)
   end
