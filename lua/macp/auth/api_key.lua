@@ -41,15 +41,16 @@ end
 ---for longer than a request looks at it (http/sse.lua).
 ---@param entries macp.KeyEntry[]
 function ApiKeys:replace(entries)
-  local before, list = {}, {}
-  for _, known in ipairs(self.entries) do before[known.digest] = known.actor end
-  for i, entry in ipairs(entries) do
+  local before, found = self.by_digest, {}
+  for _, entry in ipairs(entries) do
     local actor, known = actor_of(entry), before[entry.digest]
-    if known and is_same(known, actor) then actor, before[entry.digest] = known, nil end
-    list[i] = { digest = entry.digest, actor = actor }
+    if known and is_same(known.actor, actor) then actor = known.actor end
+    found[entry.digest] = { digest = entry.digest, actor = actor }
   end
-  for _, actor in pairs(before) do actor.revoked = true end
-  self.entries = list
+  for digest, known in pairs(before) do
+    if found[digest] == nil or found[digest].actor ~= known.actor then known.actor.revoked = true end
+  end
+  self.by_digest, self.count = found, #entries
 end
 
 ---@param entries macp.KeyEntry[]|string[] entries, or plain keys
@@ -59,7 +60,7 @@ end
 function M.new(entries, opts)
   opts = opts or {}
   if type(entries[1]) == "string" then entries = assert(key_entries.of_list(entries, "keys")) end
-  local self = setmetatable({ entries = {}, is_open = #entries == 0 and not opts.is_closed,
+  local self = setmetatable({ by_digest = {}, count = 0, is_open = #entries == 0 and not opts.is_closed,
     now_ms = opts.now_ms or sys.now_ms }, ApiKeys)
   self:replace(entries)
   if self.is_open then
@@ -82,11 +83,13 @@ function ApiKeys:resolve(request)
   if value == nil then return unauthenticated("Missing Authorization header") end
   local token = value:match("^Bearer (.*)$") or value
   if token == "" or token == "Bearer" then return unauthenticated("Empty authorization token") end
-  local entries, digest, found = self.entries, crypto.sha256(token), nil
-  for i = 1, #entries do -- all of them, whatever matches: the time tells nothing
-    if crypto.equal(digest, entries[i].digest) then found = entries[i].actor end
+  -- Digests are found and compared, never keys: the time tells nothing of a key, nor does it grow with their number.
+  local digest = crypto.sha256(token)
+  local entry = self.by_digest[digest]
+  if entry == nil or not crypto.equal(digest, entry.digest) then
+    return unauthenticated("Invalid authorization token")
   end
-  if found == nil then return unauthenticated("Invalid authorization token") end
+  local found = entry.actor
   if found.expires_ms and self.now_ms() >= found.expires_ms then
     return unauthenticated("Expired authorization token")
   end

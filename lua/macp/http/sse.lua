@@ -34,6 +34,8 @@ end
 
 ---@class macp.EventStream one client
 ---@field res table
+---@field on_end fun()|nil set by whoever feeds it: called when the stream ends without the feeder or the client; must not
+--- yield
 local Stream = {}
 Stream.__index = Stream
 
@@ -70,11 +72,11 @@ local function refusal(actor, now_ms)
   return nil
 end
 
--- Ends the reply with the reason, and what produces it, which may be waiting for something to tell.
+-- Ends the reply with the reason, and tells whoever feeds it, who may be waiting for something to send.
 local function turn_away(stream, reason)
   stream:offer(M.frame("error", nil, reason))
   stream:close()
-  stream.task:cancel()
+  if stream.on_end then stream.on_end() end
 end
 
 ---@class macp.EventStreams the open streams of an application
@@ -154,7 +156,7 @@ function M.open(ctx, opts)
   local heartbeat_ms = opts and opts.heartbeat_ms or DEFAULT_HEARTBEAT_MS
   local stream = setmetatable({
     res = ctx.res, streams = ctx.streams, heartbeat_ms = heartbeat_ms, beat_at = sys.mono_ms() + heartbeat_ms,
-    is_closed = false, actor = ctx.actor, task = task.current(),
+    is_closed = false, actor = ctx.actor, on_end = nil,
   }, Stream)
   remember(ctx.streams, stream)
   return stream

@@ -38,7 +38,7 @@ local function follow(self, listed, path)
       log.info("keys.loaded", { path = path, count = #entries })
     else
       self.rejected = reason or FILE .. ": " .. err.message
-      log.warn("keys.rejected", { path = path, error = self.rejected, in_use = #self.resolver.entries })
+      log.warn("keys.rejected", { path = path, error = self.rejected, in_use = self.resolver.count })
     end
   end)
 end

@@ -122,6 +122,10 @@ function M.serve(deps, stream, tenant, run_id, opts)
   local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, start or 0, tenant,
     opts.filter)
   subscriber.wants_snapshot = opts.includeSnapshot
+  stream.on_end = function()
+    subscriber.kicked = true
+    subscriber.wake:signal()
+  end
   local function run()
     if opts.includeSnapshot then
       local ok, seq = send_snapshot(deps, subscriber, stream, tenant, run_id, start == nil)

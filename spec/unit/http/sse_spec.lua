@@ -64,8 +64,9 @@ describe("event streams", function()
       returns = { [200] = "Event" },
       handler = function(ctx)
         local stream = assert(sse.open(ctx, { heartbeat_ms = 60000 }))
-        local _, err = task.cond():wait(10000)
-        waited = err.code
+        local ended = task.cond()
+        stream.on_end = function() ended:signal() end
+        waited = ended:wait(10000)
         stream:close()
       end,
     } })
@@ -84,7 +85,7 @@ describe("event streams", function()
         actor.expires_ms = sys.now_ms() + 1
       end
       serving:join()
-      assert.same({ true, "CANCELLED", "event: error\ndata: " .. reason .. "\n\n" },
+      assert.same({ true, true, "event: error\ndata: " .. reason .. "\n\n" },
         { reply.finished, waited, reply.chunks[#reply.chunks] })
       assert.is_true(handled)
       assert.equal(0, guarded.streams.count)
