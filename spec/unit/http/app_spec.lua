@@ -1,3 +1,5 @@
+local crypto = require("host.crypto")
+
 local api_key = require("macp.auth.api_key")
 local chain = require("macp.auth.chain")
 local errors = require("macp.core.errors")
@@ -294,6 +296,17 @@ describe("the access log", function()
     assert.same({ "GET", "/thing?a=1", 200, "r1", "number" },
       { line.method, line.path, line.statusCode, line.requestId, type(line.durationMs) })
     assert.stub(stubs.info).was.called(1)
+  end)
+
+  it("names the caller and its tenant, when there is a key", function()
+    local application = new({ route({ public = false, scope = "runs:read" }) }, { auth = chain.new({ api_key.new({
+      { digest = crypto.sha256("key"), name = "ops", tenant = "acme", where = "" } }) }) })
+    fakes.call(application, { path = "/thing", headers = { authorization = "Bearer key" } })
+    fakes.call(application, { path = "/thing", headers = { authorization = "Bearer wrong" } })
+    local calls = stubs.info.calls
+    local good, bad = calls[1].vals[2], calls[2].vals[2]
+    assert.same({ 200, "ops", "acme" }, { good.statusCode, good.actor, good.tenant })
+    assert.same({ 401, nil, nil }, { bad.statusCode, bad.actor, bad.tenant })
   end)
 
   for query, shown in pairs({ ["a=1&api_key=x&b="] = "a=1&api_key=********&b=", ["Token=x"] = "Token=********",

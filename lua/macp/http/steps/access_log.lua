@@ -26,8 +26,12 @@ local function logged_path(ctx)
   return req.path .. "?" .. req.query:gsub("([^&=]+)=([^&]*)", masked)
 end
 
+-- actor and tenant: of callers with a key, by its name.
 local function write_line(level, ctx, status, duration_ms)
+  local actor = ctx.actor
+  local known = actor.type ~= "anonymous"
   log[level]("http.request", {
+    actor = known and actor.id or nil, tenant = known and actor.tenant or nil,
     method = ctx.req.method, path = logged_path(ctx), statusCode = status, requestId = ctx.request_id,
     durationMs = math.floor(duration_ms * 1000 + 0.5) / 1000,
   })
