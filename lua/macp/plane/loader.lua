@@ -35,6 +35,13 @@ local function stored_pair(db, tenant, run_id)
   end
 end
 
+-- Nothing to continue: what is folded now takes the place of all that is stored.
+local function from_nothing(run_id)
+  local metrics = run_metrics.new()
+  metrics.stats.replaces = true
+  return { seq = 0, state = projection.new(run_id), metrics = metrics }
+end
+
 ---The stored projection and counters when they can be continued, else empty ones. (yields)
 ---@return { seq: integer, state: table, metrics: table, mode_state: string|nil, clock: table|nil }|nil
 ---@return table|nil err
@@ -42,12 +49,12 @@ function M.base(db, tenant, run_id)
   local row, metrics = stored_pair(db, tenant, run_id)
   if row == nil then return nil, metrics end
   if not row or not metrics or row.schema_version ~= projection.STORED_VERSION then
-    return { seq = 0, state = projection.new(run_id), metrics = run_metrics.new() }
+    return from_nothing(run_id)
   end
   local state, load_err = projection.load(run_id, row.document, row.internal)
   if state == nil then
     log.warn("projection.unreadable", { run_id = run_id, error = load_err.message or tostring(load_err) })
-    return { seq = 0, state = projection.new(run_id), metrics = run_metrics.new() }
+    return from_nothing(run_id)
   end
   local people, people_err = participants_store.of_run(db, tenant, run_id)
   if people == nil then return nil, people_err end

@@ -1,5 +1,5 @@
--- Rebuilding: the projection and the counters of a run, folded again from its first event. On demand for any run, and in
--- the background for finished runs whose state was stored under other rules (live ones are folded when they are loaded).
+-- Rebuilding: projection, counters and statistics of a run, folded again from its first event. On demand for any run, and
+-- in the background for finished runs whose state was stored under other rules (live ones are folded when loaded).
 
 local log = require("host.log")
 local sys = require("host.sys")
@@ -12,11 +12,14 @@ local fold = require("macp.plane.projection.fold")
 local history = require("macp.plane.history")
 local projection = require("macp.plane.projection.state")
 local run_metrics = require("macp.plane.run_metrics")
+local run_stats = require("macp.plane.run_stats")
 local snapshot = require("macp.plane.snapshot")
 
+local db_door = require("macp.store.db")
 local events_store = require("macp.store.events")
 local metrics_store = require("macp.store.metrics")
 local projections_store = require("macp.store.projections")
+local runs_store = require("macp.store.runs")
 
 local SHADOW_MAX = 100000 -- events that may come while a live run is rebuilt
 local BATCH = 20
@@ -40,9 +43,25 @@ end
 -- Everything up to seq, folded from nothing: state, counters. (yields)
 local function fold_all(self, tenant, run_id, seq)
   local state, metrics = projection.new(run_id), run_metrics.new()
+  metrics.stats.replaces = true
   local done, err = history.fold(self.db, tenant, run_id, 0, seq, state, metrics)
   if done == nil then return nil, err end
   return state, metrics
+end
+
+-- Everything that is counted about a run, in the place of what is stored. (yields)
+local function replace_counts(tx, tenant, run_id, seq, metrics)
+  local done, err = metrics_store.replace(tx, tenant, run_id, metrics, run_metrics.duration_ms(metrics), sys.now_ms())
+  if done == nil then return nil, err end
+  local ops = {}
+  local unit = { add = function(_, ...) ops[#ops + 1] = { n = select("#", ...), ... } end }
+  run_stats.store(unit, { tenant = tenant, id = run_id, seq = seq, metrics = metrics })
+  runs_store.add_totals(unit, tenant, run_id, metrics)
+  for _, op in ipairs(ops) do
+    done, err = db_door.exec(tx, unpack(op, 1, op.n))
+    if done == nil then return nil, err end
+  end
+  return true
 end
 
 -- Applies what came meanwhile and exchanges the state; does not yield.
@@ -51,10 +70,9 @@ local function exchange(run, state, metrics, shadow)
     local stored = json.decode(document)
     local event = fold.from_stored(stored)
     fold.apply(state, event)
-    run_metrics.apply(metrics, event, time.parse_iso(stored.ts))
+    run_metrics.apply(metrics, event, time.parse_iso(stored.ts), state)
   end
   state.clock = run.state.clock -- it stands where the envelopes are, and follows no other rules
-  metrics.stats = run.metrics.stats
   run.state, run.metrics, run.rendered = state, metrics, nil
   run.writer.open:own(run).store = true
   run.checkpoint_seq = math.min(run.checkpoint_seq, run.seq - 1)
@@ -100,10 +118,7 @@ local function rebuild_stored(self, tenant, run_id)
     local stored, view_err = self.reader:complete(tenant, run_id, state, tail.seq)
     if stored == nil then return nil, view_err end
     local done, write_err = projections_store.replace(tx, tenant, run_id, stored)
-    if done then
-      done, write_err = metrics_store.replace(tx, tenant, run_id, metrics, run_metrics.duration_ms(metrics),
-        sys.now_ms())
-    end
+    if done then done, write_err = replace_counts(tx, tenant, run_id, tail.seq, metrics) end
     if done == nil then return nil, write_err end
     return { seq = tail.seq, text = snapshot.join(stored.document, stored.mode_view) }
   end)

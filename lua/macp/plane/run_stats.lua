@@ -19,6 +19,7 @@ local M = {}
 ---@field people table<string, table> counters by participant
 ---@field changed table<string, table> those that are not stored yet
 ---@field minutes table<integer, table> what is not stored yet, by the start of the minute
+---@field replaces boolean|nil folded from the first event: takes the place of all that is stored
 
 ---@return macp.plane.RunStats
 function M.new()
@@ -138,10 +139,15 @@ function M.apply(stats, event, ms, state)
 end
 
 ---Adds what changed since the last time to a batch that holds the run's last event.
----@param batch macp.plane.Batch
----@param run macp.plane.Run
+---@param batch macp.plane.Batch or another unit of work
+---@param run { tenant: string, id: string, seq: integer, metrics: table } a macp.plane.Run, or what is known of one
 function M.store(batch, run)
   local stats = run.metrics.stats
+  if stats.replaces then
+    participants_store.add_delete(batch, run.tenant, run.id)
+    activity_store.add_delete(batch, run.tenant, run.id)
+    stats.replaces = nil
+  end
   for id, person in pairs(stats.changed) do
     participants_store.add_upsert(batch, run.tenant, run.id, id, run.seq, person)
   end

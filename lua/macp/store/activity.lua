@@ -11,7 +11,12 @@ on conflict (tenant, run_id, minute) do update set seq = excluded.seq, signals =
   negatives = stored.negatives + excluded.negatives
 where stored.seq < $4]]
 
+local DELETE = "delete from run_activity where tenant = $1 and run_id = $2"
+
 local M = {}
+
+---Adds to a unit of work that nothing is counted for a run.
+function M.add_delete(unit, tenant, run_id) unit:add(DELETE, tenant, run_id) end
 
 ---Adds what happened in one minute to a unit of work.
 ---@param minute_ms integer

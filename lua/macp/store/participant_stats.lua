@@ -21,7 +21,12 @@ select participant_id, messages, signals, confidence_sum, confidence_n, prompt_t
   latency_ms_sum, latency_n, last_at
 from run_participant_stats where tenant = $1 and run_id = $2]]
 
+local DELETE = "delete from run_participant_stats where tenant = $1 and run_id = $2"
+
 local M = {}
+
+---Adds to a unit of work that nothing is counted for a run.
+function M.add_delete(unit, tenant, run_id) unit:add(DELETE, tenant, run_id) end
 
 ---Adds one participant's counters to a unit of work.
 ---@param person table of plane/run_stats.lua

@@ -73,6 +73,8 @@ local CHECKPOINT = [[
 update runs set last_event_seq = $3, updated_at = $4, total_tokens = $5, estimated_cost_usd = $6
 where tenant = $1 and id = $2]]
 
+local TOTALS = "update runs set total_tokens = $3, estimated_cost_usd = $4 where tenant = $1 and id = $2"
+
 local LAST_SEQ = "update runs set last_event_seq = $3 where tenant = $1 and id = $2"
 
 -- Owners that live, processes that work for all tenants: their lease has not expired and, where that can be seen, they still have connections.
@@ -213,6 +215,11 @@ end
 ---@param metrics { total_tokens: integer, estimated_cost_usd: number }
 function M.add_checkpoint(unit, tenant, id, seq, at_ms, metrics)
   unit:add(CHECKPOINT, tenant, id, seq, pg.ts(at_ms), metrics.total_tokens, metrics.estimated_cost_usd)
+end
+
+---Adds what the calls of a run that nobody observes cost to a unit of work; nothing else about it changed.
+function M.add_totals(unit, tenant, id, metrics)
+  unit:add(TOTALS, tenant, id, metrics.total_tokens, metrics.estimated_cost_usd)
 end
 
 ---Adds the last sequence number of a run that nobody observes to a unit of work; nothing else about it changed.

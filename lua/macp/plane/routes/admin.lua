@@ -1,8 +1,9 @@
--- Routes for operators: coordination modes, the circuit breaker, tasks.
+-- Routes for operators: coordination modes, the circuit breaker, projections, tasks.
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local projection = require("macp.plane.projection.state")
 local schemas = require("macp.plane.routes.schemas")
 local shape = require("macp.plane.routes.shape")
 
@@ -34,6 +35,11 @@ local TASKS = shape.object("TaskList", {
   failures = shape.list(shape.object("TaskFailure", { name = TEXT }, { error = TEXT, at_ms = MS })),
 })
 
+local PROJECTIONS = shape.object("Projections", {
+  storedVersion = { type = "integer", description = "What projections are stored as now." },
+  rebuild = shape.object("ProjectionRebuild", { running = FLAG, total = COUNT, done = COUNT, failed = COUNT }),
+})
+
 local ROLLED_BACK = shape.object("RolledBack", { mode = TEXT, revision = TEXT, status = TEXT })
 
 local M = {}
@@ -43,7 +49,8 @@ local ROLLBACK_BODY = {
   properties = { revision = { type = "string", minLength = 1 } },
 }
 
----@param plane { registry: table|nil, client: macp.plane.RuntimeClient, supervisor: macp.Supervisor }
+---@param plane { registry: table|nil, rebuild: macp.plane.Rebuilder, client: macp.plane.RuntimeClient,
+---  supervisor: macp.Supervisor }
 function M.routes(plane)
   local function modes()
     return 200, plane.registry:status()
@@ -83,6 +90,12 @@ function M.routes(plane)
     return 200, plane.supervisor:status()
   end
 
+  local function projections()
+    local progress = plane.rebuild:status()
+    return 200, { storedVersion = projection.STORED_VERSION, rebuild = { running = progress.running,
+      total = progress.total, done = progress.done, failed = progress.failed } }
+  end
+
   return {
     { method = "GET", path = "/admin/modes", scope = "admin:read", tag = "admin",
       returns = { [200] = MODES }, handler = modes,
@@ -97,6 +110,11 @@ function M.routes(plane)
       returns = { [200] = schemas.BreakerHistory },
       query = { type = "object", properties = { window = { type = "string" }, since = { type = "string" } } },
       tag = "admin", summary = "What the circuit breaker did", handler = history },
+    { method = "GET", path = "/admin/projections", scope = "admin:read", tag = "admin",
+      returns = { [200] = PROJECTIONS }, handler = projections,
+      summary = "How far projections are rebuilt",
+      description = "Finished runs whose projection was stored under other rules are folded again after a start, by "
+        .. "one process at a time: this one's part of it." },
     { method = "GET", path = "/admin/tasks", scope = "admin:read", returns = { [200] = TASKS }, tag = "admin",
       summary = "Long-running tasks of this process", handler = tasks },
   }
