@@ -5,20 +5,18 @@ local crypto = require("host.crypto")
 local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
-local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local run_module = require("macp.plane.run")
 local run_trace = require("macp.plane.run_trace")
+local telling = require("macp.plane.telling")
 local text = require("macp.plane.text")
 
 local artifacts_store = require("macp.store.artifacts")
 local runs_store = require("macp.store.runs")
 local sessions_store = require("macp.store.sessions")
-local webhooks_store = require("macp.store.webhooks")
 
 local OWN = "macp-control-plane"
 local OPEN = "SESSION_STATE_OPEN"
-local MAX_SHAPED = 65536 -- bytes of data that a mode may give a delivery; with more it goes as it is
 
 local FROM = {
   starting = { queued = true },
@@ -36,20 +34,6 @@ local function meters(run) return run.writer.owner.metrics end
 
 local function emit(run, ms, event_type, kind, id, name, data)
   return run:emit(ms, event_type, kind, id, run_module.source(OWN, name), text.clean(json.encode(data)), data)
-end
-
-local function deliver(run, ms, event, status, data)
-  local payload = { event = event, runId = run.id, status = status, timestamp = text.iso(ms), data = data }
-  if run.rev and run.rev_started and run.rev.webhook then
-    local told = json.encode({ type = event, data = data or json.object({}) })
-    local wanted, shaped = run.rev:webhook(run.rev_key, told)
-    if wanted == false then return end
-    if shaped and #shaped <= MAX_SHAPED then payload.data = json.raw(shaped) end
-  end
-  local batch = run.writer:open_for(run)
-  webhooks_store.add_deliveries(batch, run.tenant, run.id, event, text.clean(json.encode(payload)), ms)
-  batch:announce()
-  fault("outbox.added")
 end
 
 -- Changes the status in memory and adds the row's change; call it after the events of the change.
@@ -135,13 +119,13 @@ function M.running(run)
     emit(run, ms, "run.resumed", "run", run.id, "run-manager",
       { status = "running", runtimeSessionId = run.session_id, traceId = run.trace_id })
     transition(run, ms, "running")
-    deliver(run, ms, "run.resumed", "running")
+    telling.tell(run, ms, "run.resumed", "running")
     return true
   end
   emit(run, ms, "session.state.changed", "session", run.session_id, "run-manager",
     { sessionId = run.session_id, state = OPEN })
   transition(run, ms, "running")
-  deliver(run, ms, "run.started", "running")
+  telling.tell(run, ms, "run.started", "running")
   return true
 end
 
@@ -163,7 +147,7 @@ function M.suspended(run)
   emit(run, ms, "run.suspended", "run", run.id, "run-manager",
     { status = "suspended", runtimeSessionId = run.session_id, traceId = run.trace_id })
   transition(run, ms, "suspended")
-  deliver(run, ms, "run.suspended", "suspended")
+  telling.tell(run, ms, "run.suspended", "suspended")
   return true
 end
 
@@ -210,7 +194,7 @@ function M.finish(run, status, reason, session_state)
     errorCode = reason and reason.code })
   transition(run, ms, status, { ended_ms = ms, error_code = reason and reason.code,
     error_message = reason and reason.message, metadata = enrichment(run, ms, reason) })
-  deliver(run, ms, "run." .. status, status, reason and { error = reason.message } or nil)
+  telling.tell(run, ms, "run." .. status, status, reason and { error = reason.message } or nil)
   run_trace.finish(run, status, reason, ms)
   if meters(run) then
     local seconds = math.max(0, ms - (run.started_ms or run.created_ms)) / 1000

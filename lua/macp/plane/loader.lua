@@ -12,6 +12,7 @@ local run_module = require("macp.plane.run")
 local run_stats = require("macp.plane.run_stats")
 local run_trace = require("macp.plane.run_trace")
 local session_clock = require("macp.plane.session_clock")
+local telling = require("macp.plane.telling")
 
 local events_store = require("macp.store.events")
 local metrics_store = require("macp.store.metrics")
@@ -115,6 +116,8 @@ function M.load(deps, row)
     local session = binding.from_row(session_row)
     run:bind(session, binding.revision(deps.registry, session))
     bring_mode(db, run, base, tail.seq)
+    local restored, restore_err = telling.restore(db, run)
+    if restored == nil then return nil, restore_err end
   end
   run.metadata = metadata
   return run

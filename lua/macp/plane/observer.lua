@@ -12,6 +12,7 @@ local messages = require("macp.protocol.messages")
 local binding = require("macp.plane.binding")
 local ending = require("macp.plane.ending")
 local normalize = require("macp.plane.normalize")
+local telling = require("macp.plane.telling")
 local standing = require("macp.plane.standing")
 
 local GRPC = errors.grpc
@@ -37,6 +38,7 @@ local function take(deps, run, env, bytes, ms)
   run:receive_frame(ms, "stream-envelope", ordinal, bytes)
   run.message_type = env.message_type
   normalize.envelope(run, env, ms, t, wall_ms)
+  if run.owed then telling.settle(run) end
   if deps.metrics then deps.metrics.inbound(run.mode_name, env.message_type) end
   if CLOSING[env.message_type] then deps.questions:expect(run) end
 end

@@ -115,7 +115,8 @@ end
 -- The fold reads this table during the call only.
 local event = { data = nil }
 
----Adds one canonical event (subject, source and trace as objects and as flat members: readers know either): numbers it, folds it and puts its row into the open batch.
+---Adds one canonical event: numbers it, folds it and puts its row into the open batch. Subject, source and trace are
+---told as objects and as flat members: readers know either.
 ---@param ms integer its time
 ---@param event_type string
 ---@param subject_kind string|nil

@@ -320,11 +320,46 @@ describe("a mode's webhook.lua", function()
     assert.same({ "run.started" }, { rows[1].event, rows[2] }) -- the run has ended
   end)
 
-  it("gives deliveries their shape, once the session has a state", function()
+  it("refuses a start like anything else", function()
+    tell([[return { filter = function(event, s) return event.type == "run.completed" end }]])
+    local rows = rig:rows("select event from webhook_deliveries")
+    assert.same({ "run.completed" }, { rows[1].event, rows[2] })
+  end)
+
+  it("gives every delivery its shape, the start too: it waits for the session's state", function()
     tell([[return { shape = function(event, s) return { was = event.type, phase = s.phase } end }]])
     local requests = target:await(2)
-    assert.is_nil(requests[1].value.data)
+    assert.same({ was = "run.started", phase = "Proposal" }, requests[1].value.data)
     assert.same({ was = "run.completed", phase = "Committed" }, requests[2].value.data)
+  end)
+
+  it("is asked about a start that waited while the plane was restarted", function()
+    local copy = assert(child.spawn({ file = "/bin/cp", args = { "-r", "modes/decision", dir .. "/decision" } }))
+    copy:wait()
+    copy:close()
+    assert(fs.write(dir .. "/decision/webhook.lua",
+      [[return { shape = function(event, s) return { was = event.type, phase = s.phase } end }]]))
+    rig = plane_rig.start({ mode_dirs = { dir } })
+    register()
+    local observer = require("macp.plane.observer")
+    local observe = observer.observe
+    observer.observe = function() return true end -- the plane dies before it reads the session
+    local id = crypto.uuid4()
+    rig:open_session(id)
+    rig:await(id, "running")
+    assert.equal(0, rig:rows("select count(*) as n from webhook_deliveries")[1].n)
+    rig.plane:close()
+    observer.observe = observe
+    rig.plane = rig:start_plane()
+    local requests = target:await(1)
+    assert.same({ "run.started", { was = "run.started", phase = "Proposal" } },
+      { requests[1].value.event, requests[1].value.data })
+    rig:propose(id, "p1")
+    rig:vote(id, "ann", "p1")
+    rig:vote(id, "bob", "p1")
+    rig:commit(id)
+    assert.equal("run.completed", target:await(2)[2].value.event)
+    assert.equal(2, rig:rows("select count(*) as n from webhook_deliveries")[1].n)
   end)
 
   it("that fails or says too much does not keep anything from being told", function()
