@@ -51,6 +51,24 @@ static int l_rss_bytes(lua_State *L)
     return 1;
 }
 
+/* sys.raise_open_files() -> limit: lets this process (and its children) have as many files and sockets open
+ * as the system allows it to ask for; nil when the system does not tell */
+static int l_raise_open_files(lua_State *L)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return 0;
+    }
+    if (limit.rlim_cur < limit.rlim_max) {
+        const struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+            limit.rlim_cur = raised.rlim_cur;
+        }
+    }
+    lua_pushnumber(L, (lua_Number)limit.rlim_cur);
+    return 1;
+}
+
 static int l_lua_bytes(lua_State *L)
 {
     lua_pushnumber(L, (lua_Number)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + lua_gc(L, LUA_GCCOUNTB, 0));
@@ -322,6 +340,7 @@ int luaopen_host_sys(lua_State *L)
         {"cpu_ms", l_cpu_ms},
         {"rss_bytes", l_rss_bytes},
         {"lua_bytes", l_lua_bytes},
+        {"raise_open_files", l_raise_open_files},
         {"pid", l_pid},
         {"uid", l_uid},
         {"env", l_env},

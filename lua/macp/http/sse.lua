@@ -53,6 +53,13 @@ function Stream:offer(frame)
   return self.res:offer(frame)
 end
 
+---Waits until the client has taken everything that was sent. (yields)
+---@return true|nil
+---@return table|nil err the client is gone
+function Stream:wait_drained()
+  return self.res:wait_drained()
+end
+
 function Stream:closed()
   return self.is_closed or self.res:closed()
 end

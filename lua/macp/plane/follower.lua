@@ -9,7 +9,8 @@ local task = require("host.task")
 local events_store = require("macp.store.events")
 
 local RUNS_PER_QUESTION = 32
-local EVENTS_PER_RUN = 100 -- 32 of them: some megabytes of text at most
+local EVENTS_PER_RUN = 100
+local BYTES_PER_RUN = 65536
 local RETRY_MS = 500
 local POLL_MS = 1000 -- without notices
 local REPAIR_MS = 5000 -- with them
@@ -100,11 +101,12 @@ local function by_run(rows)
   for _, row in ipairs(rows) do
     local events = found[row.run_id]
     if events == nil then
-      events = { n = 0, seqs = {}, types = {}, documents = {}, ended = false }
+      events = { n = 0, seqs = {}, types = {}, documents = {}, bytes = 0, ended = false }
       found[row.run_id] = events
     end
     local n = events.n + 1
     events.n, events.seqs[n], events.types[n], events.documents[n] = n, row.seq, row.type, row.document
+    events.bytes = events.bytes + #row.document
     if ENDS[row.type] then events.ended = true end
   end
   return found
@@ -122,7 +124,8 @@ end
 local function advance(self)
   local taken, ids, seqs = take_due(self)
   if #taken == 0 then return true end
-  local rows, err = events_store.after_many(self.db, taken[1].tenant, ids, seqs, EVENTS_PER_RUN)
+  local rows, err = events_store.after_many(self.db, taken[1].tenant, ids, seqs, EVENTS_PER_RUN,
+    BYTES_PER_RUN)
   if rows == nil then
     for _, topic in ipairs(taken) do self:look_at(topic) end
     return nil, err
@@ -134,7 +137,7 @@ local function advance(self)
     if events and topic.followed and topic.run == nil and topic.last_event_seq == seqs[i] then
       self.hub:publish_followed(topic, events)
       if events.ended then topic.ending = true end
-      if events.n == EVENTS_PER_RUN then self:look_at(topic) end
+      if events.n == EVENTS_PER_RUN or events.bytes >= BYTES_PER_RUN then self:look_at(topic) end
     end
   end
   for _, topic in ipairs(taken) do

@@ -8,6 +8,8 @@ local history = require("macp.plane.history")
 
 local events_store = require("macp.store.events")
 
+local PIECE_BYTES = 524288 -- what is read at once is kept while the client is slow
+
 ---@class macp.plane.Replay
 local Replay = {}
 Replay.__index = Replay
@@ -59,12 +61,6 @@ local function send_at_once(stream, rows)
   return stream:send(table.concat(frames))
 end
 
--- (yields)
-local function read(self, tenant, run_id, from, to, filter)
-  if filter then return events_store.typed_range(self.db, tenant, run_id, from, to, filter.list, self.batch_size) end
-  return events_store.range(self.db, tenant, run_id, from, to, self.batch_size)
-end
-
 ---Sends the events to a stream until the last one, or until the client leaves. (yields)
 ---@param stream macp.EventStream
 ---@param opts { mode: string, speed: number, fromSeq: integer|nil, toSeq: integer|nil }
@@ -72,7 +68,8 @@ end
 function Replay:play(tenant, run_id, stream, opts, filter)
   local from, to, previous_ms = (opts.fromSeq or 1) - 1, opts.toSeq or history.END, nil
   while from < to do
-    local rows, err = read(self, tenant, run_id, from, to, filter)
+    local rows, err = events_store.piece(self.db, tenant, run_id, from, to, filter and filter.list, self.batch_size,
+      PIECE_BYTES)
     if rows == nil then return nil, err end
     if #rows == 0 then break end
     if opts.mode == "timed" then
@@ -82,7 +79,6 @@ function Replay:play(tenant, run_id, stream, opts, filter)
       local ok, send_err = send_at_once(stream, rows)
       if not ok then return nil, send_err end
     end
-    if #rows < self.batch_size then break end
     from = rows[#rows].seq
   end
   return true

@@ -2,12 +2,14 @@
 -- tail; the hub offers frames itself. When it falls behind it reads rows until it meets the tail again.
 
 local errors = require("macp.core.errors")
+local history = require("macp.plane.history")
 local hub = require("macp.plane.hub")
 
 local events_store = require("macp.store.events")
 local runs_store = require("macp.store.runs")
 
 local PAGE = 500
+local PAGE_BYTES = 65536 -- it is kept while the client is slow
 local UNTIL_KICKED_MS = 3600000
 
 local M = {}
@@ -27,8 +29,11 @@ end
 local function catch_up(deps, subscriber, stream, tenant, run_id)
   local topic = subscriber.topic
   while true do
+    local drained, drain_err = stream:wait_drained() -- a slow client is kept one page, not as many as fit
+    if not drained then return nil, drain_err end
     local published_seq = topic.last_event_seq
-    local rows, err = events_store.after(deps.db, tenant, run_id, subscriber.sent_seq, PAGE)
+    local rows, err = events_store.piece(deps.db, tenant, run_id, subscriber.sent_seq, history.END, nil, PAGE,
+      PAGE_BYTES)
     if rows == nil then return nil, err end
     if #rows > 0 then
       local text = frames_of(rows, subscriber.filter)

@@ -21,9 +21,18 @@ local AFTER_MANY = [[
 select wanted.run_id, event.seq, event.type, event.document
 from unnest($2::uuid[], $3::bigint[]) as wanted (run_id, after_seq)
 cross join lateral (
-  select seq, type, document from run_events_canonical
+  select seq, type, document, sum(octet_length(document)) over (order by seq) as bytes from run_events_canonical
   where tenant = $1 and run_id = wanted.run_id and seq > wanted.after_seq order by seq limit $4) as event
+where event.bytes - octet_length(event.document) < $5
 order by wanted.run_id, event.seq]]
+
+-- What waits for a reader: bounded in bytes, too, but never empty because of that. run_events_canonical_pkey
+local PIECE = [[
+select seq, ts, type, document from (
+  select seq, ts, type, document, sum(octet_length(document)) over (order by seq) as bytes from run_events_canonical
+  where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and ($5::text[] is null or type = any($5))
+  order by seq limit $6) as event
+where bytes - octet_length(document) < $7 order by seq]]
 
 -- run_events_canonical_pkey
 local RANGE = [[
@@ -85,8 +94,17 @@ function M.after(db, tenant, run_id, seq, limit) return db_door.rows(db, AFTER, 
 ---@param run_ids string[]
 ---@param seqs integer[] one for each run
 ---@param limit integer of events per run
-function M.after_many(db, tenant, run_ids, seqs, limit)
-  return db_door.rows(db, AFTER_MANY, tenant, pg.array(run_ids), pg.array(seqs), limit)
+---@param bytes integer of documents per run, after which no other one begins
+function M.after_many(db, tenant, run_ids, seqs, limit, bytes)
+  return db_door.rows(db, AFTER_MANY, tenant, pg.array(run_ids), pg.array(seqs), limit, bytes)
+end
+
+---The next events with seq in (from, to]: { seq, ts, type, document }; none only at the end. (yields)
+---@param types string[]|nil only of these types
+---@param limit integer of events
+---@param bytes integer of documents, after which no other one begins
+function M.piece(db, tenant, run_id, from, to, types, limit, bytes)
+  return db_door.rows(db, PIECE, tenant, run_id, from, to, types and pg.array(types), limit, bytes)
 end
 
 ---Events with seq in (from, to], ascending: { seq, ts, document }. (yields)

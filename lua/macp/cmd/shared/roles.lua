@@ -16,6 +16,7 @@ local script_limits = require("macp.modes.limits")
 local tracing = require("macp.telemetry.tracing")
 
 local DRAIN_MS = 10000
+local OPEN_FILES = 10240 -- 10 000 clients, and what a process needs besides
 local TRACES_MS = 2000 -- for the last spans
 local BAD_CONFIG = 2 -- exit code
 local SIGNALLED = 128 -- exit code of the second signal: 128 + its number
@@ -195,6 +196,16 @@ local function has_runtime(names)
   return false
 end
 
+-- Every client is an open file. The limit is raised as far as it goes; too low a one is told before clients are refused.
+local function check_open_files()
+  local limit = sys.raise_open_files()
+  if limit and limit < OPEN_FILES then
+    log.warn("process.few_open_files", { limit = limit, wanted = OPEN_FILES, message = string.format(
+      "this process may open %d files, one for each client: raise the hard limit to %d (ulimit -Hn, LimitNOFILE=)",
+      limit, OPEN_FILES) })
+  end
+end
+
 ---The whole life of a serving process: check, start, wait for a signal, drain, close. (yields)
 ---@param names string[]
 ---@param cfg table
@@ -214,6 +225,7 @@ function M.serve(names, cfg, opts)
   local stop, running = { requested = false, changed = task.cond() }, {}
   watch_signals(stop, running)
   local services = M.services(cfg, opts)
+  check_open_files()
   local roles, err = M.start(names, cfg, services)
   if roles == nil then return explain_failure(err) end
   running.roles = roles
