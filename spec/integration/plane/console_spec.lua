@@ -404,6 +404,29 @@ describe("the console", function()
     stream:close()
   end)
 
+  it("keeps the stream of a run that has ended: an EventSource would come back for ever", function()
+    local path = "/runs/" .. runs["macp.mode.quorum.v1"] .. "/stream?includeSnapshot=true&afterSeq=0&heartbeatMs=1000"
+    local stream = rig:stream(path, { accept = "text/event-stream" })
+    stream:read_until(function(frames)
+      local beats = 0
+      for _, frame in ipairs(frames) do
+        if frame.event == "heartbeat" then beats = beats + 1 end
+      end
+      return beats == 2
+    end)
+    assert.is_false(stream.ended)
+    assert.equal("snapshot", stream.frames[1].event)
+    assert.is_true(#stream:seqs() > 5)
+    stream:close()
+    for _, others in ipairs({ { path, { accept = "*/*" } }, { path .. "&follow=false",
+      { accept = "text/event-stream" } } }) do
+      stream = rig:stream(others[1], others[2])
+      stream:read_all()
+      assert.is_true(stream.ended)
+      stream:close()
+    end
+  end)
+
   it("gets answers from the pages across runs and from the runtime", function()
     local overview = get("/dashboard/overview?window=15m")
     check_fields(overview.kpis, { totalRuns = "number", activeRuns = "number", completedRuns = "number",

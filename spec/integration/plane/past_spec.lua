@@ -94,7 +94,7 @@ describe("the state at a sequence number", function()
     rig:propose(live, "p1")
     for i = 1, 6 do
       rig:evaluate(live, "ann", "p1")
-      local run = rig.plane.owner:get(live)
+      local run = rig.plane.owner:get("default", live)
       eventually(function() return run.cursor == i + 2 and run.committed_seq == run.seq end, 5000, "it is stored")
       local _, now = rig:get("/runs/" .. live .. "/state")
       local _, past = rig:get("/runs/" .. live .. "/replay/state?seq=" .. run.seq)

@@ -27,7 +27,7 @@ local STREAM_QUERY = {
   type = "object",
   properties = {
     afterSeq = schemas.SEQ, includeSnapshot = { type = "boolean", default = true },
-    heartbeatMs = { type = "integer", minimum = 1000 }, follow = { type = "boolean", default = false },
+    heartbeatMs = { type = "integer", minimum = 1000 }, follow = { type = "boolean" },
     type = schemas.EVENT_TYPES,
   },
 }
@@ -45,6 +45,13 @@ local function last_event_id(headers)
   local text = headers["last-event-id"]
   if text == nil or text == "" then return nil end
   return text:find("^%d+$") and #text < 16 and tonumber(text) or 0
+end
+
+-- Whether a stream stays open behind the end of its run. A browser's EventSource comes back, at once and for ever,
+-- whenever a stream ends; it says what it is by asking for nothing but an event stream.
+local function follows(wanted, headers)
+  if wanted ~= nil then return wanted end
+  return (headers.accept or ""):find("^%s*text/event%-stream") ~= nil
 end
 
 ---@param plane { runs: table, db: table, hub: table, reader: table, owner: table, heartbeat_ms: integer }
@@ -77,7 +84,7 @@ function M.routes(plane)
     if events == nil then return 200 end
     local ok, err = subscriber.serve(plane, events, ctx.tenant, run_id, {
       afterSeq = query.afterSeq or last_event_id(ctx.headers), includeSnapshot = query.includeSnapshot,
-      follow = query.follow, filter = event_filter.of(query.type),
+      follow = follows(query.follow, ctx.headers), filter = event_filter.of(query.type),
     })
     if not ok and errors.is_typed(err) then
       events:send(sse.frame("error", nil, tostring(err.message)))
@@ -94,7 +101,8 @@ function M.routes(plane)
     { method = "GET", path = "/runs/:id/stream", scope = "runs:read", query = STREAM_QUERY, raw = true,
       returns = { [200] = schemas.EventStream }, tag = "events", summary = "Live events of a run",
       description = "Server-sent events: snapshot, canonical_event, heartbeat. afterSeq or Last-Event-ID resume "
-        .. "without loss; the stream ends after the run's last event unless follow=true. type leaves out other events.",
+        .. "without loss; the stream ends after the run's last event unless follow=true, which "
+        .. "is the default for `Accept: text/event-stream` (a browser's EventSource). type leaves out other events.",
       handler = stream },
   }
 end
