@@ -30,9 +30,9 @@ async function main(url) {
     await page.click("#operations-health-getHealthz .opblock-summary-control");
     await page.waitForSelector("#operations-health-getHealthz .execute", { timeout: WAIT_MS });
     await page.click("#operations-health-getHealthz .execute");
-    await page.waitForSelector("#operations-health-getHealthz .live-responses-table td.response-col_status", {
+    await page.waitForSelector("#operations-health-getHealthz .live-responses-table tbody .response-col_status", {
       timeout: WAIT_MS });
-    const status = await page.$eval("#operations-health-getHealthz .live-responses-table td.response-col_status",
+    const status = await page.$eval("#operations-health-getHealthz .live-responses-table tbody .response-col_status",
       (cell) => cell.textContent.trim());
     if (!status.startsWith("200")) problems.push(`GET /healthz was answered with ${status}`);
     console.log(`${shown} operations, GET /healthz: ${status}`);

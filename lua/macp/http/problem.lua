@@ -46,6 +46,12 @@ local function log_unexpected(err, ctx)
   repeated:tell("error", "request.failed", tostring(fields.path) .. tostring(fields.error), fields)
 end
 
+-- What a caller may know of such a failure: which status the runtime gave.
+local function told_of(err)
+  local code = errors.is_typed(err) and err.metadata and err.metadata.grpcCode
+  return code and { grpcCode = code } or nil
+end
+
 ---@param err any what was raised or returned
 ---@param ctx table the request's context, for the log
 ---@return integer status
@@ -54,7 +60,7 @@ end
 function M.reply(err, ctx)
   if not errors.is_typed(err) or err.http == 500 then
     log_unexpected(err, ctx)
-    return 500, M.body(500, "INTERNAL_ERROR", "Internal server error"), "INTERNAL_ERROR"
+    return 500, M.body(500, "INTERNAL_ERROR", "Internal server error", told_of(err)), "INTERNAL_ERROR"
   end
   local status = err.http
   return status, M.body(status, err.code, err.message, err.metadata), err.code

@@ -1,6 +1,7 @@
 -- Every route of the plane, as data.
 
 local app = require("macp.http.app")
+local json = require("macp.core.json")
 local metrics = require("macp.telemetry.metrics")
 
 -- POST routes that change nothing, or only in the process, and so need no audit entry.
@@ -47,6 +48,20 @@ describe("the plane's routes", function()
       assert.truthy(route.public or route.scope:find("^%l[%l_]*:%l+$"), name .. ": scope")
       assert.truthy(next(route.returns), name .. ": returns")
     end
+  end)
+
+  it("are described in JSON Schema: lists are lists", function()
+    local function walk(value, path)
+      if type(value) ~= "table" then return end
+      for key, inner in pairs(value) do
+        local is_schema_list = (key == "required" and type(inner) == "table") or key == "anyOf" or key == "oneOf"
+        if is_schema_list and not path:find("/properties$") then
+          assert.is_true(#inner > 0 or json.is_array(inner), path .. "/" .. key)
+        end
+        walk(inner, path .. "/" .. tostring(key))
+      end
+    end
+    walk(json.decode(json.canonical(application:openapi())), "")
   end)
 
   it("leave an audit entry when they change something", function()

@@ -12,7 +12,8 @@ function M.object(title, members, optional)
   local properties = {}
   for name, schema in pairs(members) do properties[name] = schema end
   for name, schema in pairs(optional or {}) do properties[name] = schema end
-  return { title = title, type = "object", properties = properties, required = tables.sorted_keys(members) }
+  local required = tables.sorted_keys(members)
+  return { title = title, type = "object", properties = properties, required = #required > 0 and required or nil }
 end
 
 function M.list(items) return { type = "array", items = items } end
