@@ -10,6 +10,7 @@ local time = require("macp.core.time")
 local run_list = require("macp.store.run_list")
 
 local FRESH_MS = 5000
+local FRESH_SEARCHED_MS = 60000 -- for as long it may take to count what is looked for within texts
 local USABLE_MS = 600000 -- a total this old is given once more while the next one is counted
 
 ---@class macp.plane.RunPages
@@ -21,10 +22,12 @@ local M = {}
 ---@param deps { db: table, supervisor: macp.Supervisor }
 function M.new(deps)
   local supervisor = deps.supervisor
+  local renewal = { until_ms = USABLE_MS, start = function(work)
+    supervisor:start("runs.count", work, { restart = "never" })
+  end }
   return setmetatable({
-    db = deps.db, totals = shared_answer.new(FRESH_MS, { until_ms = USABLE_MS, start = function(work)
-      supervisor:start("runs.count", work, { restart = "never" })
-    end }),
+    db = deps.db, totals = shared_answer.new(FRESH_MS, renewal),
+    searched = shared_answer.new(FRESH_SEARCHED_MS, renewal),
   }, RunPages)
 end
 
@@ -68,7 +71,7 @@ function RunPages:get(tenant, query)
   if page == nil or page.total then return page, err end
   local function count() return run_list.count(self.db, tenant, asked) end
   if page.estimate and not query.exactTotal then
-    page.total = self.totals:peek(key_of(tenant, asked), count)
+    page.total = self.searched:peek(key_of(tenant, asked), count)
     if page.total then return page end
     page.total, page.is_estimate = page.estimate, true
     return page

@@ -132,6 +132,9 @@ local function rows_by_id(db, tenant, query, ids)
     .. "order by " .. ORDER[query.sort_by][query.sort_order], { n = 2, tenant, ids } })
 end
 
+-- Finding and counting them would most likely be in vain.
+local function is_common(estimated) return estimated.found > 2 * M.FOUND_MAX end
+
 -- A page of what many runs match.
 local function common_page(db, tenant, query, estimated)
   local deepest = query.offset + query.limit
@@ -143,14 +146,15 @@ local function common_page(db, tenant, query, estimated)
   local is_rare = estimated.found * DENSE < estimated.all and deepest <= WINDOW
   local rows, err = rows_of(db, (is_rare and sorted_statement or page_statement)(tenant, query))
   if rows == nil then return nil, err end
-  return { rows = rows, estimate = estimated.found }
+  local is_last = #rows < query.limit and (#rows > 0 or query.offset == 0)
+  return { rows = rows, total = is_last and query.offset + #rows or nil, estimate = estimated.found }
 end
 
 -- What is looked for within texts and tags. (yields)
 local function searched_page(db, tenant, query)
   local estimated, err = estimate(db, tenant, query)
   if estimated == nil then return nil, err end
-  if estimated.found * DENSE < estimated.all or estimated.found <= M.FOUND_MAX then
+  if not is_common(estimated) then
     local found, found_err = rows_of(db, found_statement(tenant, query))
     if found == nil then return nil, found_err end
     local total = found[1].total
@@ -169,7 +173,7 @@ end
 ---  include_sandbox: boolean, include_archived: boolean, environment: string|nil, scenario_ref: string|nil,
 ---  mode_name: string|nil, search: string|nil, sort_by: string, sort_order: string, limit: integer, offset: integer }
 ---@return { rows: table[], total: integer|nil, estimate: integer|nil }|nil total: nil when there are more than
----  COUNT_MAX; of what is looked for within texts or tags, more than FOUND_MAX: then about `estimate`
+---  COUNT_MAX, or of what is looked for within texts or tags more than FOUND_MAX: then about `estimate`
 ---@return table|nil err
 function M.page(db, tenant, query)
   if searches(query) then return searched_page(db, tenant, query) end
@@ -197,8 +201,8 @@ function M.explain(db, tenant, query)
   end
   local estimated, err = estimate(db, tenant, query)
   if estimated == nil then return nil, err end
-  local is_common = estimated.found * DENSE >= estimated.all and estimated.found > M.FOUND_MAX
-  return db_door.explain(db, { is_common and window_statement(tenant, query) or found_statement(tenant, query) })
+  local statement_of = is_common(estimated) and window_statement or found_statement
+  return db_door.explain(db, { statement_of(tenant, query) })
 end
 
 return M
