@@ -8,7 +8,7 @@ package.path = "./?.lua;" .. package.path
 
 local ALL = { "send", "auth", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "checkpoint",
   "latency", "lists", "replay_state", "fanout", "start", "memory", "sessions_memory", "reload", "script", "modes",
-  "export", "webhooks", "launch", "replay", "subscribers", "takeover" }
+  "export", "webhooks", "launch", "replay", "subscribers", "takeover", "tracing" }
 
 local report = require("spec.bench.lib.report")
 local postgres = require("spec.support.postgres")

@@ -11,6 +11,7 @@ return {
   },
   {
     key = "log.format", env = { "MACP_LOG_FORMAT", "LOG_FORMAT" }, type = "enum",
-    choices = { "auto", "json", "text", "colour" }, default = "auto", doc = "Log lines: JSON, readable text, or by `auto` text on a terminal and JSON elsewhere.",
+    choices = { "auto", "json", "text", "colour" }, default = "auto",
+    doc = "Log lines: JSON, readable text, or by `auto` text on a terminal and JSON elsewhere.",
   },
 }

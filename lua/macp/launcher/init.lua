@@ -21,7 +21,7 @@ Launcher.__index = Launcher
 local M = {}
 
 ---@param opts { address: string, tls: boolean, bearer_token: string|nil, dev_agent_id: string, timeout_ms: integer,
----  max_retries: integer, version: string } without a token every sender names itself, as development allows
+---  max_retries: integer, version: string, headers: function|nil } headers: of every call. Without a token every sender names itself, as development allows
 function M.new(opts)
   local retry = { max_retries = opts.max_retries }
   for name, value in pairs(BACKOFF) do retry[name] = value end
@@ -30,7 +30,7 @@ function M.new(opts)
     own = token and auth.for_bearer(token) or nil, fallback = opts.dev_agent_id,
     client = sdk.client({ target = opts.address, secure = opts.tls or nil, allow_insecure = not opts.tls,
       default_timeout_ms = opts.timeout_ms, client_name = "macp-launcher", client_version = opts.version,
-      retry = retry }),
+      retry = retry, headers = opts.headers }),
   }, Launcher)
 end
 

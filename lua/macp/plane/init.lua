@@ -127,9 +127,9 @@ local function open_client(role, cfg, services)
     address = cfg.runtime_address, tls = cfg.runtime_tls, kind = cfg.runtime_kind,
     timeout_ms = cfg.runtime_request_timeout_ms, version = services.version, metrics = role.metrics,
     breaker_threshold = cfg.runtime_circuit_breaker_threshold, breaker_reset_ms = cfg.runtime_circuit_breaker_reset_ms,
-    tracer = role.tracer,
-    credentials = credentials.new({ minter = role.minter, bearer_token = cfg.runtime_bearer_token,
-      use_dev_header = cfg.runtime_use_dev_header, dev_agent_id = cfg.runtime_dev_agent_id }),
+    tracer = role.tracer, credentials = credentials.new({ minter = role.minter,
+      bearer_token = cfg.runtime_bearer_token, use_dev_header = cfg.runtime_use_dev_header,
+      dev_agent_id = cfg.runtime_dev_agent_id }),
   })
   role.client = client
   return client ~= nil or nil, err
@@ -139,7 +139,7 @@ end
 local function build_opening(role, cfg, services)
   if cfg.launcher_enabled then
     role.opens_sessions = launcher.new({ address = cfg.runtime_address, tls = cfg.runtime_tls,
-      bearer_token = cfg.launcher_bearer_token, dev_agent_id = cfg.runtime_dev_agent_id,
+      bearer_token = cfg.launcher_bearer_token, dev_agent_id = cfg.runtime_dev_agent_id, headers = tracer.headers,
       timeout_ms = cfg.runtime_request_timeout_ms, max_retries = cfg.kickoff_max_retries, version = services.version })
   end
   role.opening = opening.new(role.opens_sessions)

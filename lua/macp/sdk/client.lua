@@ -17,6 +17,7 @@ local MAX_PAGES = 100000
 local OPTIONS = validation.options({
   "target", "address", "secure", "allow_insecure", "auth", "root_certificates", "default_timeout_ms", "client_name",
   "client_version", "retry", "max_message_bytes", "client_certificate", "client_key", "server_name_override",
+  "headers",
 })
 local SIGNAL_OPTIONS = validation.options({
   "signal_type", "data", "confidence", "correlation_session_id", "sender", "auth", "timeout_ms", "retry",
@@ -52,9 +53,11 @@ end
 ---@param opts { target: string, allow_insecure: boolean|nil, secure: boolean|nil, auth: table|nil,
 ---  root_certificates: string|nil, client_certificate: string|nil, client_key: string|nil,
 ---  server_name_override: string|nil, default_timeout_ms: integer|nil, retry: table|nil,
----  max_message_bytes: integer|nil, client_name: string|nil, client_version: string|nil }
+---  max_message_bytes: integer|nil, client_name: string|nil, client_version: string|nil,
+---  headers: (fun(): table<string, string>|nil)|nil }
 ---  default_timeout_ms: of unary calls, 30000 unless given; streams and watches end by a timeout of their own only.
----  retry: a macp.retry_policy for every envelope sent
+---  retry: a macp.retry_policy for every envelope sent. headers: what every call says besides the credential, e.g. where
+---  it belongs in a trace
 ---@param find_mode fun(id: string): table|nil the revision of a mode, for client:session
 function M.new(opts, find_mode)
   validation.known_options(opts, OPTIONS)
@@ -66,7 +69,7 @@ function M.new(opts, find_mode)
   return setmetatable({
     channel = channel, find_mode = find_mode, auth = opts.auth, default_timeout_ms = opts.default_timeout_ms,
     retry = opts.retry and retry.policy(opts.retry) or nil,
-    name = opts.client_name or "macp-sdk-lua", version = opts.client_version or sys.version,
+    headers = opts.headers, name = opts.client_name or "macp-sdk-lua", version = opts.client_version or sys.version,
   }, Client)
 end
 
@@ -78,11 +81,22 @@ local function credential(self, opts, is_required)
   return auth
 end
 
+-- The metadata of a call.
+local function metadata_of(self, auth)
+  local metadata, more = auth and auth:metadata() or nil, self.headers and self.headers()
+  if not more then return metadata end
+  local all = {}
+  for _, source in ipairs({ metadata or {}, more }) do
+    for name, value in pairs(source) do all[name] = value end
+  end
+  return all
+end
+
 local function call_options(self, opts, is_required)
   local auth = credential(self, opts, is_required)
   validation.timeout("timeout_ms", opts and opts.timeout_ms)
   return {
-    metadata = auth and auth:metadata() or nil, timeout_ms = opts and opts.timeout_ms or self.default_timeout_ms,
+    metadata = metadata_of(self, auth), timeout_ms = opts and opts.timeout_ms or self.default_timeout_ms,
   }
 end
 
@@ -261,7 +275,7 @@ function Client:open_stream(opts)
   local auth = credential(self, opts, true)
   validation.timeout("timeout_ms", opts and opts.timeout_ms)
   local stream_call, err = self.channel:stream(route.path,
-    { metadata = auth:metadata(), timeout_ms = opts and opts.timeout_ms })
+    { metadata = metadata_of(self, auth), timeout_ms = opts and opts.timeout_ms })
   if not stream_call then error(acks.transport_error(err), 0) end
   return stream.new(stream_call)
 end

@@ -47,6 +47,13 @@ function M.current()
   return scope and scope[1]
 end
 
+---The headers that hand the current context on, nil when there is none.
+---@return table<string, string>|nil
+function M.headers()
+  local context = M.current()
+  return context and { traceparent = trace_context.format(context), tracestate = context.state }
+end
+
 ---What headers (lower-case names) say about the caller's trace.
 ---@return macp.TraceContext|nil
 function Tracer.extract(_, headers)

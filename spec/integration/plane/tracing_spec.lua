@@ -1,5 +1,7 @@
 local crypto = require("host.crypto")
 
+local json = require("macp.core.json")
+
 local collector = require("spec.support.collector")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
@@ -16,7 +18,8 @@ describe("tracing of the plane", function()
     traces = collector.start()
     rig = plane_rig.start({ env = { OTEL_ENABLED = "true", OTEL_EXPORTER_OTLP_ENDPOINT = traces.url,
       OTEL_BSP_SCHEDULE_DELAY = "50", OTEL_EXPORTER_OTLP_HEADERS = "x-key=a%20b",
-      OTEL_RESOURCE_ATTRIBUTES = "deployment.environment=spec", SESSION_DISCOVERY_ENABLED = "false" } })
+      OTEL_RESOURCE_ATTRIBUTES = "deployment.environment=spec", LAUNCHER_ENABLED = "true",
+      LAUNCHER_BEARER_TOKEN = "boss", SESSION_DISCOVERY_ENABLED = "false" } })
   end)
 
   teardown(function()
@@ -133,6 +136,36 @@ describe("tracing of the plane", function()
     assert.is_nil(rig:events(made.runId)[1].trace.spanId)
     play() -- what was recorded later has arrived: what came before would have, too
     assert.equal(before + 1, #traces:named("run.lifecycle"))
+  end)
+
+  it("tells the runtime, in every call made for the run", function()
+    local seen, service = {}, rig.runtime.role.service
+    local real = service.handle
+    service.handle = function(self, call)
+      local traceparent = call:header("traceparent")
+      if traceparent then
+        seen[#seen + 1] = { method = call.method:match("[^/]+$"), value = traceparent,
+          state = call:header("tracestate") }
+      end
+      return real(self, call)
+    end
+    local session_id = crypto.uuid4()
+    local body = plane_rig.descriptor(session_id, { kickoff = json.array({}) })
+    body.session.initiatorParticipantId = "boss"
+    local status, made = rig:post("/runs", body, CALLER)
+    assert.equal(202, status, made.message)
+    local methods = {}
+    eventually(function()
+      for _, call in ipairs(seen) do methods[call.method] = call.value:sub(37, 52) end
+      return methods.Send and methods.Initialize and methods.GetSession and methods.StreamSession
+    end, 10000, "calls of every kind")
+    service.handle = nil
+    for _, call in ipairs(seen) do
+      assert.equal(TRACE, call.value:sub(4, 35), call.method)
+      assert.equal("vendor=1", call.state)
+    end
+    assert.equal(rig:events(made.runId)[1].trace.spanId, methods.StreamSession)
+    rig:post("/runs/" .. made.runId .. "/cancel", { force = true })
   end)
 
   it("begins a trace of its own when the header is none", function()
