@@ -119,7 +119,7 @@ describe("secrets", function()
     assert.is_true(count > 40)
   end)
 
-  it("are not in what their use leaves behind", function()
+  it("P30: are not in what their use leaves behind", function()
     local status, hook = good("POST", "/webhooks", { url = hooks.url, secret = SECRETS.webhook })
     assert.equal(201, status)
     status = good("POST", "/webhooks", { url = "http://127.0.0.1:1/closed", secret = SECRETS.webhook })
@@ -230,7 +230,7 @@ describe("a plane that guards its network", function()
     stop_database()
   end)
 
-  it("calls back to no private, loopback or metadata address, and mints no token there", function()
+  it("P31: calls back to no private, loopback or metadata address, and mints no token there", function()
     for _, host in ipairs({ "127.0.0.1:" .. target.port, "localhost:" .. target.port, "[::1]:" .. target.port,
       "169.254.169.254", "10.0.0.1", "0.0.0.0:" .. target.port }) do
       local id = crypto.uuid4()
