@@ -41,9 +41,11 @@ describe("a runtime that talks nonsense", function()
     end
   end)
 
-  local function announce()
+  local function announce(mode_name)
     local id = crypto.uuid4()
-    local status, accepted = rig:post("/runs", plane_rig.descriptor(id))
+    local body = plane_rig.descriptor(id)
+    body.session.modeName = mode_name or body.session.modeName
+    local status, accepted = rig:post("/runs", body)
     assert.equal(202, status)
     return accepted.runId, id
   end
@@ -88,8 +90,9 @@ describe("a runtime that talks nonsense", function()
     local run_id = announce()
     runtime.answers.GetSession = function(call) call:reply(GARBAGE) end
     fails_with(run_id, "INTERNAL_ERROR", "the runtime's answer to GetSession is not readable: ")
-    runtime.answers.Initialize = function(call) call:reply(GARBAGE) end
-    fails_with((announce()), "INTERNAL_ERROR", "the runtime's answer to Initialize is not readable: ")
+    runtime.answers = { Initialize = function(call) call:reply(GARBAGE) end }
+    fails_with((announce("macp.mode.task.v1")), "INTERNAL_ERROR", -- of a known mode it is not asked again
+      "the runtime's answer to Initialize is not readable: ")
   end)
 
   it("fails a run when it tells of another session than was asked for, and binds nothing of it", function()
