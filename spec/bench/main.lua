@@ -8,7 +8,8 @@ package.path = "./?.lua;" .. package.path
 
 local ALL = { "send", "auth", "stream_fanout", "stores", "recovery", "http", "ingest", "long_session", "checkpoint",
   "latency", "lists", "replay_state", "fanout", "start", "memory", "sessions_memory", "reload", "script", "modes",
-  "export", "webhooks", "launch", "replay", "subscribers", "takeover", "tracing" }
+  "export", "webhooks", "launch", "replay", "subscribers", "takeover", "tracing",
+  "notices" }
 
 local report = require("spec.bench.lib.report")
 local postgres = require("spec.support.postgres")
