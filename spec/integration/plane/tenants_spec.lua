@@ -15,9 +15,10 @@ local KEYS = { acme = "acme-secret-key", beta = "beta-secret-key", found = "foun
 
 local rig, hooks, acme, beta
 
--- One request with the key of a tenant: status, text. (yields)
-local function ask(tenant, method, path, body)
-  local headers = { authorization = "Bearer " .. KEYS[tenant], ["content-type"] = "application/json" }
+-- One request with the key of a tenant, perhaps under an idempotency key: status, text. (yields)
+local function ask(tenant, method, path, body, key)
+  local headers = { ["idempotency-key"] = key, authorization = "Bearer " .. KEYS[tenant],
+    ["content-type"] = "application/json" }
   local reply = assert(fetch.request({ url = rig.plane.url .. path, method = method, headers = headers,
     body = body and json.encode(body), max_body_bytes = 64 * 1024 * 1024 }))
   return reply.status, tostring(reply.body or "")
@@ -390,6 +391,19 @@ describe("a tenant", function()
       assert.same({ 409, "SESSION_ALREADY_EXISTS" }, { status, problem.errorCode })
     end
     assert.equal(202, (ask("found", "POST", "/runs", plane_rig.descriptor(id))))
+  end)
+
+  it("gets no reply that another one got under the same idempotency key", function()
+    local ids = {}
+    for _, tenant in ipairs({ "found", "beta" }) do
+      local body = { url = hooks.url, secret = tenant .. "-secret-for-webhooks" }
+      local status, text = ask(tenant, "POST", "/webhooks", body, "one key")
+      assert.equal(201, status)
+      local again, same = ask(tenant, "POST", "/webhooks", body, "one key")
+      assert.same({ 201, text }, { again, same })
+      ids[tenant] = json.decode(text).id
+    end
+    assert.are_not.equal(ids.found, ids.beta)
   end)
 
   it("has after all of that what it had before", function()
