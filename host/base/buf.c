@@ -38,6 +38,14 @@ void buf_grow(struct buf *buf, size_t extra)
     buf->cap = cap;
 }
 
+void buf_append(struct buf *buf, const void *data, size_t len)
+{
+    if (len > 0) {
+        memcpy(buf_reserve(buf, len), data, len);
+        buf->len += len;
+    }
+}
+
 void buf_append_str(struct buf *buf, const char *text)
 {
     buf_append(buf, text, strlen(text));

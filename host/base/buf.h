@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <stddef.h>
-#include <string.h>
 
 struct buf {
     char *data;
@@ -15,6 +14,7 @@ void buf_init(struct buf *buf);
 void buf_deinit(struct buf *buf);             /* frees; leaves an empty, usable buffer */
 void buf_clear(struct buf *buf);              /* len = 0, keeps the memory */
 void buf_grow(struct buf *buf, size_t extra); /* makes room for extra bytes that do not fit */
+void buf_append(struct buf *buf, const void *data, size_t len);
 void buf_append_str(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_consume(struct buf *buf, size_t count); /* drops count bytes from the front */
@@ -28,14 +28,6 @@ static inline char *buf_reserve(struct buf *buf, size_t extra)
         buf_grow(buf, extra);
     }
     return buf->data + buf->len;
-}
-
-static inline void buf_append(struct buf *buf, const void *data, size_t len)
-{
-    if (len > 0) {
-        memcpy(buf_reserve(buf, len), data, len);
-        buf->len += len;
-    }
 }
 
 static inline void buf_append_byte(struct buf *buf, unsigned char byte)
