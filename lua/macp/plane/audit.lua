@@ -1,7 +1,9 @@
--- Who changed what: one entry per change, written with the change where that is one transaction.
+-- Who changed what: one entry per change, written with the change where that is one transaction; entries of other changes
+-- that end at the same moment share one.
 
 local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
+local gather = require("macp.core.gather")
 local json = require("macp.core.json")
 
 local audit_store = require("macp.store.audit")
@@ -13,9 +15,32 @@ Audit.__index = Audit
 
 local M = {}
 
+local MAX_ENTRIES = 256 -- in one transaction
+
+-- Inserts some entries; one that cannot be stored fails alone. (yields)
+local function store(db, items)
+  while #items > 0 do
+    local list = {}
+    for i, item in ipairs(items) do list[i] = item.value end
+    local ok, err, index = audit_store.insert_all(db, list)
+    if ok or index == nil or items[index] == nil then
+      for _, item in ipairs(items) do item:settle(ok, err) end
+      return
+    end
+    table.remove(items, index):settle(nil, err)
+  end
+end
+
 ---@param db table
 ---@param redactor macp.plane.Redactor|false|nil
-function M.new(db, redactor) return setmetatable({ db = db, redactor = redactor }, Audit) end
+function M.new(db, redactor)
+  return setmetatable({ db = db, redactor = redactor, gather = gather.new({ max = MAX_ENTRIES,
+    work = function(items) store(db, items) end, closed = function() return errors.new("SHUTTING_DOWN") end }) },
+    Audit)
+end
+
+---Writes what is recorded outside of transactions, until the task is cancelled. (yields)
+function Audit:work() return self.gather:run() end
 
 ---Writes the entry of a request. (yields)
 ---@param ctx macp.Context resource_id names what was changed, else the path's id does
@@ -30,10 +55,12 @@ function Audit:record(ctx, action, tx, details)
     told = redactor:value(told)
     resource_id = resource_id and redactor:text(resource_id)
   end
-  return audit_store.insert(tx or self.db, ctx.tenant, {
+  local entry = {
     actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
     resource_id = resource_id, request_id = ctx.request_id, details = json.encode(told),
-  })
+  }
+  if tx then return audit_store.insert(tx, ctx.tenant, entry) end
+  return self.gather:ask({ tenant = ctx.tenant, entry = entry })
 end
 
 ---Runs fn(tx) and writes the entry in the same transaction: both or neither. Raises what fails. (yields)

@@ -1,9 +1,8 @@
--- Enrolment: rows of new runs are inserted together. What came while the last transaction was on its way goes into the
--- next one, so that many requests share a commit. A row that the database refuses costs its own request only.
-
-local task = require("host.task")
+-- Enrolment: rows of new runs are inserted together, so that many requests share a commit. A row that the database refuses
+-- costs its own request only.
 
 local errors = require("macp.core.errors")
+local gather = require("macp.core.gather")
 
 local runs_store = require("macp.store.runs")
 
@@ -16,41 +15,15 @@ Enrolment.__index = Enrolment
 
 local M = {}
 
----@param db table
-function M.new(db)
-  return setmetatable({ db = db, queue = {}, filled = task.cond(), stored = task.cond(), closed = false,
-    transactions = 0 }, Enrolment)
-end
-
----Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
----@param row table as store/runs.lua takes it
----@return boolean|nil inserted
----@return table|nil err
-function Enrolment:insert(row)
-  if self.closed then return nil, errors.new("SHUTTING_DOWN") end
-  local item = { row = row, done = false, inserted = nil, err = nil }
-  self.queue[#self.queue + 1] = item
-  self.filled:signal()
-  while not item.done do
-    local ok, err = self.stored:wait()
-    if not ok and not item.done then return nil, err end
-  end
-  return item.inserted, item.err
-end
-
-local function settle(item, inserted, err)
-  item.done, item.inserted, item.err = true, inserted, err
-end
-
 -- Inserts some rows in one transaction; the ones that cannot be stored fail, the others are tried again. (yields)
 local function store(self, items)
   while #items > 0 do
     local rows = {}
-    for i, item in ipairs(items) do rows[i] = item.row end
+    for i, item in ipairs(items) do rows[i] = item.value end
     self.transactions = self.transactions + 1
     local inserted, err, index = runs_store.insert_all(self.db, rows)
     if inserted then
-      for i, item in ipairs(items) do settle(item, inserted[i]) end
+      for i, item in ipairs(items) do item:settle(inserted[i]) end
       return
     end
     if index == 0 and #items > 1 then
@@ -58,39 +31,28 @@ local function store(self, items)
       return
     end
     if index == nil or items[index] == nil then
-      for _, item in ipairs(items) do settle(item, nil, err) end
+      for _, item in ipairs(items) do item:settle(nil, err) end
       return
     end
-    settle(table.remove(items, index), nil, err)
+    table.remove(items, index):settle(nil, err)
   end
 end
 
----Inserts what is asked for until the child is stopped. (yields)
-function Enrolment:work()
-  while not self.closed do
-    local queue = self.queue
-    if #queue == 0 then
-      local ok, err = self.filled:wait()
-      if not ok then
-        self.closed = true
-        return nil, err
-      end
-    else
-      local items = {}
-      if #queue <= MAX_ROWS then
-        items, self.queue = queue, {}
-      else
-        self.queue = {}
-        for i, item in ipairs(queue) do
-          local list = i <= MAX_ROWS and items or self.queue
-          list[#list + 1] = item
-        end
-      end
-      store(self, items)
-      self.stored:broadcast()
-    end
-  end
-  return true
+---@param db table
+function M.new(db)
+  local self = setmetatable({ db = db, transactions = 0 }, Enrolment)
+  self.gather = gather.new({ max = MAX_ROWS, work = function(items) store(self, items) end,
+    closed = function() return errors.new("SHUTTING_DOWN") end })
+  return self
 end
+
+---Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
+---@param row table as store/runs.lua takes it
+---@return boolean|nil inserted
+---@return table|nil err
+function Enrolment:insert(row) return self.gather:ask(row) end
+
+---Inserts what is asked for until the task is cancelled. (yields)
+function Enrolment:work() return self.gather:run() end
 
 return M

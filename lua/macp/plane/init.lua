@@ -16,6 +16,7 @@ local api_keys = require("macp.plane.api_keys")
 local audit = require("macp.plane.audit")
 local announce = require("macp.plane.announce")
 local arrivals = require("macp.plane.arrivals")
+local background = require("macp.plane.background")
 local credentials = require("macp.plane.credentials")
 local dashboard = require("macp.plane.dashboard")
 local discovery = require("macp.plane.discovery")
@@ -47,7 +48,6 @@ local runs = require("macp.plane.runs")
 local runtime_client = require("macp.plane.runtime_client")
 local signals = require("macp.plane.signals")
 local snapshot = require("macp.plane.snapshot")
-local upkeep = require("macp.plane.upkeep")
 local webhooks = require("macp.plane.webhooks.service")
 local webhook_worker = require("macp.plane.webhooks.worker")
 local tracer = require("macp.telemetry.tracer")
@@ -269,37 +269,6 @@ local function listen(role, cfg, services)
   return true
 end
 
--- Background tasks; the order matters for the end: the last started stops first.
-local function start_tasks(role, cfg)
-  local tasks = role.supervisor
-  role.writers:start(tasks)
-  tasks:start("lease", function(child) return role.lease:work(child, role.owner) end)
-  tasks:start("enrolment", function() return role.enrolment:work() end)
-  tasks:start("health", function(child) return role.health:work(child) end)
-  tasks:start("snapshots", function() return role.hub:work() end)
-  tasks:start("questions", function() return role.questions:work() end)
-  tasks:start("follower", function() return role.follower:work() end)
-  tasks:start("follower.states", function() return role.follower:render_work() end)
-  if role.announce then
-    tasks:start("announce", function() return role.announce:work() end, { max_backoff_ms = 5000 })
-  end
-  if role.webhook_worker then
-    tasks:start("webhooks", function(child) return role.webhook_worker:work(child) end, { restart = "always",
-      max_backoff_ms = 5000, stop = function() role.webhook_worker:stop() end })
-  end
-  tasks:start("upkeep", function(child) return upkeep.work(role, child, cfg.stream_idle_timeout_ms) end)
-  if cfg.run_recovery_enabled then
-    tasks:start("recovery", function(child) return role.recovery:work(child) end, { max_backoff_ms = 5000 })
-  end
-  tasks:start("rebuild", function() return role.rebuild:work() end, { restart = "on_error", max_backoff_ms = 30000 })
-  tasks:start("replies", function(child) return role.replies:work(child) end, { max_backoff_ms = 60000 })
-  tasks:start("retention", function(child) return role.retention:work(child) end, { max_backoff_ms = 60000 })
-  if role.discovery then
-    tasks:start("discovery", function(child) return role.discovery:work(child) end, { restart = "always" })
-    tasks:start("signals", function(child) return role.signals:work(child) end, { restart = "always" })
-  end
-end
-
 ---Starts the role. (yields)
 ---@param config table cfg of all roles
 ---@param services { metrics: macp.Metrics, modes: function, version: string, tracer: macp.Tracer|nil }
@@ -330,7 +299,7 @@ function M.start(config, services)
     services.metrics:on_render(function() role.metrics.depth:set(role.writers:depth()) end)
     ok, err = listen(role, cfg, services)
     if not ok then return nil, err end
-    start_tasks(role, cfg)
+    background.start(role, cfg)
     return true
   end
   local ok, err = start()

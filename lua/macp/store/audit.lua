@@ -11,12 +11,30 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)]]
 
 local M = {}
 
+local function params_of(tenant, entry)
+  return tenant, crypto.uuid7(), entry.actor, entry.actor_type, entry.action, entry.resource, entry.resource_id,
+    entry.details or "{}", entry.request_id
+end
+
 ---@param entry { actor: string, actor_type: string, action: string, resource: string, resource_id: string|nil,
 ---  details: string|nil (JSON text), request_id: string|nil }
 ---(yields)
-function M.insert(db, tenant, entry)
-  return db_door.exec(db, INSERT, tenant, crypto.uuid7(), entry.actor, entry.actor_type, entry.action,
-    entry.resource, entry.resource_id, entry.details or "{}", entry.request_id)
+function M.insert(db, tenant, entry) return db_door.exec(db, INSERT, params_of(tenant, entry)) end
+
+---Inserts entries in one transaction. (yields)
+---@param list { tenant: string, entry: table }[]
+---@return true|nil
+---@return table|nil err then nothing is stored
+---@return integer|nil index of the entry that the database refuses, when it is one
+function M.insert_all(db, list)
+  local statements = {}
+  for i, item in ipairs(list) do
+    statements[i] = { INSERT, { n = 9, params_of(item.tenant, item.entry) } }
+  end
+  local results, err = db:batch(statements)
+  if results then return true end
+  local _, failure = db_door.fail(err)
+  return nil, failure, err.code == "PG" and err.index or nil
 end
 
 local EQUAL = { "actor", "action", "resource", "resource_id" }
