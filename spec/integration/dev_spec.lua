@@ -40,11 +40,13 @@ local function free_port()
 end
 
 -- A reply's body: GET of a URL, decoded. (yields)
-local function get(url)
+local function text_of(url)
   local reply = assert(fetch.request({ url = url, max_body_bytes = 16 * 1024 * 1024 }))
   assert.equal(200, reply.status, url .. ": " .. tostring(reply.body))
-  return json.decode(tostring(reply.body))
+  return tostring(reply.body), reply.headers["content-type"]
 end
+
+local function get(url) return json.decode((text_of(url))) end
 
 -- Reads a stream until it holds a pattern. (yields)
 local function read_until(url, pattern)
@@ -160,7 +162,9 @@ describe("macp dev", function()
     assert.is_true(#get(lines.events) > 5)
     assert.truthy(read_until(lines.replay, "run%.completed"):find("decision.finalized", 1, true))
     assert.is_true(#get(list).data >= 1)
-    assert.is_table(get(api).paths)
+    local _, content_type = text_of(api)
+    assert.matches("^text/html", content_type)
+    assert.is_table(get(api .. "-json").paths)
     proc:kill("INT")
     assert.equal(0, proc:wait(15000).code, proc:output())
     assert_nothing_left()

@@ -60,7 +60,7 @@ describe("the decision mode", function()
     end
     assert.same({ type = "proposal.created", kind = "proposal", id = "p1", label = "ship" },
       observe("ann", "Proposal", { proposal_id = "p1", option = "ship" }))
-    assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "BLOCK (0.25)", vote = "deny",
+    assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "BLOCK", vote = "deny",
       confidence = 0.25 }, observe("bob", "Evaluation", { proposal_id = "p1", recommendation = "block",
         confidence = 0.25 }))
     assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "medium objection" },
