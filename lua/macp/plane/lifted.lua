@@ -3,24 +3,15 @@
 
 local json = require("macp.core.json")
 local decisions = require("macp.plane.projection.decisions")
+local plain = require("macp.plane.plain")
 local text = require("macp.plane.text")
 
-local quote = text.quote
+local quote, string, number = text.quote, plain.text, plain.number
 
 -- Signals whose content readers look for in `payload`.
 local SHOWN_SIGNALS = { ["session.context"] = true, ["llm.call.completed"] = true }
 
 local M = {}
-
-local function string(value)
-  if type(value) == "string" and value ~= "" then return value end
-  return nil
-end
-
-local function number(value)
-  if type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge then return value end
-  return nil
-end
 
 local function member(name, value)
   if value == nil then return "" end

@@ -6,13 +6,14 @@ local log = require("host.log")
 local json = require("macp.core.json")
 local lifted = require("macp.plane.lifted")
 local payloads = require("macp.plane.payloads")
+local plain = require("macp.plane.plain")
 local run_module = require("macp.plane.run")
 local session_start = require("macp.plane.session_start")
 local text = require("macp.plane.text")
 local usage = require("macp.plane.usage")
 
 local quote, quote_name, clean = text.quote, text.quote_name, text.clean
-local source_of = run_module.source
+local source_of, number = run_module.source, plain.number
 
 local RUNTIME = "runtime"
 local EMPTY = {}
@@ -111,11 +112,6 @@ local function observe(run, env, t, wall_ms)
   if payload_json == nil then return nil end
   if run.redactor then payload_json = redact_events(run.redactor, payload_json, events) end
   return clean(payload_json), events
-end
-
-local function number(value)
-  if type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge then return value end
-  return nil
 end
 
 local function clamp(value) return math.max(0, math.min(100, value)) end

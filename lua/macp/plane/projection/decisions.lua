@@ -1,7 +1,10 @@
 -- Proposals, votes and the decision of a run.
 
 local json = require("macp.core.json")
+local plain = require("macp.plane.plain")
 local ring = require("macp.plane.projection.ring")
+
+local text, number = plain.text, plain.number
 
 local ALLOW = { APPROVE = true, ACCEPT = true, ALLOW = true, YES = true }
 local DENY = { REJECT = true, DENY = true, BLOCK = true, NO = true }
@@ -16,16 +19,6 @@ local DECISION_MODE = "macp.mode.decision.v1"
 local M = { PROPOSAL_CAP = 50, TALLY_CAP = 500 }
 
 local EMPTY = {}
-
-local function text(value)
-  if type(value) == "string" and value ~= "" then return value end
-  return nil
-end
-
-local function number(value)
-  if type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge then return value end
-  return nil
-end
 
 local function vote_of(data, payload, message_type)
   if data.action ~= nil then return data.vote end -- the mode's normalizer has spoken

@@ -6,24 +6,16 @@ local json = require("macp.core.json")
 local time = require("macp.core.time")
 
 local amounts = require("macp.plane.amounts")
+local plain = require("macp.plane.plain")
 local decisions = require("macp.plane.projection.decisions")
 local people = require("macp.plane.projection.people")
 local projection = require("macp.plane.projection.state")
 local session_clock = require("macp.plane.session_clock")
 
+local text, number = plain.text, plain.number
 local touch, edge, node = people.touch, people.edge, people.node
 
 local EMPTY = {}
-
-local function text(value)
-  if type(value) == "string" and value ~= "" then return value end
-  return nil
-end
-
-local function number(value)
-  if type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge then return value end
-  return nil
-end
 
 local function payload_of(data)
   local payload = data.decodedPayload
