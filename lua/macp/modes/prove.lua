@@ -11,6 +11,7 @@ local DRY, SYNTHETIC = 2, 1
 local MAX_EMISSIONS = 16
 local INSTRUCTION_STEP, DEFAULT_STEP = 10, 1000
 local CHECKPOINT_EVERY = 5
+local DELIVERIES = { "run.started", "run.suspended", "run.resumed", "run.completed", "run.failed", "run.cancelled" }
 
 local M = {}
 
@@ -56,12 +57,21 @@ function Play:note_use(name)
   if used > (self.cover.instructions[name] or 0) then self.cover.instructions[name] = used end
 end
 
+-- A delivery may be due at any moment, whatever has been said in the session so far.
+function Play:tell(where)
+  for _, event in ipairs(DELIVERIES) do
+    local _, _, err = self.rev:webhook(self.key, '{"type":"' .. event .. '","data":{}}')
+    if err then fail(where, "webhook of %s: %s", event, describe_error(err)) end
+  end
+end
+
 -- Everything that only reads must leave the state as it was.
 function Play:look(where)
   local before = self:hash(where)
   local text, err = self.rev:render(self.key)
   if err then fail(where, "view: %s", describe_error(err)) end
   self.rev:summary(self.key)
+  self:tell(where)
   local _, due_err = self.rev:next_due(self.key)
   if due_err then fail(where, "due: %s", describe_error(due_err)) end
   if self:hash(where) ~= before then fail(where, "a view or timer function changed the state") end
