@@ -193,6 +193,16 @@ int vm_open(struct loop *loop, const char *root, int argc, char **argv, struct v
     gc_pace_start(&vm->pace, L, GC_ALLOWANCE, GC_PERCENT);
     vm->tasks = task_sched_new(L, loop, &vm->pace);
     install_search(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "host.prelude.pairs");
+    if (lua_pcall(L, 1, 0, 0) != 0) {
+        err_set(err, ERR_SCRIPT, "%s", lua_tostring(L, -1));
+        lua_close(L);
+        task_sched_free(vm->tasks);
+        free(vm->root);
+        free(vm);
+        return err->code;
+    }
     *out = vm;
     return 0;
 }
