@@ -3,12 +3,13 @@
 #include "lua/gc_pace.h"
 
 enum {
-    MAX_PERCENT = 1000, /* a heap of nearly nothing */
+    MAX_PERCENT = 1000,   /* a heap of nearly nothing */
+    EARNED_AFTER = 20000, /* looks: a state that starts, or idles, stays small */
 };
 
 static void set_pause(const struct gc_pace *pace, lua_State *L, size_t live)
 {
-    size_t percent = pace->allowance / (live / 100 + 1);
+    size_t percent = pace->looks < EARNED_AFTER ? 0 : pace->allowance / (live / 100 + 1);
     if (percent > MAX_PERCENT) {
         percent = MAX_PERCENT;
     }
@@ -26,6 +27,9 @@ void gc_pace_start(struct gc_pace *pace, lua_State *L, size_t allowance, int per
 
 void gc_pace_look(struct gc_pace *pace, lua_State *L, size_t used)
 {
+    if (pace->looks < EARNED_AFTER) {
+        pace->looks++;
+    }
     if (used < pace->last) {
         set_pause(pace, L, used);
     }

@@ -11,6 +11,7 @@ struct gc_pace {
     size_t allowance; /* bytes of garbage that are always allowed */
     int percent;      /* growth of a larger heap */
     size_t last;      /* bytes at the last look */
+    unsigned looks;   /* so far, up to where the allowance is earned */
 };
 
 /* Takes charge of a state's collector, which has not begun a cycle. */

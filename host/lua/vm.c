@@ -20,7 +20,7 @@
  * while it runs: a little more processor time for a much smaller peak, which the system would never get back
  * whole.
  */
-enum { GC_PERCENT = 40, GC_ALLOWANCE = 16 << 20, GC_STEPMUL = 300 };
+enum { GC_PERCENT = 40, GC_ALLOWANCE = 6 << 20, GC_STEPMUL = 300 };
 
 struct vm {
     lua_State *L;
