@@ -23,8 +23,12 @@ local function store(db, items)
     local list = {}
     for i, item in ipairs(items) do list[i] = item.value end
     local ok, err, index = audit_store.insert_all(db, list)
-    if ok or index == nil or items[index] == nil then
+    if ok or #items == 1 or errors.is(err, "SERVICE_UNAVAILABLE") then
       for _, item in ipairs(items) do item:settle(ok, err) end
+      return
+    end
+    if items[index] == nil then -- refused before the database saw it
+      for _, item in ipairs(items) do store(db, { item }) end
       return
     end
     table.remove(items, index):settle(nil, err)
@@ -59,7 +63,8 @@ function Audit:record(ctx, action, tx, details)
     actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
     resource_id = resource_id, request_id = ctx.request_id, details = json.encode(told),
   }
-  if tx then return audit_store.insert(tx, ctx.tenant, entry) end
+  -- What ends after the worker has ended, at a shutdown, is written by itself.
+  if tx or self.gather.closed then return audit_store.insert(tx or self.db, ctx.tenant, entry) end
   return self.gather:ask({ tenant = ctx.tenant, entry = entry })
 end
 
