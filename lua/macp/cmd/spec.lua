@@ -5,6 +5,7 @@ local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local parallel = require("macp.cmd.spec.parallel")
 local console = require("macp.core.console")
 
 -- Loaded before the first spec so that all files share one copy (busted restores package.loaded after each file).
@@ -22,6 +23,7 @@ local M = {
   macp spec spec/unit/core/ids_spec.lua    one file
   macp spec spec/unit --filter "router"    tests whose full name matches a Lua pattern
   macp spec spec/integration -o TAP -v     with stack traces, as TAP
+  macp spec spec/integration --jobs 2      two files at a time, each in a process of its own
 
 Each test runs in a task: it may wait for timers, sockets, queries. A file that leaves a task or a handle behind
 fails, and so does a test that takes longer than --timeout.]],
@@ -39,6 +41,8 @@ fails, and so does a test that takes longer than --timeout.]],
     { name = "shuffle", doc = "Random order; failures show the seed." },
     { name = "seed", value = "N", type = "integer", doc = "Seed of --shuffle." },
     { name = "repeat", short = "r", value = "N", type = "integer", default = 1, doc = "Run everything N times." },
+    { name = "jobs", short = "j", value = "N", type = "integer", default = 1,
+      doc = "Files at a time, each in its own process; plain output only." },
     { name = "timeout", value = "MS", type = "integer", default = 60000, doc = "Longest time of one test." },
     { name = "lpath", value = "PATTERN", repeated = true, doc = "Additional package.path entry." },
     { name = "log-level", value = "LEVEL", choices = { "debug", "info", "warn", "error" }, default = "error",
@@ -143,6 +147,20 @@ local function count_failures(busted, fail_fast)
   return tally
 end
 
+-- The options of this run as words for the processes of its files.
+local function passed_on(opts)
+  local words = {}
+  for _, option in ipairs(M.options) do
+    local value = opts[option.name:gsub("-", "_")]
+    if option.name ~= "jobs" and option.name ~= "pattern" and value ~= nil and value ~= false then
+      for _, one in ipairs(type(value) == "table" and value or { value }) do
+        words[#words + 1] = one == true and "--" .. option.name or ("--%s=%s"):format(option.name, one)
+      end
+    end
+  end
+  return words
+end
+
 local function prepare(opts)
   local busted = require("busted.core")()
   require("busted")(busted)
@@ -161,6 +179,9 @@ end
 
 ---Runs the files. (yields)
 function M.run(opts)
+  if opts.jobs > 1 then
+    return parallel.run(opts.args, { jobs = opts.jobs, pattern = opts.pattern, words = passed_on(opts) })
+  end
   if opts.lpath then package.path = table.concat(opts.lpath, ";") .. ";" .. package.path end
   preload_host_modules()
   log.set_level(opts.log_level)

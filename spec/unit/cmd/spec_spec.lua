@@ -79,4 +79,57 @@ describe("macp spec", function()
     assert.equal(0, code)
     assert.truthy(out:find("first", 1, true) and out:find("second", 1, true))
   end)
+
+  describe("--jobs", function()
+    -- Runs `macp spec --jobs 2` over files by name.
+    local function run_files(files, ...)
+      local dir = assert(fs.temp_dir("macp-spec"))
+      for name, text in pairs(files) do assert(fs.write(dir .. "/" .. name .. "_spec.lua", text)) end
+      local process = assert(child.spawn({
+        file = sys.executable(), args = { "spec", "--jobs", "2", dir, ... }, stdout = "pipe", stderr = "null",
+      }))
+      local out = {}
+      for piece in function() return process:read("stdout") end do out[#out + 1] = piece end
+      local outcome = process:wait()
+      fs.remove_tree(dir)
+      return outcome.code, table.concat(out)
+    end
+
+    it("runs files side by side and adds their results up", function()
+      local wait = 'it("w", function() require("host.task").sleep(300) end) it("more", function() end)'
+      local code, out = run_files({ a = wait, b = wait, c = wait })
+      assert.equal(0, code, out)
+      assert.truthy(out:find("6 successes / 0 failures / 0 errors / 0 pending", 1, true), out)
+      for _, name in ipairs({ "a", "b", "c" }) do assert.truthy(out:find(name .. "_spec.lua", 1, true), out) end
+    end)
+
+    it("shows the whole report of a file that fails, and ends with 1", function()
+      local good = 'it("g", function() end)'
+      local code, out = run_files({ good = good, bad = 'it("b", function() assert.equal(1, 2) end)' })
+      assert.equal(1, code)
+      assert.truthy(out:find("bad_spec.lua  FAILED (exit status 1)", 1, true), out)
+      assert.truthy(out:find("Expected objects to be equal", 1, true), out)
+      assert.truthy(out:find("1 successes / 1 failures / 0 errors / 0 pending", 1, true), out)
+      assert.truthy(out:find("2 files, 1 of them failed", 1, true), out)
+    end)
+
+    it("ends with 1 when a file's process is killed, and goes on with the others", function()
+      local code, out = run_files({
+        a = 'it("dies", function() require("host.sys").abort(7) end)', b = 'it("lives", function() end)',
+      })
+      assert.equal(1, code)
+      assert.truthy(out:find("a_spec.lua  FAILED (exit status 7)", 1, true), out)
+      assert.truthy(out:find("1 successes", 1, true), out)
+    end)
+
+    it("passes the other options on", function()
+      local code, out = run_files({ a = two, b = two }, "--filter", "fir")
+      assert.equal(0, code, out)
+      assert.truthy(out:find("2 successes / 0 failures", 1, true), out)
+    end)
+
+    it("ends with 1 when there is no file", function()
+      assert.equal(1, (run_files({})))
+    end)
+  end)
 end)

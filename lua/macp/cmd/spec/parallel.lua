@@ -1,0 +1,105 @@
+-- `macp spec --jobs N`: each file in a process of its own, N at a time. A file's report comes when it ends, whole when
+-- there is something to read in it.
+
+local child = require("host.child")
+local fs = require("host.fs")
+local sys = require("host.sys")
+local task = require("host.task")
+
+local console = require("macp.core.console")
+
+local SLOWEST_SHOWN = 10
+local SUMMARY = "(%d+) %a+ / (%d+) %a+ / (%d+) %a+ / (%d+) %a+ : "
+
+local M = {}
+
+local function add_files(found, path, pattern)
+  local entries = fs.list(path)
+  if not entries then
+    found[#found + 1] = path
+    return
+  end
+  table.sort(entries, function(a, b) return a.name < b.name end)
+  for _, entry in ipairs(entries) do
+    local inner = path:gsub("/+$", "") .. "/" .. entry.name
+    if entry.type == "directory" then
+      add_files(found, inner, pattern)
+    elseif entry.name:find(pattern) then
+      found[#found + 1] = inner
+    end
+  end
+end
+
+-- Runs one file to its end. (yields)
+local function run_file(path, words)
+  local args = { "spec", path }
+  for _, word in ipairs(words) do args[#args + 1] = word end
+  local began = sys.mono_ms()
+  local process, err = child.spawn({ file = sys.executable(), args = args, stdout = "pipe", stderr = "pipe" })
+  if not process then return { path = path, code = 1, said = err.message, ms = 0 } end
+  local said = {}
+  local finished = task.group(function(group)
+    for _, stream in ipairs({ "stdout", "stderr" }) do
+      group:spawn(function()
+        for piece in function() return process:read(stream) end do said[#said + 1] = piece end
+      end)
+    end
+  end)
+  if not finished then process:kill("TERM") end -- our own task is cancelled
+  local status = task.shield(process.wait, process)
+  process:close()
+  return { path = path, code = status.signal and 128 + status.signal or status.code, said = table.concat(said),
+    ms = sys.mono_ms() - began }
+end
+
+local function add_up(totals, result)
+  local counts = { result.said:match(SUMMARY) }
+  for at = 1, 4 do totals[at] = totals[at] + (tonumber(counts[at]) or 0) end
+  result.pending = tonumber(counts[4]) or 0
+  if result.code ~= 0 then totals.bad = totals.bad + 1 end
+end
+
+local function report(result)
+  console.print(("%7.1f s  %s%s"):format(result.ms / 1000, result.path,
+    result.code ~= 0 and ("  FAILED (exit status %d)"):format(result.code) or ""))
+  if result.code ~= 0 or result.pending > 0 then console.print(result.said) end
+end
+
+local function summarize(totals, results, elapsed_ms)
+  table.sort(results, function(a, b) return a.ms > b.ms end)
+  local words = {}
+  for at = 1, math.min(SLOWEST_SHOWN, #results) do
+    words[at] = ("%s %.1f s"):format(results[at].path:match("[^/]+$"), results[at].ms / 1000)
+  end
+  console.print(("%d successes / %d failures / %d errors / %d pending : %.1f seconds, %d files, %d of them failed")
+    :format(totals[1], totals[2], totals[3], totals[4], elapsed_ms / 1000, #results, totals.bad))
+  console.print("slowest: " .. table.concat(words, ", "))
+end
+
+---Runs every file below the paths. (yields)
+---@param paths string[]
+---@param opts { jobs: integer, pattern: string, words: string[] } words: options that each process is given
+---@return integer exit status: 0 when every file passed
+function M.run(paths, opts)
+  local files, results, totals = {}, {}, { 0, 0, 0, 0, bad = 0 }
+  for _, path in ipairs(paths) do add_files(files, path, opts.pattern) end
+  local began, next_file = sys.mono_ms(), 1
+  task.group(function(group)
+    for _ = 1, math.min(opts.jobs, #files) do
+      group:spawn(function()
+        while files[next_file] do
+          local path = files[next_file]
+          next_file = next_file + 1
+          local result = run_file(path, opts.words)
+          results[#results + 1] = result
+          add_up(totals, result)
+          report(result)
+        end
+      end)
+    end
+  end)
+  summarize(totals, results, sys.mono_ms() - began)
+  return totals.bad == 0 and #files > 0 and 0 or 1
+end
+
+return M
