@@ -161,6 +161,7 @@ static struct pg_pool_opts read_opts(lua_State *L)
         .statement_timeout_ms = (int)arg_opt_int(L, 1, "statement_timeout_ms", 0, 0, INT32_MAX),
         .lock_timeout_ms = (int)arg_opt_int(L, 1, "lock_timeout_ms", 0, 0, INT32_MAX),
         .idle_tx_timeout_ms = (int)arg_opt_int(L, 1, "idle_tx_timeout_ms", 0, 0, INT32_MAX),
+        .silence_timeout_ms = (int)arg_opt_int(L, 1, "silence_timeout_ms", 0, 0, INT32_MAX),
         .connect_timeout_ms = (int)arg_opt_int(L, 1, "connect_timeout_ms", 0, 0, INT32_MAX),
         .idle_close_ms = (int)arg_opt_int(L, 1, "idle_close_ms", 0, 0, INT32_MAX),
         .max_result_bytes = (size_t)arg_opt_int(L, 1, "max_result_bytes", 0, 0, INT64_C(1) << 40),

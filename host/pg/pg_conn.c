@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/xmem.h"
 #include "loop/loop.h"
-#include "loop/work.h"
+#include "pg/pg_cancel.h"
 #include "pg/pg_conn_internal.h"
 #include "pg/pg_text.h"
 #include "pg/pg_unit.h"
@@ -317,13 +317,14 @@ static void send_request(struct pg_conn *conn, struct pg_request *request)
         if (conn->flights.next == &request->flight.link) {
             pg_conn_arm_rows(conn);
         }
+        pg_silence_watch(conn);
     }
     schedule_flush(conn);
 }
 
 void pg_conn_pump(struct pg_conn *conn)
 {
-    while (conn->state == PG_CONN_READY && !conn->is_broken && !conn->is_cancelling && !conn->runs_script &&
+    while (conn->state == PG_CONN_READY && !conn->is_broken && conn->cancel == NULL && !conn->runs_script &&
            !list_is_empty(&conn->backlog)) {
         struct pg_request *request =
             (struct pg_request *)list_entry(conn->backlog.next, struct pg_flight, link);
@@ -366,25 +367,10 @@ static void on_cancelled(void *arg)
     free(call);
 }
 
-struct cancel_job {
-    struct pg_conn *conn;
-    PGcancel *cancel;
-};
-
-static void run_cancel(void *arg)
-{
-    struct cancel_job *job = arg;
-    char text[256];
-    (void)PQcancel(job->cancel, text, sizeof(text)); /* best effort; statement_timeout is behind it */
-}
-
 static void on_cancel_sent(void *arg)
 {
-    struct cancel_job *job = arg;
-    struct pg_conn *conn = job->conn;
-    PQfreeCancel(job->cancel);
-    free(job);
-    conn->is_cancelling = false;
+    struct pg_conn *conn = arg;
+    conn->cancel = NULL;
     pg_conn_pump(conn);
     if (conn->state == PG_CONN_READY) {
         conn->events.on_progress(conn->arg, conn);
@@ -398,18 +384,19 @@ void pg_conn_stop_statement(struct pg_conn *conn, const struct pg_request *reque
 {
     bool is_alone =
         conn->flights.next == &request->flight.link && conn->flights.prev == &request->flight.link;
-    if (!is_alone || conn->state != PG_CONN_READY || conn->is_cancelling) {
+    if (!is_alone || conn->state != PG_CONN_READY || conn->cancel != NULL) {
         return;
     }
     PGcancel *cancel = PQgetCancel(conn->pg);
     if (cancel == NULL) {
         return;
     }
-    struct cancel_job *job = xcalloc(1, sizeof(*job));
-    *job = (struct cancel_job){conn, cancel};
-    conn->is_cancelling = true;
-    conn->refs++;
-    work_queue(conn->loop, run_cancel, on_cancel_sent, job);
+    conn->cancel = pg_cancel_start(conn->loop, cancel, on_cancel_sent, conn);
+    if (conn->cancel != NULL) {
+        conn->refs++;
+        conn->cancel_since_ns = loop_mono_ns();
+        pg_silence_watch(conn);
+    }
 }
 
 void pg_conn_cancel(struct pg_request *request)

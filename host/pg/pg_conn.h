@@ -21,7 +21,9 @@ struct pg_conn_opts {
     int statement_timeout_ms; /* these three are session settings; 0: none */
     int lock_timeout_ms;
     int idle_tx_timeout_ms;
-    size_t max_result_bytes; /* of one request; beyond it fails with ERR_LIMIT */
+    int64_t silence_timeout_ms; /* nothing heard for that long while something is asked: the connection is
+                                   lost; 0: never */
+    size_t max_result_bytes;    /* of one request; beyond it fails with ERR_LIMIT */
 };
 
 /* results[0..count) belong to the request and are freed after the call; on failure they are NULL, 0. */

@@ -1,5 +1,5 @@
 /* The parts of a connection that its files share: pg_conn.c (sending), pg_read.c (answers), pg_connect.c
- * (life). */
+ * (life), pg_silence.c (a server that does not answer). */
 #pragma once
 
 #include <uv.h>
@@ -7,6 +7,7 @@
 #include "pg/pg_conn.h"
 #include "pg/pg_prepared.h"
 
+struct pg_cancel_call;
 struct timer;
 
 enum flight_kind { FLIGHT_UNIT, FLIGHT_SCRIPT, FLIGHT_PREPARE, FLIGHT_IGNORE };
@@ -35,7 +36,7 @@ struct pg_conn {
     PGconn *pg;
     enum pg_conn_state state;
     struct pg_watch *watch; /* NULL while there is no socket */
-    struct timer *timer;    /* of connecting */
+    struct timer *timer;    /* of connecting; later of silence */
     struct list backlog;    /* not sent; struct pg_request */
     struct list flights;    /* sent, oldest first; struct pg_flight */
     size_t load;            /* requests in both */
@@ -44,9 +45,12 @@ struct pg_conn {
     bool is_starting;        /* the pool job has not returned */
     bool flush_scheduled;
     bool is_broken; /* sending failed: lost at the end of the turn */
-    bool is_cancelling;
     bool runs_script;
     bool has_progress;
+    bool is_timed;                 /* the timer runs, and will look for silence */
+    struct pg_cancel_call *cancel; /* NULL: none on its way */
+    uint64_t cancel_since_ns;
+    uint64_t heard_ns; /* when the server was last heard */
     uint64_t idle_since_ns;
     int refs;            /* deferred calls and jobs, and 1 for the owner until close */
     const char **values; /* of the statement being sent */
@@ -71,6 +75,10 @@ void pg_conn_arm_rows(struct pg_conn *conn);
 void pg_conn_stop_statement(struct pg_conn *conn, const struct pg_request *request);
 void pg_conn_fail_all(struct pg_conn *conn, const struct pg_failure *failure);
 void pg_request_finish(struct pg_request *request, const struct pg_failure *failure);
+
+/* pg_silence.c */
+void pg_silence_watch(struct pg_conn *conn); /* something has been asked */
+void pg_silence_check(struct pg_conn *conn); /* the timer's time has come */
 
 /* pg_read.c */
 void pg_conn_read(struct pg_conn *conn); /* the socket is readable */

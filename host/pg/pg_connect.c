@@ -13,6 +13,7 @@
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "loop/work.h"
+#include "pg/pg_cancel.h"
 #include "pg/pg_conn_internal.h"
 
 enum { MAX_DRAIN = 1024 }; /* reads of a broken socket: some 16 MiB */
@@ -128,6 +129,11 @@ static void drop_socket(struct pg_conn *conn)
 {
     pg_conn_unwatch(conn);
     timer_stop(conn->timer);
+    if (conn->cancel != NULL) {
+        pg_cancel_abandon(conn->cancel);
+        conn->cancel = NULL;
+        pg_conn_unref(conn); /* the call's; the owner or who loses it has another */
+    }
     if (conn->pg != NULL) {
         PQfinish(conn->pg);
         conn->pg = NULL;
@@ -234,6 +240,7 @@ static void become_ready(struct pg_conn *conn)
     (void)PQsetNoticeReceiver(conn->pg, drop_notice, NULL);
     conn->state = PG_CONN_READY;
     conn->idle_since_ns = loop_mono_ns();
+    conn->heard_ns = conn->idle_since_ns;
     pg_conn_watch(conn, false);
     if (conn->state == PG_CONN_READY) {
         conn->refs++;
@@ -282,7 +289,11 @@ static void on_started(void *arg)
 static void on_timeout(void *arg)
 {
     struct pg_conn *conn = arg;
-    pg_conn_lose(conn, "connect to PostgreSQL: nobody answered in time");
+    if (conn->state == PG_CONN_READY) {
+        pg_silence_check(conn);
+    } else {
+        pg_conn_lose(conn, "connect to PostgreSQL: nobody answered in time");
+    }
 }
 
 struct pg_conn *pg_conn_open(struct loop *loop, const struct pg_conn_opts *opts, struct pg_texts *texts,
@@ -310,7 +321,7 @@ struct pg_conn *pg_conn_open(struct loop *loop, const struct pg_conn_opts *opts,
 
 bool pg_conn_is_ready(const struct pg_conn *conn)
 {
-    return conn->state == PG_CONN_READY && !conn->is_broken && !conn->is_cancelling && !conn->runs_script;
+    return conn->state == PG_CONN_READY && !conn->is_broken && conn->cancel == NULL && !conn->runs_script;
 }
 
 size_t pg_conn_load(const struct pg_conn *conn)

@@ -14,7 +14,11 @@
 #include "pg/pg_text.h"
 #include "pg/pg_unit.h"
 
-enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
+enum {
+    BACKOFF_MIN_MS = 50,
+    BACKOFF_MAX_MS = 2000,
+    PING_MS = 15000, /* a connection that only listens would never learn that its server is gone */
+};
 
 struct pg_sub {
     struct list link;
@@ -40,6 +44,7 @@ struct pg_listener {
     bool is_ready;
     struct list subs;
     struct timer *timer; /* next attempt */
+    struct timer *ping_timer;
     uint64_t backoff_ms;
     uint64_t sent_no; /* LISTENs sent, */
     uint64_t done_no; /* and answered, on this connection */
@@ -180,6 +185,22 @@ static void submit(struct pg_listener *listener, struct pg_unit *unit, pg_done_f
     pg_unit_unref(unit);
 }
 
+static void ignore_answer(void *arg, struct pg_result *results, size_t count,
+                          const struct pg_failure *failure)
+{
+}
+
+/* Asks for any answer: the connection notices by itself when none comes. */
+static void on_ping_due(void *arg)
+{
+    struct pg_listener *listener = arg;
+    if (listener->is_ready && pg_conn_load(listener->conn) == 0) {
+        struct pg_unit *unit = pg_unit_new(listener->texts);
+        pg_unit_begin(unit, "select 1", 8);
+        submit(listener, unit, ignore_answer);
+    }
+}
+
 static void on_ready(void *arg, struct pg_conn *conn)
 {
     struct pg_listener *listener = arg;
@@ -194,6 +215,9 @@ static void on_ready(void *arg, struct pg_conn *conn)
         add_command(unit, "listen", sub->channel);
     }
     submit(listener, unit, on_listening);
+    uint64_t limit_ms = (uint64_t)listener->opts->silence_timeout_ms;
+    uint64_t ping_ms = limit_ms > 0 && limit_ms < PING_MS ? limit_ms : PING_MS;
+    timer_start(listener->ping_timer, ping_ms, ping_ms);
 }
 
 static void on_conn_closed(void *arg)
@@ -214,6 +238,7 @@ static void drop_conn(struct pg_listener *listener)
         pg_conn_close(listener->conn, on_conn_closed, listener);
         listener->conn = NULL;
     }
+    timer_stop(listener->ping_timer);
     listener->is_ready = false;
 }
 
@@ -261,6 +286,7 @@ struct pg_listener *pg_listener_open(struct loop *loop, const struct pg_conn_opt
     listener->texts = texts;
     list_init(&listener->subs);
     listener->timer = timer_open(loop, connect_now, listener);
+    listener->ping_timer = timer_open(loop, on_ping_due, listener);
     return listener;
 }
 
@@ -273,6 +299,7 @@ void pg_listener_close(struct pg_listener *listener, void (*done)(void *arg), vo
     listener->close_arg = arg;
     timer_close(listener->timer);
     drop_conn(listener);
+    timer_close(listener->ping_timer);
     for (struct list *node; (node = list_pop_front(&listener->subs)) != NULL;) {
         struct pg_sub *sub = list_entry(node, struct pg_sub, link);
         sub->listener = NULL;
@@ -329,11 +356,6 @@ bool pg_sub_is_waiting(const struct pg_sub *sub)
     return sub->fn != NULL;
 }
 
-static void on_unlistened(void *arg, struct pg_result *results, size_t count,
-                          const struct pg_failure *failure)
-{
-}
-
 void pg_sub_close(struct pg_sub *sub)
 {
     if (sub == NULL) {
@@ -350,7 +372,7 @@ void pg_sub_close(struct pg_sub *sub)
         if (!is_shared) {
             struct pg_unit *unit = pg_unit_new(listener->texts);
             add_command(unit, "unlisten", sub->channel);
-            submit(listener, unit, on_unlistened);
+            submit(listener, unit, ignore_answer);
         }
     }
     pg_notice_fn fn = sub->fn;

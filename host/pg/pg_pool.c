@@ -395,6 +395,8 @@ struct pg_pool *pg_pool_open(struct loop *loop, const struct pg_pool_opts *opts)
         .statement_timeout_ms = or_default(opts->statement_timeout_ms, 30000),
         .lock_timeout_ms = or_default(opts->lock_timeout_ms, 5000),
         .idle_tx_timeout_ms = or_default(opts->idle_tx_timeout_ms, 30000),
+        .silence_timeout_ms = (int64_t)or_default(opts->statement_timeout_ms, 30000) +
+                              or_default(opts->silence_timeout_ms, 5000),
         .max_result_bytes = opts->max_result_bytes == 0 ? (size_t)64 << 20 : opts->max_result_bytes,
     };
     pool->texts = pg_texts_new();

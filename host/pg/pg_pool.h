@@ -19,6 +19,8 @@ struct pg_pool_opts {
     int statement_timeout_ms;     /* 0: 30000 */
     int lock_timeout_ms;          /* 0: 5000 */
     int idle_tx_timeout_ms;       /* 0: 30000 */
+    int silence_timeout_ms;       /* 0: 5000; nothing heard for that long after a statement's time is up: the
+                                     connection is lost */
     int connect_timeout_ms;       /* 0: 5000 */
     int idle_close_ms;            /* 0: 30000; idle connections but one are closed after it */
     size_t max_result_bytes;      /* 0: 64 MiB */

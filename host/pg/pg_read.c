@@ -210,6 +210,7 @@ void pg_conn_read(struct pg_conn *conn)
 {
     conn->refs++; /* callbacks may close it */
     bool is_open = PQconsumeInput(conn->pg) == 1;
+    conn->heard_ns = loop_mono_ns();
     conn->has_progress = false;
     take_all(conn); /* what arrived before the end counts */
     if (list_is_empty(&conn->flights) && conn->state == PG_CONN_READY) {

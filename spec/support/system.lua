@@ -1,7 +1,6 @@
 -- The whole program against a database of its own, both in processes that a spec may kill and start again: `macp serve`
 -- on fixed ports over one data directory, and a private PostgreSQL.
 
-local child = require("host.child")
 local fetch = require("host.fetch")
 local fs = require("host.fs")
 local http = require("host.http")
@@ -13,6 +12,7 @@ local postgres = require("macp.dev.postgres")
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local processes = require("spec.support.processes")
 local program = require("spec.support.program")
 
 local System = {}
@@ -138,27 +138,6 @@ function System:start_database()
   self.database_url = self.cluster:conninfo()
 end
 
--- Processes whose parent is pid. (yields)
-local function children_of(pid)
-  local found = {}
-  for _, entry in ipairs(assert(fs.list("/proc"))) do
-    local stat = entry.name:find("^%d+$") and fs.read("/proc/" .. entry.name .. "/stat")
-    local parent = stat and stat:match("%) %S (%d+)")
-    if tonumber(parent) == pid then found[#found + 1] = tonumber(entry.name) end
-  end
-  return found
-end
-
--- Sends a signal to one process id. (yields)
-local function signal(name, pid)
-  local proc = assert(child.spawn({ file = "/bin/kill", args = { "-" .. name, tostring(pid) }, stderr = "null" }))
-  proc:wait()
-  proc:close()
-end
-
--- kill -9 of one process id. (yields)
-local function kill_9(pid) signal("KILL", pid) end
-
 ---kill -9 of the server; start_database() brings it back. (yields)
 function System:crash_database()
   self.cluster.proc:kill("KILL")
@@ -166,26 +145,20 @@ function System:crash_database()
 end
 
 ---Stops the server and its processes where they are: connections stay, nothing answers. (yields)
-function System:pause_database()
-  signal("STOP", self.cluster:pid()) -- first: nobody is forked any more
-  for _, pid in ipairs(children_of(self.cluster:pid())) do signal("STOP", pid) end
-end
+function System:pause_database() processes.freeze(self.cluster:pid()) end
 
 ---Lets all of it go on. (yields)
-function System:continue_database()
-  for _, pid in ipairs(children_of(self.cluster:pid())) do signal("CONT", pid) end
-  signal("CONT", self.cluster:pid())
-end
+function System:continue_database() processes.thaw(self.cluster:pid()) end
 
 ---kill -9 of one process of the server that serves the program; the server itself restarts all of them. (yields)
 ---@param pick fun(n: integer): integer
 function System:crash_backend(pick)
   local backends = {}
-  for _, pid in ipairs(children_of(self.cluster:pid())) do
+  for _, pid in ipairs(processes.children_of(self.cluster:pid())) do
     local name = fs.read("/proc/" .. pid .. "/cmdline") or ""
     if name:find("[local]", 1, true) then backends[#backends + 1] = pid end
   end
-  if #backends > 0 then kill_9(backends[pick(#backends)]) end
+  if #backends > 0 then processes.signal("KILL", backends[pick(#backends)]) end
 end
 
 ---Rows of one query, on a connection of its own. (yields)

@@ -74,6 +74,17 @@ return {
     key = "plane.db_pool_connection_timeout", env = "DB_POOL_CONNECTION_TIMEOUT", type = "integer", min = 1,
     default = 5000, doc = "How many milliseconds a request waits for a connection.",
   },
+  {
+    key = "plane.db_statement_timeout", env = "DB_STATEMENT_TIMEOUT", type = "integer", min = 1, max = 86400000,
+    default = 30000, doc = "How many milliseconds the database may take for one statement.",
+  },
+  {
+    key = "plane.db_silence_timeout", env = "DB_SILENCE_TIMEOUT", type = "integer", min = 1, max = 86400000,
+    default = 5000,
+    doc = "A connection whose server says nothing for DB_STATEMENT_TIMEOUT and this many milliseconds more, while "
+      .. "something is asked of it, is given up: the server is frozen, or the network swallows everything. What waited "
+      .. "is answered with 503, and what may have been stored is looked up before it is stored again.",
+  },
 
   -- the runtime that is observed
   {

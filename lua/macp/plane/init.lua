@@ -91,7 +91,8 @@ end
 local function open_database(role, cfg)
   local db, err = db_door.open({
     url = cfg.database_url, max = cfg.db_pool_max, idle_ms = cfg.db_pool_idle_timeout,
-    acquire_ms = cfg.db_pool_connection_timeout, name = role.name,
+    acquire_ms = cfg.db_pool_connection_timeout, statement_ms = cfg.db_statement_timeout,
+    silence_ms = cfg.db_silence_timeout, name = role.name,
   })
   if db == nil then return nil, err end
   role.db = db

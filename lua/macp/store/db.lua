@@ -12,11 +12,12 @@ local FOREIGN_KEY_VIOLATION = "23503"
 local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
 
 ---Opens the pool; connections are made when they are first needed.
----@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, name: string }
+---@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, statement_ms: integer,
+--- silence_ms: integer, name: string }
 function M.open(opts)
   return pg.open({
     conninfo = opts.url, size = opts.max, idle_close_ms = opts.idle_ms, acquire_timeout_ms = opts.acquire_ms,
-    application_name = opts.name,
+    statement_timeout_ms = opts.statement_ms, silence_timeout_ms = opts.silence_ms, application_name = opts.name,
   })
 end
 
