@@ -86,7 +86,11 @@ end
 function Breaker:call(fn, ...)
   local state = self:state()
   if state == OPEN or (state == HALF_OPEN and self.probing) then
-    return nil, errors.new("CIRCUIT_BREAKER_OPEN")
+    local err = errors.new("CIRCUIT_BREAKER_OPEN")
+    if state == OPEN then
+      err.retry_after_s = math.ceil((self.failed_at + self.reset_ms - self.mono_ms()) / 1000)
+    end
+    return nil, err
   end
   local is_probe = state == HALF_OPEN
   if is_probe then self.probing = true end

@@ -71,6 +71,7 @@ M.grpc = GRPC
 ---@field metadata table|nil facts for programs
 ---@field http integer HTTP status; whoever makes the error may change it (502 of a failed callback)
 ---@field grpc integer
+---@field retry_after_s integer|nil when it is worth another try, where whoever made the error knows that
 local Error = {}
 Error.__index = Error
 

@@ -169,7 +169,7 @@ local function fail(ctx, err)
     return ctx.status or 200
   end
   local status, body = problem.reply(err, ctx)
-  send(ctx, status, body)
+  send(ctx, status, body, problem.headers(status, err))
   return status
 end
 
@@ -232,7 +232,8 @@ end
 --- as they were read
 function App:on_error()
   return function(status, reason, given)
-    local headers = { ["content-type"] = JSON, ["x-request-id"] = request_id(given or {}) }
+    local headers = problem.headers(status) or {}
+    headers["content-type"], headers["x-request-id"] = JSON, request_id(given or {})
     self.cors.apply(headers)
     return headers, problem.from_host(status, reason)
   end

@@ -119,9 +119,13 @@ local function refusals(route)
   return out
 end
 
-local function failure(description)
+local RETRY_AFTER = { ["Retry-After"] = {
+  description = "Seconds after which another try is worth it.", schema = { type = "integer" } } }
+local RETRIED = { [429] = true, [503] = true }
+
+local function failure(description, status)
   return {
-    description = description,
+    description = description, headers = RETRIED[status] and RETRY_AFTER or nil,
     content = { ["application/json"] = { schema = { ["$ref"] = "#/components/schemas/Error" } } },
   }
 end
@@ -141,7 +145,8 @@ end
 local function responses(route, doc)
   local out = {}
   for status in pairs(refusals(route)) do
-    out[tostring(status)] = failure(REFUSALS[status] or error("no words for status " .. status, 0))
+    out[tostring(status)] = failure(REFUSALS[status] or error("no words for status " .. status, 0),
+      status)
   end
   for status, returns in pairs(route.returns) do
     out[tostring(status)] = {

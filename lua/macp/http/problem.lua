@@ -23,6 +23,8 @@ local HOST_CODES = {
   [505] = "HTTP_VERSION_NOT_SUPPORTED",
 }
 
+local RETRY_AFTER_S = 2 -- what is away is looked for that often
+
 local M = { CONTENT_TYPE = "application/json; charset=utf-8" }
 
 ---The body of an error reply as JSON text.
@@ -50,6 +52,16 @@ end
 local function told_of(err)
   local code = errors.is_typed(err) and err.metadata and err.metadata.grpcCode
   return code and { grpcCode = code } or nil
+end
+
+---The headers that tell what to do about an error reply; nil: none.
+---@param status integer
+---@param err any what the reply was made of, if there is any
+---@return table|nil
+function M.headers(status, err)
+  if status ~= 503 then return nil end
+  local seconds = errors.is_typed(err) and err.retry_after_s or RETRY_AFTER_S
+  return { ["retry-after"] = tostring(math.max(1, seconds)) }
 end
 
 ---@param err any what was raised or returned

@@ -24,6 +24,22 @@ end
 -- The host's words for a database that cannot be asked: no connection, or none free in time.
 local AWAY = { UNAVAILABLE = true, TIMEOUT = true }
 
+local DEADLOCK, SERIALIZATION = "40P01", "40001"
+
+-- What the database did not do, and may do when it is asked again.
+local NOT_NOW = {
+  ["57014"] = "the database took too long", -- statement_timeout
+  ["55P03"] = "what this needs stayed locked for too long", -- lock_timeout
+  [DEADLOCK] = "others changed the same at the same time", [SERIALIZATION] = "others changed the same at the same time",
+}
+local NO_RESOURCES = "53" -- class: disk, memory, connections
+
+local function not_now(err)
+  if AWAY[err.code] then return "the database does not answer" end
+  local state = err.sqlstate or ""
+  return NOT_NOW[state] or state:sub(1, 2) == NO_RESOURCES and "the database is out of resources"
+end
+
 -- A row without what it belongs to: that was deleted after the request had found it.
 local function orphaned(err)
   if err.message:find("_run_id_fkey", 1, true) then
@@ -35,8 +51,9 @@ end
 ---The typed error of a failed statement; the host's error stays reachable as `cause`.
 function M.fail(err)
   if errors.is_typed(err) or err.code == "CANCELLED" then return nil, err end
-  if AWAY[err.code] then
-    local away = errors.new("SERVICE_UNAVAILABLE", nil, "the database does not answer")
+  local why = not_now(err)
+  if why then
+    local away = errors.new("SERVICE_UNAVAILABLE", nil, why)
     away.cause = err
     return nil, away
   end

@@ -126,6 +126,31 @@ describe("PostgreSQL under load", function()
     end)
   end)
 
+  -- Longer than any statement may take and any silence may last: connections are dropped, and what had been sent is
+  -- done or not, which nobody knows before it is asked again.
+  it("that is frozen for long is given up, and found again", function()
+    local env = { DB_STATEMENT_TIMEOUT = "1000", DB_SILENCE_TIMEOUT = "500" }
+    for name, value in pairs(ENV) do env[name] = value end
+    system.with({ env = env }, function(world)
+      local load = under_load(world, function(load)
+        local before = load.refused
+        world:pause_database()
+        eventually(function() return load.refused >= before + 3 end, 30000, "503")
+        eventually(function()
+          local status, body = world:get("/readyz")
+          return status == 503 and body.database == "unhealthy", status
+        end, 30000, "readyz 503")
+        assert.equal(200, (world:get("/healthz")))
+        world:continue_database()
+        await_ready(world)
+        task.sleep(300)
+      end)
+      assert.equal(0, load.unanswered)
+      check(world, load)
+      world:stop()
+    end)
+  end)
+
   it("that is killed and started again is caught up with", function()
     system.with({ env = ENV }, function(world)
       local load = under_load(world, function(load)

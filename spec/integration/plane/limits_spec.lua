@@ -1,5 +1,9 @@
 -- How much and how often a caller may ask, over real HTTP: each refusal with its headers and its body.
 
+local fetch = require("host.fetch")
+
+local json = require("macp.core.json")
+
 local plane_rig = require("spec.support.plane_rig")
 
 local stop_database
@@ -80,5 +84,20 @@ describe("the plane's limits", function()
     end
     assert.same({ "30s", "5s" }, { value("statement_timeout"), value("lock_timeout") })
     assert.are_not.equal("0", value("idle_in_transaction_session_timeout"))
+  end)
+
+  it("tell who asked for one that takes too long to come back", function()
+    local impatient = rig:start_plane({ DB_STATEMENT_TIMEOUT = "100" })
+    local status, body, headers
+    assert(rig.db:tx(function(tx)
+      assert(tx:query("lock table runs in access exclusive mode"))
+      local reply = assert(fetch.request({ url = impatient.url .. "/runs", headers = { authorization = "second" } }))
+      status, body, headers = reply.status, json.decode(tostring(reply.body)), reply.headers
+      return true
+    end))
+    impatient:close()
+    assert.same({ 503, "2" }, { status, headers["retry-after"] })
+    assert.same({ statusCode = 503, errorCode = "SERVICE_UNAVAILABLE", message = "the database took too long",
+      error = "Service Unavailable" }, body)
   end)
 end)

@@ -30,7 +30,7 @@ describe("breaker", function()
     assert.equal("OPEN", subject:state())
     local called = false
     local value, err = subject:call(function() called = true end)
-    assert.same({ false, nil, "CIRCUIT_BREAKER_OPEN" }, { called, value, err.code })
+    assert.same({ false, nil, "CIRCUIT_BREAKER_OPEN", 1 }, { called, value, err.code, err.retry_after_s })
     assert.same({ "OPEN: 3 consecutive failures" }, changes)
   end)
 

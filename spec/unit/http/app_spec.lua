@@ -75,6 +75,12 @@ describe("app errors", function()
       err.http = 502
       error(err, 0)
     end }),
+    route({ path = "/away", handler = function() error(errors.new("SERVICE_UNAVAILABLE"), 0) end }),
+    route({ path = "/away/:seconds", handler = function(ctx)
+      local err = errors.new("CIRCUIT_BREAKER_OPEN")
+      err.retry_after_s = tonumber(ctx.params.seconds)
+      error(err, 0)
+    end }),
     route({ path = "/runs/:id", handler = function(ctx) return 200, { id = ctx.params.id } end }),
     route({ method = "POST", path = "/gone/:id", handler = function() error(errors.new("ENDPOINT_REMOVED"), 0) end }),
   }, { auth = chain.new({ api_key.new({ "k" }) }) })
@@ -102,6 +108,12 @@ describe("app errors", function()
   it("keep an explicit status", function()
     local reply, body = fakes.call(application, { path = "/status" })
     assert_problem(reply, body, 502, "INTERNAL_ERROR", "callback failed")
+  end)
+
+  it("tell when another try is worth it", function()
+    local function told(path) return fakes.call(application, { path = path }).headers["retry-after"] end
+    assert.same({ "2", "17", "1" }, { told("/away"), told("/away/17"), told("/away/-3") })
+    assert.is_nil(told("/typed"))
   end)
 
   it("answer unknown paths with 404 without asking for a key", function()
@@ -142,6 +154,7 @@ describe("app errors", function()
       assert.equal("mine", headers["x-request-id"])
       assert.same({ case[1], case[2] }, { body.statusCode, body.errorCode })
       assert.equal(case[1] == 500 and "Internal server error" or "the reason", body.message)
+      assert.equal(case[1] == 503 and "2" or nil, headers["retry-after"])
     end
   end)
 end)
