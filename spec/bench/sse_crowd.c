@@ -7,15 +7,9 @@
  * Connection i reads line i of the file, modulo their number. "ready" is printed on a line of its own once
  * every connection has its reply head, then one line of JSON when all events have arrived or nothing came for
  * a while. */
-#include <netinet/in.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
+#include "sse_client.h"
+
 #include <time.h>
-#include <unistd.h>
 
 #include "base/num.h"
 #include "base/xmem.h"
@@ -92,21 +86,6 @@ static void take(struct client *client, struct tally *tally, char *buffer, size_
     memcpy(client->carry, begin + len - client->carried, client->carried);
 }
 
-static int open_stream(int port, const char *path)
-{
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    char request[512];
-    int len = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        write(fd, request, (size_t)len) != len) {
-        perror("connect");
-        exit(1);
-    }
-    return fd;
-}
-
 static size_t read_paths(const char *name, char **paths)
 {
     FILE *file = fopen(name, "re");
@@ -136,9 +115,15 @@ static long percentile(const struct tally *tally, double share)
     return AGES;
 }
 
+/* Reply heads, so far and in all. */
+struct heads {
+    int64_t arrived;
+    int64_t wanted;
+};
+
 /* One reading of a client that has something; 1 when it is finished now. */
 static int serve(struct client *client, struct tally *tally, char *buffer, unsigned long wanted,
-                 int64_t *heads, int poll)
+                 struct heads *heads, int poll)
 {
     const ssize_t got = read(client->fd, buffer + CARRY, BUFFER);
     if (got <= 0) {
@@ -147,7 +132,7 @@ static int serve(struct client *client, struct tally *tally, char *buffer, unsig
     }
     if (!client->has_head) {
         client->has_head = 1;
-        ++*heads;
+        sse_note_head(&heads->arrived, heads->wanted);
     }
     const unsigned long before = client->events;
     take(client, tally, buffer, (size_t)got);
@@ -165,11 +150,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: sse_crowd PORT PATHS_FILE CONNECTIONS EVENTS_PER_CONNECTION\n");
         return 3;
     }
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* too few: connect says so */
-    }
+    sse_raise_limit();
     char **paths = xcalloc(MAX_PATHS, sizeof(*paths));
     const size_t path_count = read_paths(argv[2], paths);
     if (path_count == 0) {
@@ -180,14 +161,12 @@ int main(int argc, char **argv)
     struct client *clients = xcalloc((size_t)count, sizeof(*clients));
     struct tally *tally = xcalloc(1, sizeof(*tally));
     for (int64_t i = 0; i < count; i++) {
-        clients[i].fd = open_stream((int)port, paths[(size_t)i % path_count]);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &clients[i]};
-        (void)epoll_ctl(poll, EPOLL_CTL_ADD, clients[i].fd, &event); /* only fails on bad arguments */
+        clients[i].fd = sse_open((int)port, paths[(size_t)i % path_count]);
+        sse_watch(poll, clients[i].fd, &clients[i]);
     }
     char *buffer = xmalloc(BUFFER + CARRY);
-    int64_t heads = 0;
+    struct heads heads = {.wanted = count};
     int64_t finished = 0;
-    int is_ready = 0;
     while (finished < count) {
         struct epoll_event events[64];
         int n = epoll_wait(poll, events, 64, IDLE_MS);
@@ -196,11 +175,6 @@ int main(int argc, char **argv)
         }
         for (int i = 0; i < n; i++) {
             finished += serve(events[i].data.ptr, tally, buffer, (unsigned long)wanted, &heads, poll);
-        }
-        if (heads == count && !is_ready) {
-            is_ready = 1;
-            (void)printf("ready\n");
-            (void)fflush(stdout);
         }
     }
     int64_t complete = 0;

@@ -4,15 +4,7 @@
  *     sse_drain PORT PATH CONNECTIONS EVENTS_PER_CONNECTION
  *
  * "ready" is printed on a line of its own once every connection has its reply head. */
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "sse_client.h"
 
 #include "base/num.h"
 #include "base/xmem.h"
@@ -58,21 +50,6 @@ static void count_marks(struct conn *conn, const char *data, size_t len)
     }
 }
 
-static int open_stream(int port, const char *path)
-{
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    char request[512];
-    int len = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        write(fd, request, (size_t)len) != len) {
-        perror("connect");
-        exit(1);
-    }
-    return fd;
-}
-
 int main(int argc, char **argv)
 {
     int64_t port;
@@ -84,12 +61,12 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: sse_drain PORT PATH CONNECTIONS EVENTS_PER_CONNECTION\n");
         return 3;
     }
+    sse_raise_limit();
     int poll = epoll_create1(0);
     struct conn *conns = xcalloc((size_t)count, sizeof(*conns));
     for (int64_t i = 0; i < count; i++) {
-        conns[i].fd = open_stream((int)port, argv[2]);
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &conns[i]};
-        (void)epoll_ctl(poll, EPOLL_CTL_ADD, conns[i].fd, &event); /* only fails on bad arguments */
+        conns[i].fd = sse_open((int)port, argv[2]);
+        sse_watch(poll, conns[i].fd, &conns[i]);
     }
     char *buffer = xmalloc(BUFFER);
     int64_t heads = 0;
@@ -113,10 +90,7 @@ int main(int argc, char **argv)
             }
             if (!conn->has_head) {
                 conn->has_head = 1;
-                if (++heads == count) {
-                    (void)printf("ready\n");
-                    (void)fflush(stdout);
-                }
+                sse_note_head(&heads, count);
             }
             unsigned long before = conn->events;
             count_marks(conn, buffer, (size_t)got);

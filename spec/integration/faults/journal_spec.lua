@@ -134,7 +134,15 @@ describe("a damaged journal record", function()
   end)
 end)
 
+-- Whether a small file system can be had here. Blocks for a moment: for the load of this file.
+local function can_mount()
+  return os.execute("d=$(mktemp -d) && { mount -t tmpfs -o size=1m tmpfs $d && umount $d; s=$?; rmdir $d; exit $s; } "
+    .. ">/dev/null 2>&1") == 0
+end
+
 describe("a full disk", function()
+  local has_mount = can_mount()
+  local test = has_mount and it or pending
   local dir
 
   local function run(...)
@@ -145,11 +153,9 @@ describe("a full disk", function()
   end
 
   setup(function()
+    if not has_mount then return end
     dir = assert(fs.temp_dir("macp-small"))
-    if not run("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", dir) then
-      fs.remove_tree(dir)
-      dir = nil
-    end
+    assert(run("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", dir), "mount a small file system")
   end)
 
   teardown(function()
@@ -175,11 +181,7 @@ describe("a full disk", function()
   end
 
   for _, store in ipairs(stores.here()) do
-    it("refuses messages, loses none, and accepts again when there is room: " .. store.name, function()
-      if dir == nil then
-        pending("only root can mount a small file system")
-        return
-      end
+    test("refuses messages, loses none, and accepts again when there is room: " .. store.name, function()
       local opts = { database = false, role = "runtime", data = dir .. "/" .. store.name, env = store.env }
       system.with(opts, function(world)
         local id, unborn, expected = crypto.uuid4(), crypto.uuid4(), { "start" }
