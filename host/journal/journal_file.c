@@ -264,6 +264,7 @@ int journal_file_open(struct loop *loop, const struct journal_opts *opts, journa
     file->dir = xstrdup(opts->dir);
     file->opts.dir = file->dir;
     file->dir_fd = -1;
+    file->has_cores = uv_available_parallelism() > 1;
     file->index = journal_index_new();
     list_init(&file->groups);
     journal_ledger_init(&file->ledger, loop, on_ledger_idle, file);

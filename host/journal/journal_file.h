@@ -56,6 +56,7 @@ struct journal_file {
     struct journal_cleaner *cleaner;
     bool has_unplaced_damage; /* quarantine: damage that could not be tied to a key */
     bool is_marked_closed;    /* the last record is JOURNAL_CLOSED */
+    bool has_cores;           /* more than one: the loop may wait awake while the writer works */
     bool is_closing;
     void (*close_done)(void *arg);
     void *close_arg;

@@ -14,6 +14,9 @@
 #include "journal/journal_file.h"
 #include "loop/loop.h"
 
+#define AWAKE_SYNC_MS 0.5 /* a disk that syncs in less is awaited awake, */
+#define AWAKE_SYNCS 2.0   /* for as long as so many syncs take */
+
 static struct journal_group *open_group(struct journal_file *file, size_t size)
 {
     if (!list_is_empty(&file->groups)) {
@@ -383,6 +386,7 @@ static void on_flushed(struct journal_job *job)
     struct err err = job->err;
     file->flying = NULL;
     file->is_flying = false;
+    loop_may_sleep(file->loop);
     if (job->has_rotated) {
         (void)journal_segments_add(&file->segments, job->seq); /* valid until the next add: looked up again */
         file->must_rotate = false;
@@ -416,6 +420,17 @@ static void on_flushed(struct journal_job *job)
     journal_file_settle(file);
 }
 
+/* A record that is alone has one caller waiting for nothing but the disk. On a fast one, going to sleep and
+ * being woken up would cost as much as the sync itself; a group has enough others to do meanwhile, and a slow
+ * disk is not worth the core. */
+static void stay_awake_for(struct journal_file *file, const struct journal_group *group)
+{
+    double sync_ms = file->stats.last_sync_ms;
+    if (file->has_cores && group != NULL && group->count == 1 && sync_ms > 0 && sync_ms <= AWAKE_SYNC_MS) {
+        loop_stay_awake(file->loop, (uint64_t)(AWAKE_SYNCS * sync_ms * 1e6));
+    }
+}
+
 void journal_group_flush(struct journal_file *file)
 {
     if (file->is_flying || (list_is_empty(&file->groups) && !file->must_rotate)) {
@@ -438,4 +453,5 @@ void journal_group_flush(struct journal_file *file)
     file->flying = group;
     file->is_flying = true;
     journal_writer_submit(file->writer, job);
+    stay_awake_for(file, group);
 }

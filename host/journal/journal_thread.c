@@ -72,8 +72,8 @@ void journal_thread_submit(struct journal_thread *self, struct journal_task *tas
     inbox_ref(task->inbox);
     (void)pthread_mutex_lock(&self->mutex);
     self->task = task;
-    (void)pthread_cond_signal(&self->wake);
     (void)pthread_mutex_unlock(&self->mutex);
+    (void)pthread_cond_signal(&self->wake); /* not before: the thread would wake only to wait for the mutex */
 }
 
 void journal_thread_close(struct journal_thread *self)

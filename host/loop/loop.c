@@ -1,5 +1,6 @@
 /* The event loop; see loop.h. Deferred calls run in libuv's check phase; an idle handle keeps the poll from
- * blocking while some are queued. */
+ * blocking while some are queued, or while something is awaited that is cheaper to look for than to sleep
+ * for. */
 #include "loop/loop.h"
 
 #include <stdlib.h>
@@ -29,6 +30,7 @@ struct loop {
     size_t queue_cap;
     struct deferred *running; /* the round that runs; swapped with queue */
     size_t running_cap;
+    uint64_t awake_until_ns; /* 0: may sleep */
 };
 
 static void run_round(struct loop *loop)
@@ -55,7 +57,10 @@ static void on_check(uv_check_t *handle)
     for (int round = 0; round < MAX_ROUNDS && loop->queue_len > 0; round++) {
         run_round(loop);
     }
-    if (loop->queue_len == 0) {
+    if (loop->awake_until_ns != 0 && uv_hrtime() >= loop->awake_until_ns) {
+        loop->awake_until_ns = 0;
+    }
+    if (loop->queue_len == 0 && loop->awake_until_ns == 0) {
         (void)uv_idle_stop(&loop->idle); /* always 0 */
     }
 }
@@ -163,16 +168,34 @@ struct inbox *loop_inbox(struct loop *loop)
     return loop->inbox;
 }
 
+static void keep_from_sleeping(struct loop *loop)
+{
+    if (!uv_is_closing((uv_handle_t *)&loop->idle)) {
+        (void)uv_idle_start(&loop->idle, on_idle); /* 0 unless fn is NULL; again is no harm */
+    }
+}
+
 void loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
     if (loop->queue_len == loop->queue_cap) {
         loop->queue_cap = loop->queue_cap == 0 ? 64 : loop->queue_cap * 2;
         loop->queue = xrealloc(loop->queue, loop->queue_cap * sizeof(*loop->queue));
     }
-    if (loop->queue_len == 0 && !uv_is_closing((uv_handle_t *)&loop->idle)) {
-        (void)uv_idle_start(&loop->idle, on_idle); /* 0 unless fn is NULL */
+    if (loop->queue_len == 0) {
+        keep_from_sleeping(loop);
     }
     loop->queue[loop->queue_len++] = (struct deferred){fn, arg};
+}
+
+void loop_stay_awake(struct loop *loop, uint64_t ns)
+{
+    loop->awake_until_ns = uv_hrtime() + ns;
+    keep_from_sleeping(loop);
+}
+
+void loop_may_sleep(struct loop *loop)
+{
+    loop->awake_until_ns = 0; /* the idle handle stops at the end of this turn */
 }
 
 int64_t loop_now_ms(void)

@@ -51,6 +51,44 @@ TEST(deferred_calls_run_later_and_in_order)
     CHECK_INT(loop_close(loop), 0);
 }
 
+static int turns;
+
+static void on_turn(uv_prepare_t *handle)
+{
+    (void)handle;
+    turns++;
+}
+
+/* How often the loop polls within 200 ms in which nothing happens. */
+static int count_turns(bool awake, bool may_sleep)
+{
+    open_loop();
+    uv_prepare_t prepare;
+    uv_prepare_init(loop_uv(loop), &prepare);
+    uv_prepare_start(&prepare, on_turn);
+    turns = 0;
+    struct timer *timer = timer_open(loop, stop, NULL);
+    timer_start(timer, 200, 0);
+    if (awake) {
+        loop_stay_awake(loop, UINT64_C(100000000));
+    }
+    if (may_sleep) {
+        loop_may_sleep(loop);
+    }
+    loop_run(loop);
+    timer_close(timer);
+    uv_close((uv_handle_t *)&prepare, NULL);
+    CHECK_INT(loop_close(loop), 0);
+    return turns;
+}
+
+TEST(a_loop_told_to_stay_awake_polls_until_the_time_is_over_or_it_may_sleep)
+{
+    CHECK(count_turns(false, false) < 20);
+    CHECK(count_turns(true, false) > 100); /* and it ends: the timer behind it fires */
+    CHECK(count_turns(true, true) < 20);
+}
+
 enum { THREADS = 4, POSTS = 20000 };
 
 struct post {
@@ -162,6 +200,7 @@ TEST(close_counts_open_handles)
 int main(void)
 {
     RUN(deferred_calls_run_later_and_in_order);
+    RUN(a_loop_told_to_stay_awake_polls_until_the_time_is_over_or_it_may_sleep);
     RUN(posts_of_many_threads_all_arrive_in_order);
     RUN(work_runs_on_a_thread_and_ends_on_the_loop);
     RUN(timers_repeat_until_stopped);
