@@ -33,9 +33,27 @@ struct window {
     int fd;
     uint64_t seq;
     uint64_t base;
-    uint64_t limit; /* nothing is read from here on */
+    uint64_t limit;    /* nothing is read from here on */
+    uint64_t data_end; /* zeros from here on: space that was reserved and never written */
     struct buf buf;
 };
+
+/* Where the last block with data ends, as the file system knows it; the size when it does not. To be asked
+ * before anything is read: what has been read ahead counts as data. */
+static uint64_t find_data_end(int fd, uint64_t size)
+{
+    off_t end = 0;
+    for (;;) {
+        off_t data = lseek(fd, end, SEEK_DATA);
+        if (data < 0) {
+            return errno == ENXIO ? (uint64_t)end : size;
+        }
+        end = lseek(fd, data, SEEK_HOLE);
+        if (end < 0) {
+            return size;
+        }
+    }
+}
 
 /* Makes `need` bytes from `offset` available if the file has them. *data points at offset. */
 static int window_at(struct window *window, uint64_t offset, size_t need, const char **data, size_t *avail,
@@ -43,7 +61,13 @@ static int window_at(struct window *window, uint64_t offset, size_t need, const 
 {
     uint64_t end = window->base + window->buf.len;
     if (offset < window->base || (offset + need > end && end < window->limit)) {
-        size_t want = need > CHUNK ? need : CHUNK;
+        size_t want = CHUNK;
+        if (offset + want > window->data_end) {
+            want = offset < window->data_end ? (size_t)(window->data_end - offset) : 0;
+        }
+        if (want < need) {
+            want = need; /* a file system may keep no block for zeros that were written */
+        }
         if (want > window->limit - offset) {
             want = (size_t)(window->limit - offset);
         }
@@ -166,7 +190,7 @@ static void report_damage(struct recovery *rec, const struct err *err)
 static int find_record(struct recovery *rec, struct window *window, uint64_t offset, bool only_first,
                        uint64_t *found, struct err *err)
 {
-    while (offset + JOURNAL_RECORD_HEAD <= window->limit) {
+    while (offset < window->data_end && offset + JOURNAL_RECORD_HEAD <= window->limit) {
         if (offset % 4096 == 0 || offset % CHUNK == 0) {
             off_t data = lseek(window->fd, (off_t)offset, SEEK_DATA);
             if (data < 0 && errno == ENXIO) {
@@ -285,7 +309,7 @@ static int scan_records(struct recovery *rec, struct window *window, bool is_las
 static int measure_tail(struct window *window, uint64_t from, uint64_t *used, struct err *err)
 {
     *used = 0;
-    for (uint64_t offset = from; offset < window->limit;) {
+    for (uint64_t offset = from; offset < window->limit && offset < window->data_end;) {
         off_t next = lseek(window->fd, (off_t)offset, SEEK_DATA);
         if (next < 0 && errno == ENXIO) {
             return 0;
@@ -372,6 +396,7 @@ static int scan_segment(struct recovery *rec, uint64_t seq, uint64_t end, bool i
     }
     window.base = UINT64_MAX; /* nothing read yet */
     window.limit = is_last ? size : end;
+    window.data_end = is_last ? find_data_end(window.fd, size) : end;
     (void)posix_fadvise(window.fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* a hint */
     (void)journal_segments_add(&file->segments, seq);
     if (window.limit > size) {

@@ -92,6 +92,65 @@ TEST(a_crash_without_damage_loses_nothing)
     help_close(journal);
 }
 
+/* Bytes that this process has read so far. */
+static long bytes_read(void)
+{
+    FILE *file = fopen("/proc/self/io", "r");
+    CHECK(file != NULL);
+    long count = -1;
+    CHECK(fscanf(file, "rchar: %ld", &count) == 1);
+    CHECK(fclose(file) == 0);
+    return count;
+}
+
+/* A segment of which only the first `len` bytes were ever written. */
+static void store_sparse(const char *path, const char *data, size_t len, size_t size)
+{
+    help_store(path, data, len);
+    CHECK(truncate(path, (off_t)size) == 0);
+}
+
+TEST(reserved_space_is_not_read_after_a_crash)
+{
+    enum { RESERVED = 8 << 20 };
+    size_t len;
+    char *image = make_image(&len);
+    size_t offset;
+    size_t size;
+    CHECK(help_locate(image, len, 2, &offset, &size));
+    store_sparse(segment_path(copy_dir(), 1), image, offset + size, RESERVED);
+    free(image);
+    long before = bytes_read();
+    struct journal *journal = help_open(copy_dir(), RESERVED);
+    CHECK(bytes_read() - before < RESERVED / 16);
+    CHECK_STR(help_read(journal, "a"), "first,the third and last record,");
+    help_close(journal);
+}
+
+TEST(zeros_of_a_record_need_no_block_on_disk)
+{
+    enum { ZEROS = 3 << 20, ROOM = 4 << 20 };
+    help_wipe(help_dir());
+    struct journal *journal = help_open(help_dir(), ROOM);
+    char *zeros = calloc(1, ZEROS);
+    uint64_t lsn;
+    uint64_t index;
+    struct err err;
+    CHECK(journal->ops->append(journal, "a", 1, zeros, ZEROS, &lsn, &index, &err) == 0);
+    CHECK_INT(help_wait(journal, lsn), 0);
+    help_copy(help_dir(), copy_dir());
+    help_close(journal);
+    free(zeros);
+    size_t len;
+    char *image = help_load(segment_path(copy_dir(), 1), &len);
+    store_sparse(segment_path(copy_dir(), 1), image, JOURNAL_SEGMENT_HEAD + JOURNAL_RECORD_HEAD + 1, len);
+    free(image);
+    journal = help_open(copy_dir(), ROOM);
+    CHECK_INT(journal->ops->count(journal, "a", 1, NULL), 1);
+    CHECK_STR(help_read(journal, "a"), ""); /* a zero is what comes first */
+    help_close(journal);
+}
+
 /* Every bit of the two records that were followed by another flush: never silently accepted, never cut off.
  */
 TEST(flipped_bits_in_the_middle_are_refused)
@@ -295,6 +354,8 @@ int main(void)
     help_start();
     RUN(torn_tail_at_every_byte);
     RUN(a_crash_without_damage_loses_nothing);
+    RUN(reserved_space_is_not_read_after_a_crash);
+    RUN(zeros_of_a_record_need_no_block_on_disk);
     RUN(flipped_bits_in_the_middle_are_refused);
     RUN(flipped_bits_of_a_closed_journal_are_refused_everywhere);
     RUN(quarantine_serves_the_other_keys);
