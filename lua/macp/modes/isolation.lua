@@ -13,6 +13,7 @@ function require(name)
   if value == nil then
     local fn, problem = native.compile(texts[name], "=" .. name:gsub("^macp%.modes%.", ""), _G)
     if fn == nil then error(problem, 0) end
+    texts[name] = nil
     value = fn()
     modules[name] = value
   end
@@ -28,17 +29,9 @@ local HOT = { "submit", "apply", "observe", "fire", "failed", "due", "encode", "
 
 local M = {}
 
-local texts
-
-local function sources()
-  if texts == nil or require("host.embed").root() then
-    texts = {}
-    for _, name in ipairs(INSIDE) do
-      local path = "lua/macp/modes/inside/" .. name .. ".lua"
-      texts[name] = assert(source.own(path), path .. " is missing")
-    end
-  end
-  return texts
+local function text_of(name)
+  local path = "lua/macp/modes/inside/" .. name .. ".lua"
+  return assert(source.own(path), path .. " is missing")
 end
 
 ---A booted isolate and the numbers of its hot entries.
@@ -50,7 +43,7 @@ function M.new(name, limits)
     if not ok then error("mode machinery: " .. tostring(err.message) .. "\n" .. tostring(err.traceback), 0) end
   end
   must(iso:boot("=loader", LOADER))
-  for module, text in pairs(sources()) do must(iso:call("define", nil, "macp.modes.inside." .. module, text)) end
+  for _, module in ipairs(INSIDE) do must(iso:call("define", nil, "macp.modes.inside." .. module, text_of(module))) end
   must(iso:boot("=start", START))
   local entries = {}
   for _, entry in ipairs(HOT) do entries[entry] = assert(iso:entry(entry), entry) end

@@ -5,10 +5,16 @@ local GROWTH_BYTES = 262144
 
 local M = {}
 
+-- A revision that sleeps has no isolate, and asking for it would make one.
+local function used(rev)
+  local iso = rawget(rev, "iso")
+  return iso and iso:used() or 0
+end
+
 ---Memory of the isolates by mode id, in bytes.
 function M.by_mode(registry)
   local sums = {}
-  for _, rev in pairs(registry.by_hash) do sums[rev.id] = (sums[rev.id] or 0) + rev.iso:used() end
+  for _, rev in pairs(registry.by_hash) do sums[rev.id] = (sums[rev.id] or 0) + used(rev) end
   return sums
 end
 
@@ -23,9 +29,9 @@ end
 ---Collects the garbage of every isolate that has grown since its last collection. Takes milliseconds for each.
 function M.collect(registry)
   for _, rev in pairs(registry.by_hash) do
-    if rev.iso:used() > (rev.collected_bytes or 0) * GROWTH + GROWTH_BYTES then
+    if used(rev) > (rev.collected_bytes or 0) * GROWTH + GROWTH_BYTES then
       rev.iso:collect()
-      rev.collected_bytes = rev.iso:used()
+      rev.collected_bytes = used(rev)
     end
   end
 end

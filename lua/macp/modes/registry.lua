@@ -10,6 +10,7 @@ local archives = require("macp.modes.archive")
 local candidates = require("macp.modes.candidate")
 local catalog = require("macp.modes.catalog")
 local dir_watcher = require("macp.core.dir_watcher")
+local embedded = require("macp.modes.embedded")
 local folders = require("macp.modes.folders")
 local memory = require("macp.modes.memory")
 local policy_check = require("macp.modes.policy_check")
@@ -201,12 +202,13 @@ end
 ---reported and waits for its next save. (yields)
 ---@return boolean|nil ok; nil, problems when a folder inside the program is broken or a directory cannot be read
 function Registry:load_all()
-  for _, folder in ipairs(folders.embedded(self)) do
-    local rev, problems = revision.build(folder.files, build_options(self, folder.root))
-    if rev == nil then return nil, problems end
+  local inside = folders.embedded(self)
+  local revs, problems = embedded.revisions(inside, function(folder) return build_options(self, folder.root) end)
+  if revs == nil then return nil, problems end
+  for i, folder in ipairs(inside) do
     folder.folder_hash = source.folder_hash(folder.files)
     self.folders[folder.key] = folder
-    local ok, err = self:serve(folder, rev, folder.files)
+    local ok, err = self:serve(folder, revs[i], folder.files)
     if not ok then return nil, { { path = folder.path, line = 1, text = err.message, severity = "error",
       rule = "archive" } } end
   end

@@ -106,6 +106,28 @@ local function load_rules(iso, files, root, limits, problems, maps)
   return not has_errors(found) and model or nil
 end
 
+---Loads the files into an isolate and finds out what they say.
+---@param iso table booted; other files may have been loaded into it before
+---@param files table by relative path
+---@param opts table { root = "modes/auction/" (shown in messages), limits =, lint = bool }
+---@return table|nil facts model, views, hash, presentation, descriptor, files, root, maps, limits
+---@return table[] problems errors (when nil) and warnings
+function M.read(iso, files, opts)
+  local root, problems, maps = opts.root or "", {}, {}
+  local limits = limits_of.resolve(opts.limits)
+  local model = load_rules(iso, files, root, limits, problems, maps)
+  local views = model and load_views(iso, files, root, model, limits, problems, maps)
+  if opts.lint then lint_files(files, root, maps, problems) end
+  if model == nil or has_errors(problems) then return nil, M.sort(problems) end
+  -- Every token of a file is a table: once all is well, lines are found again when somebody asks.
+  for name in pairs(maps) do maps[name] = scanner.lazy(files[name]) end
+  return {
+    model = model, views = views, maps = maps, files = files, root = root, descriptor = contract.descriptor(model),
+    hash = source.rules_hash(files), presentation = source.presentation_hash(files),
+    limits = limits_of.resolve(opts.limits, model.id),
+  }, problems
+end
+
 ---Builds a revision in a fresh isolate.
 ---@param files table by relative path
 ---@param opts table { root = "modes/auction/" (shown in messages), limits =, strict_supersedes =,
@@ -113,31 +135,23 @@ end
 ---@return table|nil revision
 ---@return table[] problems errors (when nil) and warnings
 function M.build(files, opts)
-  local root, problems, maps = opts.root or "", {}, {}
-  local limits = limits_of.resolve(opts.limits)
-  local iso, entries = isolation.new(opts.root or "mode", limits)
-  local model = load_rules(iso, files, root, limits, problems, maps)
-  local views = model and load_views(iso, files, root, model, limits, problems, maps)
-  if opts.lint then lint_files(files, root, maps, problems) end
-  if model == nil or has_errors(problems) then
+  local iso, entries = isolation.new(opts.root or "mode", limits_of.resolve(opts.limits))
+  local facts, problems = M.read(iso, files, opts)
+  if facts == nil then
     iso:close()
-    return nil, M.sort(problems)
+    return nil, problems
   end
-  limits = limits_of.resolve(opts.limits, model.id)
-  local hash = source.rules_hash(files)
-  local ok, err = iso:call("install", nil, model,
-    { revision = hash, strict_supersedes = opts.strict_supersedes or false,
-      lenient_outcomes = opts.lenient_outcomes or false, max_state_bytes = limits.state_bytes })
+  local ok, err = iso:call("install", nil, facts.model,
+    { revision = facts.hash, strict_supersedes = opts.strict_supersedes or false,
+      lenient_outcomes = opts.lenient_outcomes or false, max_state_bytes = facts.limits.state_bytes })
   if ok then ok, err = iso:call("install_view", nil) end
   if not ok then
     iso:close()
-    problems[#problems + 1] = M.problem_of(err, root, files, root .. "mode.lua")
+    problems[#problems + 1] = M.problem_of(err, facts.root, files, facts.root .. "mode.lua")
     return nil, M.sort(problems)
   end
-  local rev = live.new({ model = model, hash = hash, presentation = source.presentation_hash(files), files = files,
-    root = root, iso = iso, entries = entries, limits = limits, views = views, maps = maps,
-    descriptor = contract.descriptor(model) })
-  return rev, M.sort(problems)
+  facts.iso, facts.entries = iso, entries
+  return live.new(facts), M.sort(problems)
 end
 
 ---Puts other presentation files into a running revision. They are checked first; nothing changes on failure.
