@@ -84,6 +84,7 @@ describe("macp spec", function()
     -- Runs `macp spec --jobs 2` over files by name.
     local function run_files(files, ...)
       local dir = assert(fs.temp_dir("macp-spec"))
+      assert(fs.mkdir_p(dir .. "/deeper"))
       for name, text in pairs(files) do assert(fs.write(dir .. "/" .. name .. "_spec.lua", text)) end
       local process = assert(child.spawn({
         file = sys.executable(), args = { "spec", "--jobs", "2", dir, ... }, stdout = "pipe", stderr = "null",
@@ -97,10 +98,10 @@ describe("macp spec", function()
 
     it("runs files side by side and adds their results up", function()
       local wait = 'it("w", function() require("host.task").sleep(300) end) it("more", function() end)'
-      local code, out = run_files({ a = wait, b = wait, c = wait })
+      local code, out = run_files({ a = wait, b = wait, ["deeper/c"] = wait })
       assert.equal(0, code, out)
       assert.truthy(out:find("6 successes / 0 failures / 0 errors / 0 pending", 1, true), out)
-      for _, name in ipairs({ "a", "b", "c" }) do assert.truthy(out:find(name .. "_spec.lua", 1, true), out) end
+      for _, name in ipairs({ "a", "b", "deeper/c" }) do assert.truthy(out:find(name .. "_spec.lua", 1, true), out) end
     end)
 
     it("shows the whole report of a file that fails, and ends with 1", function()

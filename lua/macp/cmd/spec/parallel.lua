@@ -22,7 +22,7 @@ local function add_files(found, path, pattern)
   table.sort(entries, function(a, b) return a.name < b.name end)
   for _, entry in ipairs(entries) do
     local inner = path:gsub("/+$", "") .. "/" .. entry.name
-    if entry.type == "directory" then
+    if entry.type == "dir" then
       add_files(found, inner, pattern)
     elseif entry.name:find(pattern) then
       found[#found + 1] = inner
