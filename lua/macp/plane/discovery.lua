@@ -11,6 +11,7 @@ local errors = require("macp.core.errors")
 local ids = require("macp.core.ids")
 local json = require("macp.core.json")
 local lru = require("macp.core.lru")
+local places = require("macp.core.places")
 local repeats = require("macp.core.repeats")
 local time = require("macp.core.time")
 local messages = require("macp.protocol.messages")
@@ -46,8 +47,8 @@ function M.new(opts)
   return setmetatable({
     client = opts.client, owner = opts.owner, launcher = opts.launcher, questions = opts.questions,
     writers = opts.writers, db = opts.db, metrics = opts.metrics, tracer = opts.tracer,
-    tenant = opts.tenant, kind = opts.kind, supervisor = opts.supervisor, entering = {}, active = 0,
-    room = task.cond(), ended = lru.new(KNOWN_ENDED), connected = false, failed = 0, told_at = nil,
+    tenant = opts.tenant, kind = opts.kind, supervisor = opts.supervisor, entering = {},
+    places = places.new(PARALLEL), ended = lru.new(KNOWN_ENDED), connected = false, failed = 0, told_at = nil,
   }, Discovery)
 end
 
@@ -159,24 +160,16 @@ local function enter(self, metadata, order)
     self.entering[session_id] = told -- the newest word counts once the run is there
     return true
   end
-  while self.active >= PARALLEL do
-    local ok, err = self.room:wait()
-    if not ok then return nil, err end
-  end
   self.entering[session_id] = told
-  self.active = self.active + 1
-  self.supervisor:start("discover", function()
+  return self.places:start(self.supervisor, "discover", function()
     local run, err = create_at_last(self, metadata, order)
     see_newest(self, run, session_id)
-    self.active = self.active - 1
-    self.room:signal()
     if run == nil and not errors.is(err, "CANCELLED") then
       repeated:tell("warn", "discovery.create_failed", err and err.message, { session_id = session_id,
         error = err and err.message })
     end
     return true
-  end, { restart = "never" })
-  return true
+  end, function() self.entering[session_id] = nil end)
 end
 
 ---Takes note of a session. (yields while too many are being entered)

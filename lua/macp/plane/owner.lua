@@ -4,6 +4,7 @@
 local log = require("host.log")
 local task = require("host.task")
 
+local errors = require("macp.core.errors")
 local repeats = require("macp.core.repeats")
 local loader = require("macp.plane.loader")
 local snapshot = require("macp.plane.snapshot")
@@ -138,23 +139,33 @@ local function await_loading(self, run_id)
   return self.runs[run_id] or false
 end
 
+local function load_and_resume(self, row, skip)
+  local run, err = loader.load(self, row)
+  if self.runs[row.id] then return self.runs[row.id] end -- whoever created it was faster
+  if run == nil then return nil, err end
+  run.skip = skip
+  self:add(run)
+  self.resume(run)
+  return run
+end
+
 ---Loads a claimed run and goes on with it: `resume`, set by whoever starts the parts, knows how. (yields)
 function Owner:restore(row, skip)
   if self.loading[row.id] then return await_loading(self, row.id) end
   if self.runs[row.id] then return self.runs[row.id] end
   local loaded = task.cond()
   self.loading[row.id] = loaded
-  local run, err = loader.load(self, row)
+  local ok, run, err = xpcall(load_and_resume, debug.traceback, self, row, skip)
   self.loading[row.id] = nil
   loaded:broadcast() -- who waits goes on after this function has yielded or returned
-  if self.runs[row.id] then return self.runs[row.id] end -- whoever created it was faster
+  if not ok then
+    if self.runs[row.id] then self:lose(row.id) end -- nobody observes it
+    run, err = nil, errors.new("INTERNAL_ERROR", nil, "load run " .. row.id .. ": " .. tostring(run))
+  end
   if run == nil then
     runs_store.release(self.db, row.tenant, self.name, row.id) -- the next look for runs without an owner tries again
     return nil, err
   end
-  run.skip = skip
-  self:add(run)
-  self.resume(run)
   return run
 end
 
