@@ -1,4 +1,5 @@
--- Cancelling a run: by its policy the runtime is asked, else the initiator's callback; then the run is closed.
+-- Cancelling a run: by its policy the runtime is asked, else the initiator's callback; then the run is closed. Nobody
+-- could say how a discovered run is cancelled: the runtime of this process ends its session, another one decides.
 
 local fetch = require("host.fetch")
 local task = require("host.task")
@@ -9,6 +10,9 @@ local lifecycle = require("macp.plane.lifecycle")
 
 local runs_store = require("macp.store.runs")
 
+local DISCOVERED = "session-discovery" -- source of runs that nobody announced
+local OURSELVES = "macp-control-plane"
+local BY_US = "cancelled by control plane"
 local FOREIGN_WAIT_MS = 5000
 local FOREIGN_POLL_MS = 200
 
@@ -32,17 +36,36 @@ local function call_back(deps, run_id, callback, reason)
   return nil, failure
 end
 
+local function not_cancellable(row, why)
+  return nil, errors.new("VALIDATION_ERROR", nil, "run " .. row.id .. " has no cancelCallback and " .. why)
+end
+
+-- A run that was discovered. (yields)
+local function end_discovered(deps, row, reason, force)
+  local done, err
+  if deps.own_runtime then
+    done, err = deps.own_runtime:cancel_session(row.runtime_session_id, OURSELVES, reason or BY_US)
+  end
+  if done or err then return done or nil, err end
+  done, err = deps.client:cancel_session(row.runtime_session_id, reason or BY_US)
+  if done or force then return true end
+  if errors.is(err, "FORBIDDEN") then
+    return not_cancellable(row, "the policy of its session does not let the control plane cancel it")
+  end
+  return nil, err
+end
+
 -- Asks whoever can end the session. (yields)
 local function request_end(deps, row, how, reason, force)
   if how.delegated_cancel then
-    local ack, err = deps.client:cancel_session(row.runtime_session_id, reason or "cancelled by control plane")
+    local ack, err = deps.client:cancel_session(row.runtime_session_id, reason or BY_US)
     if ack == nil and not force then return nil, err end
     return true
   end
   local callback = how.cancel_callback and json.decode(how.cancel_callback)
+  if callback == nil and row.source_kind == DISCOVERED then return end_discovered(deps, row, reason, force) end
   if callback == nil then
-    return nil, errors.new("VALIDATION_ERROR", nil,
-      "run " .. row.id .. " has no cancelCallback and its policy does not delegate cancellation to the control plane")
+    return not_cancellable(row, "its policy does not delegate cancellation to the control plane")
   end
   return call_back(deps, row.id, callback, reason)
 end
@@ -63,7 +86,7 @@ end
 
 ---Cancels a run and returns its row. (yields)
 ---@param deps { db: table, owner: table, client: table, callback_timeout_ms: integer, allow_private: boolean,
----  allow_hosts: string[] }
+---  allow_hosts: string[], own_runtime: table|nil } own_runtime: the runtime that this process serves
 ---@param row table of store/runs.lua
 ---@param opts { reason: string|nil, force: boolean|nil }
 function M.cancel(deps, tenant, row, opts)

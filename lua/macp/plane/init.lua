@@ -210,7 +210,7 @@ local function build_webhooks(role, cfg)
 end
 
 -- What requests are answered from.
-local function build_services(role, cfg)
+local function build_services(role, cfg, services)
   role.audit = audit.new(role.db, role.redactor)
   role.replies = replies.new({ db = role.db, keep_ms = cfg.idempotency_retention_hours * 3600000 })
   role.reader = reader.new({ db = role.db, owner = role.owner, registry = role.registry,
@@ -232,7 +232,7 @@ local function build_services(role, cfg)
     questions = role.questions, supervisor = role.supervisor, redactor = role.redactor,
     kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
-    allow_hosts = cfg.outbound_allow_hosts,
+    allow_hosts = cfg.outbound_allow_hosts, own_runtime = services.here and services.here.runtime,
   })
   role.retention = retention.new({ db = role.db, url = cfg.database_url, enabled = cfg.data_retention_enabled,
     ttl_days = cfg.data_retention_ttl_days, interval_hours = cfg.data_retention_interval_hours,
@@ -295,7 +295,7 @@ function M.start(config, services)
     build_pipeline(role)
     build_observation(role, cfg)
     build_webhooks(role, cfg)
-    build_services(role, cfg)
+    build_services(role, cfg, services)
     role.health:seed()
     services.metrics:on_render(function() role.metrics.depth:set(role.writers:depth()) end)
     ok, err = listen(role, cfg, services)

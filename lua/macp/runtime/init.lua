@@ -20,6 +20,7 @@ local limits = require("macp.runtime.limits")
 local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
+local operator = require("macp.runtime.operator")
 local ownership = require("macp.runtime.ownership")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
@@ -327,6 +328,14 @@ function Role:reload()
   if self.certificates then self.certificates:reload() end
   self.credentials:reload()
 end
+
+---Cancels a session in the name of this process: see runtime/operator.lua. (yields)
+---@param session_id string
+---@param by string
+---@param reason string|nil
+---@return boolean|nil done false: there is no such session
+---@return macp.Error|nil err
+function Role:cancel_session(session_id, by, reason) return operator.cancel(self, session_id, by, reason) end
 
 ---Facts for status pages.
 function Role:status()

@@ -6,7 +6,9 @@ local json = require("macp.core.json")
 local lifecycle = require("macp.protocol.lifecycle")
 
 local eventually = require("spec.support.eventually")
+local client = require("spec.support.runtime_client")
 local plane_rig = require("spec.support.plane_rig")
+local system = require("spec.support.system")
 
 local TOKENS = [=[[{"token":"boss","sender":"boss","is_observer":true},{"token":"ann","sender":"ann"},
   {"token":"bob","sender":"bob"},{"token":"plane","sender":"plane","is_observer":true}]]=]
@@ -96,6 +98,37 @@ describe("a plane with authority over its sessions", function()
     local metadata = assert(rig.runtime:call("boss", "GetSession", { session_id = session_id })).metadata
     assert.equal(lifecycle.CANCELLED, metadata.state)
   end)
+
+  it("cancels a run that was discovered, because the runtime lets it", function()
+    local id = crypto.uuid4()
+    rig:open_session(id)
+    rig:await(id, "running")
+    local status, run = rig:post("/runs/" .. id .. "/cancel", { reason = "enough" })
+    assert.same({ 200, "cancelled" }, { status, run.status })
+    local metadata = assert(rig.runtime:call("boss", "GetSession", { session_id = id })).metadata
+    assert.equal(lifecycle.CANCELLED, metadata.state)
+    assert.equal(1, #audited(rig, id, "run.cancelled"))
+  end)
+end)
+
+describe("a plane in the runtime's process", function()
+  it("cancels a run that was discovered", function()
+    system.with(nil, function(world)
+      local id = crypto.uuid4()
+      assert(world:client():send("boss", client.start_envelope(id)).ok)
+      eventually(function()
+        local status, run = world:get("/runs/" .. id)
+        return status == 200 and run.status == "running"
+      end, 20000, "the run")
+      local status, run = world:request("POST", "/runs/" .. id .. "/cancel", { reason = "enough" })
+      assert.same({ 200, "cancelled" }, { status, run.status })
+      local metadata = assert(world:client():call("boss", "GetSession", { session_id = id })).metadata
+      assert.equal(lifecycle.CANCELLED, metadata.state)
+      status, run = world:request("POST", "/runs/" .. id .. "/cancel")
+      assert.same({ 200, "cancelled" }, { status, run.status })
+      world:stop()
+    end)
+  end)
 end)
 
 describe("a run", function()
@@ -117,6 +150,21 @@ describe("a run", function()
     assert.same({ 403, "FORBIDDEN" }, { status, problem.errorCode })
     assert.equal("running", select(2, rig:get("/runs/" .. run_id)).status)
     assert.equal(0, #audited(rig, run_id, "run.suspended"))
+  end)
+
+  it("that was discovered is not cancelled against the runtime's will, unless that is asked for", function()
+    local id = crypto.uuid4()
+    rig:open_session(id)
+    rig:await(id, "running")
+    local status, problem = rig:post("/runs/" .. id .. "/cancel")
+    assert.same({ 400, "VALIDATION_ERROR", "run " .. id .. " has no cancelCallback and the policy of its session does "
+      .. "not let the control plane cancel it" }, { status, problem.errorCode, problem.message })
+    assert.equal("running", select(2, rig:get("/runs/" .. id)).status)
+    local run
+    status, run = rig:post("/runs/" .. id .. "/cancel?force=true")
+    assert.same({ 200, "cancelled" }, { status, run.status })
+    local metadata = assert(rig.runtime:call("boss", "GetSession", { session_id = id })).metadata
+    assert.equal(lifecycle.OPEN, metadata.state)
   end)
 
   it("is not resumed while it runs, nor suspended before or after", function()

@@ -27,9 +27,9 @@ local ORDER = { "runtime", "plane" }
 
 local M = { ORDER = ORDER }
 
----What every role gets: { config, log, metrics, tracer, spans, clock, modes, collect, version }. modes(opts) makes a mode
+---What every role gets: { config, log, metrics, tracer, spans, clock, modes, collect, version, here }. modes(opts) makes a mode
 ---registry with the given archive; collect() collects the garbage of all of them; spans sends what the
----tracer records, if it is on.
+---tracer records, if it is on; here[name] is a role of this process that was started before.
 ---@param cfg table
 ---@param opts { mode_dirs: string[]|nil }|nil
 function M.services(cfg, opts)
@@ -51,7 +51,7 @@ function M.services(cfg, opts)
   local tracer, spans = tracing.open(cfg.otel, { metrics = registry, pool = messages.pool })
   return {
     config = cfg, log = log, metrics = registry, tracer = tracer, spans = spans,
-    version = sys.version, modes = modes, collect = collect,
+    version = sys.version, modes = modes, collect = collect, here = {},
     clock = { now_ms = sys.now_ms, mono_ms = sys.mono_ms },
   }
 end
@@ -96,7 +96,7 @@ function M.start(names, cfg, services)
       return nil, errors.wrap(err, name)
     end
     self.list[#self.list + 1] = { name = name, role = role }
-    self.by_name[name] = role
+    self.by_name[name], services.here[name] = role, role
   end
   return self
 end

@@ -95,7 +95,8 @@ function M.routes(plane)
       query = { type = "object", properties = { force = { type = "string" } } },
       returns = { [200] = schemas.Run }, tag = "runs", refuses = CANCEL_REFUSALS, summary = "Cancel a run",
       description = "Asks the runtime when cancellation was delegated (force=true closes the run even if it refuses), "
-        .. "else calls the run's cancelCallback.", handler = cancel },
+        .. "else calls the run's cancelCallback. A run that was discovered has neither: the runtime of this process "
+        .. "ends its session, another one does if the session's policy allows it.", handler = cancel },
   }
 end
 
