@@ -54,8 +54,8 @@ add_library(descriptor STATIC ${DESCRIPTOR_C})
 target_include_directories(descriptor SYSTEM PUBLIC ${CMAKE_BINARY_DIR}/generated)
 target_link_libraries(descriptor PUBLIC PkgConfig::PROTOBUF_C)
 
-# Redis as a store of the journal: optional. -DMACP_REDIS=OFF leaves it out, ON insists.
-set(MACP_REDIS AUTO CACHE STRING "Redis backend of the journal (hiredis): AUTO, ON or OFF")
+# Redis as a store of the journal and between planes: optional. -DMACP_REDIS=OFF leaves it out, ON insists.
+set(MACP_REDIS AUTO CACHE STRING "Redis (hiredis), for the journal and between planes: AUTO, ON or OFF")
 if(NOT MACP_REDIS STREQUAL "OFF")
   pkg_check_modules(HIREDIS IMPORTED_TARGET hiredis)
   if(MACP_REDIS STREQUAL "ON" AND NOT HIREDIS_FOUND)

@@ -115,7 +115,7 @@ static void close_driver(void *self)
     buf_deinit(&redis->args.body);
     (void)pthread_cond_destroy(&redis->wake);
     (void)pthread_mutex_destroy(&redis->mutex);
-    journal_redis_url_deinit(&redis->url);
+    redis_url_deinit(&redis->url);
     free(redis->prefix);
     free(redis);
 }
@@ -186,8 +186,8 @@ int journal_redis_open(struct loop *loop, const struct journal_opts *opts, journ
     if (opts->lease_ms != 0 && (opts->lease_ms < 500 || opts->lease_ms > 600000)) {
         return err_set(err, ERR_INVALID, "journal: lease_ms must be between 500 and 600000");
     }
-    struct journal_redis_url url;
-    int status = journal_redis_url_parse(&url, opts->url, err);
+    struct redis_url url;
+    int status = redis_url_parse(&url, opts->url, err);
     if (status != 0) {
         return status;
     }

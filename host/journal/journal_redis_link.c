@@ -197,7 +197,7 @@ static int expect_fine(struct journal_redis_link *link, const struct journal_red
 
 static int authenticate(struct journal_redis_link *link, struct journal_redis_args *args, struct err *err)
 {
-    const struct journal_redis_url *url = link->url;
+    const struct redis_url *url = link->url;
     if (url->password == NULL) {
         return 0;
     }
@@ -271,7 +271,7 @@ static int prepare(struct journal_redis_link *link, struct err *err)
 
 int journal_redis_connect(struct journal_redis_link *link, struct err *err)
 {
-    const struct journal_redis_url *url = link->url;
+    const struct redis_url *url = link->url;
     struct timeval limit = {.tv_sec = link->timeout_ms / 1000, .tv_usec = link->timeout_ms % 1000 * 1000};
     journal_redis_disconnect(link);
     errno = 0;

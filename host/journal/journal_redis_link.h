@@ -9,10 +9,10 @@
 #include "base/err.h"
 #include "journal/journal_redis_script.h"
 #include "journal/journal_redis_tls.h"
-#include "journal/journal_redis_url.h"
+#include "redis/redis_url.h"
 
 struct journal_redis_link {
-    const struct journal_redis_url *url; /* kept */
+    const struct redis_url *url; /* kept */
     int timeout_ms;                      /* of connecting, and of one answer */
     redisContext *context;               /* NULL: not connected */
     struct journal_redis_tls *tls;       /* on its socket; NULL: none */

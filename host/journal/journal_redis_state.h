@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 #include "journal/journal_redis_link.h"
-#include "journal/journal_redis_url.h"
 #include "journal/journal_store.h"
+#include "redis/redis_url.h"
 
 enum {
     JOURNAL_REDIS_READERS = 4, /* idle connections that are kept: the pool has that many threads */
@@ -18,7 +18,7 @@ enum {
 };
 
 struct journal_redis {
-    struct journal_redis_url url;
+    struct redis_url url;
     char *prefix; /* of all names in the server */
     int lease_ms;
     bool quarantine;

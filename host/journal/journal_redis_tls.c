@@ -1,62 +1,19 @@
 /* TLS to Redis; see journal_redis_tls.h. */
 #include "journal/journal_redis_tls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <limits.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/xmem.h"
+#include "redis/redis_tls.h"
 
 struct journal_redis_tls {
-    SSL_CTX *context;
     SSL *ssl;
     bool is_broken; /* nothing may be said any more */
 };
-
-/* What OpenSSL says, the cause; its queue is empty afterwards. */
-static const char *reason(void)
-{
-    unsigned long code = ERR_peek_error();
-    const char *text =
-        ERR_SYSTEM_ERROR(code) ? strerror((int)ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-    ERR_clear_error();
-    return text == NULL ? "no reason given" : text;
-}
-
-static int load_files(SSL_CTX *context, const struct journal_redis_url *url, struct err *err)
-{
-    int ok = url->ca == NULL ? SSL_CTX_set_default_verify_paths(context)
-                             : SSL_CTX_load_verify_locations(context, url->ca, NULL);
-    if (ok != 1) {
-        return err_set(err, ERR_INVALID, "certificate authorities of Redis in %s: %s",
-                       url->ca == NULL ? "the system" : url->ca, reason());
-    }
-    if (url->cert == NULL) {
-        return 0;
-    }
-    if (SSL_CTX_use_certificate_chain_file(context, url->cert) != 1) {
-        return err_set(err, ERR_INVALID, "certificate for Redis in %s: %s", url->cert, reason());
-    }
-    if (SSL_CTX_use_PrivateKey_file(context, url->key, SSL_FILETYPE_PEM) != 1) {
-        return err_set(err, ERR_INVALID, "key for Redis in %s: %s", url->key, reason());
-    }
-    return 0;
-}
-
-/* Whose certificate it must be. */
-static int expect_host(SSL *ssl, const char *host, struct err *err)
-{
-    unsigned char address[sizeof(struct in6_addr)];
-    bool is_address = inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
-    int ok = is_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host)
-                        : SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
-    return ok == 1 ? 0 : err_set(err, ERR_INVALID, "host `%.80s` of Redis: %s", host, reason());
-}
 
 /* An operation did not succeed. */
 static int fail(struct journal_redis_tls *tls, int result, const char *what, struct err *err)
@@ -68,7 +25,7 @@ static int fail(struct journal_redis_tls *tls, int result, const char *what, str
         return err_set(err, ERR_TIMEOUT, "%s: no answer in time", what);
     }
     if (kind == SSL_ERROR_SSL) {
-        return err_set(err, ERR_UNAVAILABLE, "%s: TLS: %s", what, reason());
+        return err_set(err, ERR_UNAVAILABLE, "%s: TLS: %s", what, redis_tls_reason());
     }
     ERR_clear_error();
     return err_set(err, ERR_UNAVAILABLE, "%s: %s", what,
@@ -83,42 +40,28 @@ static int shake_hands(struct journal_redis_tls *tls, struct err *err)
     if (result == 1) {
         return 0;
     }
-    long verdict = SSL_get_verify_result(tls->ssl);
-    if (verdict != X509_V_OK) {
+    if (redis_tls_is_refused(tls->ssl, err)) {
         tls->is_broken = true;
-        ERR_clear_error();
-        return err_set(err, ERR_DENIED, "its certificate is refused: %s",
-                       X509_verify_cert_error_string(verdict));
+        return err->code;
     }
     return fail(tls, result, "TLS handshake", err);
 }
 
-int journal_redis_tls_open(struct journal_redis_tls **out, int fd, const struct journal_redis_url *url,
+int journal_redis_tls_open(struct journal_redis_tls **out, int fd, const struct redis_url *url,
                            struct err *err)
 {
     struct journal_redis_tls *tls = xcalloc(1, sizeof(*tls));
-    int status;
     tls->is_broken = true; /* until hands are shaken */
-    tls->context = SSL_CTX_new(TLS_client_method());
-    if (tls->context == NULL || SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION) != 1) {
-        status = err_set(err, ERR_INTERNAL, "TLS: %s", reason());
-        goto out;
-    }
-    SSL_CTX_set_verify(tls->context, SSL_VERIFY_PEER, NULL);
-    status = load_files(tls->context, url, err);
+    int status = redis_tls_new(&tls->ssl, url, err);
     if (status != 0) {
         goto out;
     }
-    tls->ssl = SSL_new(tls->context);
-    if (tls->ssl == NULL || SSL_set_fd(tls->ssl, fd) != 1) {
-        status = err_set(err, ERR_INTERNAL, "TLS: %s", reason());
+    if (SSL_set_fd(tls->ssl, fd) != 1) {
+        status = err_set(err, ERR_INTERNAL, "TLS: %s", redis_tls_reason());
         goto out;
     }
-    status = expect_host(tls->ssl, url->host, err);
-    if (status == 0) {
-        tls->is_broken = false;
-        status = shake_hands(tls, err);
-    }
+    tls->is_broken = false;
+    status = shake_hands(tls, err);
     if (status == 0) {
         *out = tls;
         tls = NULL; /* moved to the caller */
@@ -138,7 +81,6 @@ void journal_redis_tls_close(struct journal_redis_tls *tls)
         ERR_clear_error();
     }
     SSL_free(tls->ssl);
-    SSL_CTX_free(tls->context);
     free(tls);
 }
 

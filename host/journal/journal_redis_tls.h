@@ -5,14 +5,14 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "journal/journal_redis_url.h"
+#include "redis/redis_url.h"
 
 struct journal_redis_tls;
 
 /* Shakes hands on fd, which stays the caller's and must outlive *out. The server must show a certificate of
  * url->ca (NULL: of the system's authorities) for url->host; ours is url->cert. ERR_INVALID: our files;
  * ERR_DENIED: its certificate; ERR_TIMEOUT and ERR_UNAVAILABLE: a later try may succeed. */
-int journal_redis_tls_open(struct journal_redis_tls **out, int fd, const struct journal_redis_url *url,
+int journal_redis_tls_open(struct journal_redis_tls **out, int fd, const struct redis_url *url,
                            struct err *err);
 void journal_redis_tls_close(struct journal_redis_tls *tls); /* says goodbye when it can; NULL is fine */
 

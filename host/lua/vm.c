@@ -54,7 +54,7 @@ static const luaL_Reg modules[] = {
     {"host.pg", luaopen_host_pg},           {"host.rpc", luaopen_host_rpc},
     {"host.proto", luaopen_host_proto},     {"host.journal", luaopen_host_journal},
     {"host.isolate", luaopen_host_isolate}, {"host.jws", luaopen_host_jws},
-    {"host.x509", luaopen_host_x509},
+    {"host.x509", luaopen_host_x509},       {"host.redis", luaopen_host_redis},
 };
 
 /* The text of a Lua source below root, or NULL. Blocking, which is fine: it serves start-up and development.

@@ -44,3 +44,4 @@ int luaopen_host_rpc(lua_State *L);
 int luaopen_host_proto(lua_State *L);
 int luaopen_host_journal(lua_State *L);
 int luaopen_host_isolate(lua_State *L);
+int luaopen_host_redis(lua_State *L);

@@ -3,8 +3,9 @@
 -- folder below host/ -> folders whose headers it may include (its own is always allowed)
 local HOST = {
   base = {}, loop = { "base" }, http = { "base", "loop" }, pg = { "base", "loop" }, rpc = { "base", "loop" },
-  journal = { "base", "loop" }, proto = { "base" }, crypto = { "base" }, embed = { "base" },
-  lua = { "base", "loop", "http", "pg", "rpc", "journal", "proto", "crypto", "embed" },
+  redis = { "base", "loop" }, journal = { "base", "loop", "redis" }, proto = { "base" }, crypto = { "base" }, embed = { "base" },
+  lua = { "base", "loop", "http", "pg", "rpc", "redis", "journal", "proto", "crypto",
+    "embed" },
   main = { "base", "loop", "lua" },
 }
 

@@ -15,7 +15,7 @@ static char server_dir[80];
 static char server_address[128];
 static const char *server_fsync = "everysec"; /* set before server_open */
 static pid_t server_pid;
-static struct journal_redis_url server_url;
+static struct redis_url server_url;
 static struct journal_redis_link server_link = {.url = &server_url, .timeout_ms = 5000};
 
 static inline void server_start(void)
@@ -56,14 +56,14 @@ static inline void server_open(void)
     (void)snprintf(server_dir, sizeof(server_dir), "/tmp/macp-redis-%ld", (long)getpid());
     CHECK_INT(mkdir(server_dir, 0700), 0);
     (void)snprintf(server_address, sizeof(server_address), "unix://%s/socket", server_dir);
-    CHECK_INT(journal_redis_url_parse(&server_url, server_address, &err), 0);
+    CHECK_INT(redis_url_parse(&server_url, server_address, &err), 0);
     server_start();
 }
 
 static inline void server_close(void)
 {
     server_kill();
-    journal_redis_url_deinit(&server_url);
+    redis_url_deinit(&server_url);
     char command[120];
     (void)snprintf(command, sizeof(command), "rm -rf '%s'", server_dir);
     CHECK_INT(system(command), 0); /* NOLINT(cert-env33-c): a path of our own making */

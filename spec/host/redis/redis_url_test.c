@@ -2,13 +2,13 @@
 #include "test.h"
 
 #ifdef MACP_WITH_REDIS
-#include "journal/journal_redis_url.h"
+#include "redis/redis_url.h"
 
-static struct journal_redis_url parse(const char *text)
+static struct redis_url parse(const char *text)
 {
-    struct journal_redis_url url;
+    struct redis_url url;
     struct err err = {0};
-    if (journal_redis_url_parse(&url, text, &err) != 0) {
+    if (redis_url_parse(&url, text, &err) != 0) {
         fprintf(stderr, "%s: %s\n", text, err.text);
         exit(1);
     }
@@ -17,9 +17,9 @@ static struct journal_redis_url parse(const char *text)
 
 static void refuse(const char *text, const char *words)
 {
-    struct journal_redis_url url;
+    struct redis_url url;
     struct err err = {0};
-    CHECK_INT(journal_redis_url_parse(&url, text, &err), ERR_INVALID);
+    CHECK_INT(redis_url_parse(&url, text, &err), ERR_INVALID);
     if (strstr(err.text, words) == NULL || strstr(err.text, "s3cret") != NULL) {
         fprintf(stderr, "%s: %s\n", text, err.text);
         exit(1);
@@ -29,38 +29,38 @@ static void refuse(const char *text, const char *words)
 
 TEST(an_address_has_defaults)
 {
-    struct journal_redis_url url = parse("redis://cache.example");
+    struct redis_url url = parse("redis://cache.example");
     CHECK_STR(url.host, "cache.example");
     CHECK_INT(url.port, 6379);
     CHECK_INT(url.db, 0);
     CHECK(url.user == NULL && url.password == NULL && url.path == NULL);
     CHECK_STR(url.shown, "redis://cache.example:6379/0");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
     url = parse("redis://[::1]:7000/12");
     CHECK_STR(url.host, "::1");
     CHECK_INT(url.port, 7000);
     CHECK_INT(url.db, 12);
     CHECK_STR(url.shown, "redis://[::1]:7000/12");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
 }
 
 TEST(user_and_password_are_decoded_and_not_shown)
 {
-    struct journal_redis_url url = parse("redis://ann:s3cret%40%2f:x@host:1/2");
+    struct redis_url url = parse("redis://ann:s3cret%40%2f:x@host:1/2");
     CHECK_STR(url.user, "ann");
     CHECK_STR(url.password, "s3cret@/:x");
     CHECK_STR(url.host, "host");
     CHECK_STR(url.shown, "redis://host:1/2");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
     url = parse("redis://:s3cret@host/");
     CHECK(url.user == NULL);
     CHECK_STR(url.password, "s3cret");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
 }
 
 TEST(tls_has_files)
 {
-    struct journal_redis_url url =
+    struct redis_url url =
         parse("rediss://ann:s3cret@cache.example:7000/3?ca=/etc/a%26b.pem&cert=c&key=k");
     CHECK(url.has_tls);
     CHECK_STR(url.host, "cache.example");
@@ -71,25 +71,25 @@ TEST(tls_has_files)
     CHECK_STR(url.key, "k");
     CHECK_STR(url.password, "s3cret");
     CHECK_STR(url.shown, "rediss://cache.example:7000/3");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
     url = parse("rediss://[::1]");
     CHECK(url.has_tls && url.ca == NULL && url.cert == NULL && url.key == NULL);
     CHECK_STR(url.shown, "rediss://[::1]:6379/0");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
 }
 
 TEST(a_unix_socket_has_a_path_and_may_name_a_database)
 {
-    struct journal_redis_url url = parse("unix:///run/redis%20two/s.sock?db=3");
+    struct redis_url url = parse("unix:///run/redis%20two/s.sock?db=3");
     CHECK_STR(url.path, "/run/redis two/s.sock");
     CHECK_INT(url.db, 3);
     CHECK(url.host == NULL);
     CHECK_STR(url.shown, "unix:///run/redis two/s.sock?db=3");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
     url = parse("unix://ann:s3cret@/s");
     CHECK_STR(url.path, "/s");
     CHECK_STR(url.password, "s3cret");
-    journal_redis_url_deinit(&url);
+    redis_url_deinit(&url);
 }
 
 TEST(everything_else_is_refused_with_what_was_expected)

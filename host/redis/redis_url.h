@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 
-struct journal_redis_url {
+struct redis_url {
     char *host;     /* NULL with a unix socket */
     int port;       /* with host */
     char *path;     /* of the unix socket, or NULL */
@@ -22,5 +22,5 @@ struct journal_redis_url {
 /* Reads redis://[[user]:password@]host[:port][/db], rediss:// (TLS) with the same and
  * [?ca=FILE][&cert=FILE&key=FILE], or unix://[[user]:password@]/path/of.socket[?db=N]; user, password and
  * files may hold %XX. ERR_INVALID says what is wrong and never repeats a password. */
-int journal_redis_url_parse(struct journal_redis_url *url, const char *text, struct err *err);
-void journal_redis_url_deinit(struct journal_redis_url *url); /* wipes the password; safe on zeros */
+int redis_url_parse(struct redis_url *url, const char *text, struct err *err);
+void redis_url_deinit(struct redis_url *url); /* wipes the password; safe on zeros */

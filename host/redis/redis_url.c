@@ -1,5 +1,5 @@
-/* Parsing of Redis URLs; see journal_redis_url.h. */
-#include "journal/journal_redis_url.h"
+/* Parsing of Redis URLs; see redis_url.h. */
+#include "redis/redis_url.h"
 
 #include <ctype.h>
 #include <stdbool.h>
@@ -65,7 +65,7 @@ static int parse_number(const char *text, size_t len, int max)
 }
 
 /* [user]:password@ in front of *text; moves *text behind it. */
-static int parse_account(struct journal_redis_url *url, const char **text, struct err *err)
+static int parse_account(struct redis_url *url, const char **text, struct err *err)
 {
     size_t authority = strcspn(*text, "/?");
     const char *at = NULL;
@@ -92,7 +92,7 @@ static int parse_account(struct journal_redis_url *url, const char **text, struc
     return 0;
 }
 
-static int parse_db(struct journal_redis_url *url, const char *text, size_t len, struct err *err)
+static int parse_db(struct redis_url *url, const char *text, size_t len, struct err *err)
 {
     url->db = parse_number(text, len, MAX_DB);
     if (url->db < 0) {
@@ -108,7 +108,7 @@ static int refuse_part(const char *text, struct err *err)
 }
 
 /* One name=value of the files of TLS. */
-static int parse_file(struct journal_redis_url *url, const char *text, size_t len, struct err *err)
+static int parse_file(struct redis_url *url, const char *text, size_t len, struct err *err)
 {
     static const char *const names[] = {"ca=", "cert=", "key="};
     char **const files[] = {&url->ca, &url->cert, &url->key};
@@ -132,7 +132,7 @@ static int parse_file(struct journal_redis_url *url, const char *text, size_t le
 }
 
 /* What follows the address: files of TLS, or nothing. */
-static int parse_query(struct journal_redis_url *url, const char *text, struct err *err)
+static int parse_query(struct redis_url *url, const char *text, struct err *err)
 {
     if (text[0] != '\0' && !url->has_tls) {
         return refuse_part(text, err);
@@ -152,7 +152,7 @@ static int parse_query(struct journal_redis_url *url, const char *text, struct e
     return 0;
 }
 
-static int parse_address(struct journal_redis_url *url, const char *text, struct err *err)
+static int parse_address(struct redis_url *url, const char *text, struct err *err)
 {
     size_t len = strcspn(text, "/?");
     const char *rest = text + len;
@@ -191,7 +191,7 @@ static int parse_address(struct journal_redis_url *url, const char *text, struct
     return status;
 }
 
-static int parse_socket(struct journal_redis_url *url, const char *text, struct err *err)
+static int parse_socket(struct redis_url *url, const char *text, struct err *err)
 {
     size_t len = strcspn(text, "?");
     if (len == 0 || text[0] != '/') {
@@ -212,12 +212,12 @@ static int parse_socket(struct journal_redis_url *url, const char *text, struct 
     return status;
 }
 
-int journal_redis_url_parse(struct journal_redis_url *url, const char *text, struct err *err)
+int redis_url_parse(struct redis_url *url, const char *text, struct err *err)
 {
     static const char tcp[] = "redis://";
     static const char tls[] = "rediss://";
     static const char local[] = "unix://";
-    *url = (struct journal_redis_url){0};
+    *url = (struct redis_url){0};
     int status;
     url->has_tls = strncmp(text, tls, sizeof(tls) - 1) == 0;
     if (url->has_tls || strncmp(text, tcp, sizeof(tcp) - 1) == 0) {
@@ -232,12 +232,12 @@ int journal_redis_url_parse(struct journal_redis_url *url, const char *text, str
         status = err_set(err, ERR_INVALID, "the Redis URL has an unknown scheme: %s", expected);
     }
     if (status != 0) {
-        journal_redis_url_deinit(url);
+        redis_url_deinit(url);
     }
     return status;
 }
 
-void journal_redis_url_deinit(struct journal_redis_url *url)
+void redis_url_deinit(struct redis_url *url)
 {
     if (url->password != NULL) {
         explicit_bzero(url->password, strlen(url->password));
@@ -249,5 +249,5 @@ void journal_redis_url_deinit(struct journal_redis_url *url)
     free(url->key);
     free(url->user);
     free(url->password);
-    *url = (struct journal_redis_url){0};
+    *url = (struct redis_url){0};
 }
