@@ -1,6 +1,8 @@
 -- Checks across settings before roles start. Problems refuse the start, warnings do not. What is convenient on one
 -- machine passes only in development.
 
+local redis = require("host.redis")
+
 local SLOW_START_MS = 5000
 local SHORT_KEY = 16
 
@@ -59,6 +61,18 @@ local function check_tracing(otel, problems, warnings)
   end
 end
 
+-- How planes tell each other of events, where that needs a server of its own.
+local function check_stream_hub(plane, problems)
+  if plane.stream_hub_strategy ~= "redis" then return end
+  if (plane.redis_url or "") == "" then
+    problems[#problems + 1] = "STREAM_HUB_STRATEGY is redis without REDIS_URL: name the server, like "
+      .. "redis://127.0.0.1:6379"
+    return
+  end
+  local shown, err = redis.check(plane.redis_url)
+  if shown == nil then problems[#problems + 1] = "REDIS_URL: " .. err.message end
+end
+
 ---@param cfg table
 ---@param roles string[]
 ---@return string[] problems
@@ -66,6 +80,9 @@ end
 function M.run(cfg, roles)
   local problems, warnings = {}, {}
   check_tracing(cfg.otel, problems, warnings)
+  for _, role in ipairs(roles) do
+    if role == "plane" then check_stream_hub(cfg.plane, problems) end
+  end
   if cfg.app.environment == "development" then return problems, warnings end
   for _, role in ipairs(roles) do
     for _, check in ipairs(role == "plane" and PLANE_PRODUCTION or {}) do

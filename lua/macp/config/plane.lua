@@ -260,9 +260,17 @@ return {
   -- serving
   {
     key = "plane.stream_hub_strategy", env = "STREAM_HUB_STRATEGY", type = "enum", default = "notify",
-    choices = { "notify", "memory" },
+    choices = { "notify", "redis", "memory" },
     doc = "How processes over one database tell each other of new events: notify (by the database; nothing is sent "
-      .. "while there is one process) or memory (not at all: streams of other processes' runs look every second).",
+      .. "while there is one process), redis (by REDIS_URL; every event is published on macp:stream-hub, and rows of "
+      .. "the database are what streams send) or memory (not at all: streams of other processes' runs look every "
+      .. "second, as they do while Redis is away).",
+  },
+  {
+    key = "plane.redis_url", env = "REDIS_URL", type = "string", secret = "url",
+    doc = "Server of STREAM_HUB_STRATEGY=redis: redis://[[user]:password@]host[:port][/db], unix:///path[?db=N], or "
+      .. "with TLS rediss://[[user]:password@]host[:port][/db][?ca=FILE][&cert=FILE&key=FILE]; without ca the system's "
+      .. "authorities. The user needs the commands ping, subscribe and publish, and the channel macp:stream-hub.",
   },
   {
     key = "plane.stream_sse_heartbeat_ms", env = "STREAM_SSE_HEARTBEAT_MS", type = "integer", min = 1000,

@@ -16,7 +16,7 @@ Health.__index = Health
 
 local M = {}
 
----@param deps { db: table, client: table, owner: table, kind: string }
+---@param deps { db: table, client: table, owner: table, kind: string, announce: table|nil }
 function M.new(deps)
   deps.database, deps.healthz, deps.draining = false, nil, false
   deps.runtime = { ok = false, runtimeKind = deps.kind, detail = "not probed yet" }
@@ -94,6 +94,7 @@ function Health:ready()
   return ok, {
     ok = ok, database = self.database and "ok" or "unhealthy", runtime = self.runtime,
     streamConsumer = streams and "ok" or "unhealthy", circuitBreaker = state, draining = self.draining or nil,
+    streamHub = self.announce and (self.announce.is_well and "ok" or "degraded") or nil,
   }
 end
 

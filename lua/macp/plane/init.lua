@@ -240,7 +240,8 @@ local function build_services(role, cfg, services)
     client = cfg.session_discovery_enabled and role.client or nil })
   role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs,
     redactor = role.redactor })
-  role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind })
+  role.health = health.new({ db = role.db, client = role.client, owner = role.owner, kind = cfg.runtime_kind,
+    announce = role.announce })
   role.dashboard = dashboard.new({ db = role.db, health = role.health, keep_ms = cfg.dashboard_cache_ms,
     redactor = role.redactor })
   role.heartbeat_ms = cfg.stream_sse_heartbeat_ms
@@ -296,6 +297,10 @@ function M.start(config, services)
     build_observation(role, cfg)
     build_webhooks(role, cfg)
     build_services(role, cfg, services)
+    if role.announce and role.announce.prove then
+      ok, err = role.announce:prove()
+      if not ok then return nil, err end
+    end
     role.health:seed()
     services.metrics:on_render(function() role.metrics.depth:set(role.writers:depth()) end)
     ok, err = listen(role, cfg, services)

@@ -45,6 +45,23 @@ describe("start-up checks", function()
     end)
   end
 
+  it("refuse streams over a Redis that is not named, or not properly, in development, too", function()
+    local function problems(url)
+      return (run({ STREAM_HUB_STRATEGY = "redis", REDIS_URL = url, MACP_ENV = "development" }))
+    end
+    local host = require("host.redis")
+    if host.connect then assert.same({}, problems("redis://:hidden@cache.example/1")) end
+    assert.same({ "STREAM_HUB_STRATEGY is redis without REDIS_URL: name the server, like redis://127.0.0.1:6379" },
+      problems(""))
+    assert.same({ "REDIS_URL: port of the Redis URL: a number from 1 to 65535 expected" },
+      problems("redis://:hidden@cache.example:x"))
+    if host.connect then
+      assert.same({ "REDIS_URL: certificate authorities of Redis in /none.pem: No such file or directory" },
+        problems("rediss://:hidden@cache.example?ca=/none.pem"))
+    end
+    assert.same({}, (run({ STREAM_HUB_STRATEGY = "redis" }, { "runtime" })))
+  end)
+
   it("warn about what may be meant", function()
     local problems, warnings = run({ RUNTIME_BEARER_TOKEN = "", RUNTIME_REQUEST_TIMEOUT_MS = "1000" })
     assert.same({}, problems)

@@ -133,7 +133,7 @@ describe("a connection to Redis", function()
     assert.equal("TIMEOUT", err.code)
     assert.truthy(err.message:find("no connection within 100 ms", 1, true))
     assert.equal("TIMEOUT", cancelled.code)
-    assert.is_true(sys.mono_ms() - began < 4000)
+    assert.is_true(sys.mono_ms() - began < 20000)
   end)
 
   it("is refused with a wrong password, which is not told", function()

@@ -1,7 +1,7 @@
 -- How processes over one database tell each other of stored events: by the setting. What is announced are numbers only;
 -- the events themselves are read from the database, so a lost notice costs time and nothing else.
 -- A strategy has add(unit, batch), called with the unit of work that stores a batch, stored(batch), called after the
--- commit, and work(), which receives until it fails.
+-- commit, work(), which receives until it fails, and is_well: whether it does.
 
 local M = {}
 
@@ -12,6 +12,7 @@ function M.new(cfg, role)
   if cfg.stream_hub_strategy == "memory" then return nil end
   return require("macp.plane.announce." .. cfg.stream_hub_strategy).new({
     db = role.db, name = role.name, lease = role.lease, hub = role.hub, follower = role.follower,
+    redis_url = cfg.redis_url,
   })
 end
 

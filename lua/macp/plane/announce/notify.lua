@@ -18,8 +18,8 @@ local M = {}
 
 ---@param deps { db: table, name: string, lease: macp.plane.Lease, hub: macp.plane.Hub, follower: macp.plane.Follower }
 function M.new(deps)
-  return setmetatable({ db = deps.db, name = deps.name, lease = deps.lease, hub = deps.hub, follower = deps.follower },
-    Notify)
+  return setmetatable({ db = deps.db, name = deps.name, lease = deps.lease, hub = deps.hub, follower = deps.follower,
+    is_well = false }, Notify)
 end
 
 ---Adds the notices of a batch to the unit of work that stores it.
@@ -41,6 +41,7 @@ function Notify.stored(_) end
 local function receive(self, sub)
   local greeted, err = stream_notices.send(self.db, HELLO .. self.name)
   if greeted == nil then return nil, err end
+  self.is_well = true
   self.follower:rely_on_notices()
   while true do
     local notice
@@ -65,6 +66,7 @@ function Notify:work()
   if sub == nil then return nil, err end
   local _, receive_err = receive(self, sub)
   sub:close()
+  self.is_well = false
   self.follower:without_notices()
   return nil, receive_err
 end

@@ -138,7 +138,7 @@ M.RuntimeHealth = object("RuntimeHealth", { ok = FLAG, runtimeKind = TEXT, detai
 local WELL = { type = "string", enum = { "ok", "unhealthy" } }
 
 M.Readiness = object("Readiness", { ok = FLAG, database = WELL, runtime = M.RuntimeHealth, streamConsumer = WELL,
-  circuitBreaker = BREAKER })
+  circuitBreaker = BREAKER }, { streamHub = { type = "string", enum = { "ok", "degraded" } } })
 
 M.EventStream = { type = "string", description = "text/event-stream" }
 
