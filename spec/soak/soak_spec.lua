@@ -14,11 +14,11 @@ local system = require("spec.support.system")
 
 local MINUTES = tonumber(sys.env("SOAK_MINUTES")) or 10
 local LIVES = 4
-local WORKERS = 12
+local WORKERS, CHECKERS = 12, 8
 local WARM_SHARE = 0.3 -- of a life: what finished sessions and caches take has settled by then
 local GROWTH, GROWTH_MIB = 1.25, 24
 local SLOW_MS = system.is_slow and 20000 or 5000
-local PACE_MS = 10
+local PACE_MS, NOTICE_MS = 10, 20
 local CHAT = "ext.soak.v1" -- the registered mode
 local SERVED = {}
 for _, mode in ipairs({ "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.handoff.v1",
@@ -36,7 +36,17 @@ end
 ---@class Soak what a run counts
 local function new_soak(list)
   return { list = list, acked = 0, refused = 0, sessions = 0, resumed = 0, followed = 0, events = 0, signals = 0,
-    slowest_ms = 0, checked = 0, books = {}, modes = {}, ended = false }
+    slowest_ms = 0, late_ms = 0, checked = 0, books = {}, modes = {}, ended = false }
+end
+
+-- How late this process itself gets to run: what a message waits for that is not the program's doing. (yields)
+local function notice_lateness(soak)
+  while not soak.ended do
+    local began = sys.mono_ms()
+    task.sleep(NOTICE_MS)
+    soak.late_ms = math.max(soak.late_ms, sys.mono_ms() - began - NOTICE_MS)
+  end
+  return true
 end
 
 -- A run of the registered mode, as if there were a fixture of it.
@@ -184,13 +194,23 @@ end
 
 -- Every session that is kept has exactly what was acknowledged, or one more that was not answered. (yields)
 local function check(world, soak)
-  for id, book in pairs(soak.books) do
-    local ids = world:history(id, book.initiator)
-    for i, name in ipairs(book.acked) do assert.equal(name, ids[i]) end
-    assert.is_true(#ids - #book.acked <= 1)
-    soak.checked = soak.checked + 1
-    if book.done then soak.books[id] = nil end
+  local books, checkers, at = {}, {}, 0
+  for _, book in pairs(soak.books) do books[#books + 1] = book end
+  for c = 1, CHECKERS do
+    checkers[c] = task.spawn(function()
+      while at < #books do
+        at = at + 1
+        local book = books[at]
+        local ids = world:history(book.id, book.initiator)
+        for i, name in ipairs(book.acked) do assert.equal(name, ids[i]) end
+        assert.is_true(#ids - #book.acked <= 1)
+        soak.checked = soak.checked + 1
+        if book.done then soak.books[book.id] = nil end
+      end
+      return true
+    end)
   end
+  for _, checker in ipairs(checkers) do assert(checker:join()) end
 end
 
 local function metric(port, name)
@@ -207,23 +227,27 @@ describe("a soak of " .. MINUTES .. " minutes", function()
     system.with({ database = false, role = "runtime", env = {
       MACP_POLICIES_DIR = policies, MACP_METRICS_ADDR = "127.0.0.1:" .. port, MACP_LOG_LEVEL = "warn",
       MACP_SESSION_RETENTION_SECS = "5", MACP_CLEANUP_INTERVAL_SECS = "5",
-      MACP_SESSION_DISK_RETENTION_SECS = tostring(math.ceil(MINUTES * 60 / LIVES) + 60),
+      -- The check after a life reads all of its sessions, which takes a share of a life; older ones go meanwhile.
+      MACP_SESSION_DISK_RETENTION_SECS = tostring(math.ceil(MINUTES * 60 / LIVES * 1.5) + 60),
     } }, function(world)
       soak.rig = world:client()
       assert(soak.rig:call("boss", "RegisterExtMode", { mode_descriptor = { mode = CHAT, mode_version = "1.0.0",
         message_types = { "SessionStart", "Ping", "Commitment" }, terminal_message_types = { "Commitment" } } }).ok)
       local tasks = { task.spawn(watch, soak, "WatchSessions", "events"), task.spawn(watch, soak, "WatchSignals",
         "signals") }
+      tasks[3] = task.spawn(notice_lateness, soak)
       for worker = 1, WORKERS do tasks[#tasks + 1] = task.spawn(work, soak, worker) end
       local life_ms, lag = MINUTES * 60000 / LIVES, 0
       for life = 1, LIVES do
+        local first = world:rss_mib()
         task.sleep(life_ms * WARM_SHARE)
         local warm = world:rss_mib()
         task.sleep(life_ms * (1 - WARM_SHARE))
         local finally = world:rss_mib()
         lag = lag + metric(port, "[%w_]*lagged_streams_total")
-        print(string.format("soak: life %d: %.1f -> %.1f MiB, %d sessions, %d acknowledged, %d refused, "
-          .. "slowest %d ms", life, warm, finally, soak.sessions, soak.acked, soak.refused, soak.slowest_ms))
+        print(string.format("soak: life %d: %.1f -> %.1f -> %.1f MiB, %d sessions, %d acknowledged, %d refused, "
+          .. "slowest %d ms, this process late by %d ms", life, first, warm, finally, soak.sessions, soak.acked,
+          soak.refused, soak.slowest_ms, soak.late_ms))
         assert.is_true(system.is_slow or finally < warm * GROWTH + GROWTH_MIB, warm .. " -> " .. finally .. " MiB")
         assert.is_nil(world.program.status)
         for _, running in ipairs(tasks) do
@@ -249,7 +273,7 @@ describe("a soak of " .. MINUTES .. " minutes", function()
         .. "%d histories checked, %d calls repeated", soak.sessions, soak.acked, soak.refused, soak.followed,
         soak.events, soak.signals, soak.signals_sent or 0, soak.checked, soak.resumed))
       assert.equal(0, lag)
-      assert.is_true(soak.slowest_ms < SLOW_MS, soak.slowest_ms .. " ms for a message")
+      assert.is_true(soak.slowest_ms - soak.late_ms < SLOW_MS, soak.slowest_ms .. " ms for a message")
       SERVED[CHAT] = true
       for mode in pairs(SERVED) do assert.is_true((soak.modes[mode] or 0) > 0, "no session of " .. mode) end
     end)

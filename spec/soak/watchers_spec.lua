@@ -15,7 +15,7 @@ local ANN, BOB = "agent://ann", "agent://bob"
 describe("a thousand watchers", function()
   it("of a session miss nothing while its sender is as fast as it may be", function()
     acceptance.with({ env = {} }, function(at)
-      local session = at:session({ mode = "decision" })
+      local session = at:session({ mode = "decision", fields = { ttl_ms = 3600000 } })
       session:tell(ANN, "Proposal", { proposal_id = "p1", option = "o" })
       local rigs, streams, readers, counts, ended = {}, {}, {}, {}, {}
       for c = 1, CONNECTIONS do
