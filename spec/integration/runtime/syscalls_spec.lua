@@ -1,5 +1,5 @@
--- The order of what reaches the disk, as the kernel sees it. A power cut cannot be had in a test; that everything was
--- asked to be durable before anything relied upon it can be seen.
+-- The order of what reaches the disk, as the kernel sees it: everything was asked to be durable before anything relied
+-- upon it. What a power cut leaves of the journal and of single files is tried in spec/host (power_disk.h).
 
 local acceptance = require("spec.support.acceptance")
 local syscalls = require("spec.support.syscalls")
