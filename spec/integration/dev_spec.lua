@@ -10,6 +10,7 @@ local task = require("host.task")
 local json = require("macp.core.json")
 
 local eventually = require("spec.support.eventually")
+local ports = require("spec.support.ports")
 local program = require("spec.support.program")
 
 local START_MS = 45000 -- the first start makes a database
@@ -30,13 +31,6 @@ local function processes(dir)
     if command and command:find(dir, 1, true) then found[#found + 1] = entry.name .. " " .. command:gsub("%z", " ") end
   end
   return found
-end
-
-local function free_port()
-  local server = assert(http.listen({ host = "127.0.0.1", port = 0 }))
-  local port = server:port()
-  server:close()
-  return port
 end
 
 -- A reply's body: GET of a URL, decoded. (yields)
@@ -70,7 +64,7 @@ describe("macp dev", function()
   setup(function()
     dir = assert(fs.temp_dir("macp-dev"))
     assert(fs.chmod(dir, 493)) -- 0755: the server's account must pass
-    grpc_port, http_port = free_port(), free_port()
+    grpc_port, http_port = ports.free(), ports.free()
   end)
   teardown(function() fs.remove_tree(dir) end)
 

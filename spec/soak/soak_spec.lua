@@ -4,12 +4,12 @@
 local crypto = require("host.crypto")
 local fetch = require("host.fetch")
 local fs = require("host.fs")
-local http = require("host.http")
 local sys = require("host.sys")
 local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
 local fixtures = require("spec.support.conformance")
+local ports = require("spec.support.ports")
 local system = require("spec.support.system")
 
 local MINUTES = tonumber(sys.env("SOAK_MINUTES")) or 10
@@ -24,13 +24,6 @@ local SERVED = {}
 for _, mode in ipairs({ "macp.mode.decision.v1", "macp.mode.proposal.v1", "macp.mode.task.v1", "macp.mode.handoff.v1",
   "macp.mode.quorum.v1", "ext.multi_round.v1" }) do
   SERVED[mode] = true
-end
-
-local function free_port()
-  local server = assert(http.listen({ host = "127.0.0.1", port = 0 }))
-  local port = server:port()
-  server:close()
-  return port
 end
 
 ---@class Soak what a run counts
@@ -223,7 +216,7 @@ end
 describe("a soak of " .. MINUTES .. " minutes", function()
   it("loses nothing, lags nowhere and takes no more memory", function()
     local list = fixtures.load_all("spec/conformance/fixtures", SERVED)
-    local policies, port, soak = fixtures.policy_dir(list), free_port(), new_soak(list)
+    local policies, port, soak = fixtures.policy_dir(list), ports.free(), new_soak(list)
     system.with({ database = false, role = "runtime", env = {
       MACP_POLICIES_DIR = policies, MACP_METRICS_ADDR = "127.0.0.1:" .. port, MACP_LOG_LEVEL = "warn",
       MACP_SESSION_RETENTION_SECS = "5", MACP_CLEANUP_INTERVAL_SECS = "5",

@@ -5,7 +5,6 @@
 local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
-local http = require("host.http")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -13,6 +12,8 @@ local task = require("host.task")
 local client = require("spec.support.runtime_client")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
+local patience = require("spec.support.patience")
+local ports = require("spec.support.ports")
 
 local READY_MS = 10000
 local NUMBERS = { enums = "number" }
@@ -23,14 +24,6 @@ local Endpoint, Session = {}, {}
 Endpoint.__index, Session.__index = Endpoint, Session
 
 local M = { given = GIVEN ~= "" and GIVEN or nil, MULTI_ROUND = MULTI_ROUND }
-
----A port of this machine that nobody listens on.
-function M.free_port()
-  local server = assert(http.listen({ host = "127.0.0.1", port = 0 }))
-  local port = server:port()
-  server:close()
-  return port
-end
 
 ---The environment of a child: this one without settings of the program, the suite's own, and `more`; false removes.
 function M.environment(more)
@@ -49,11 +42,11 @@ function Endpoint:initialize()
 end
 
 local function wait_until_ready(self)
-  local deadline = sys.mono_ms() + READY_MS
+  local deadline = sys.mono_ms() + patience(READY_MS)
   while not self:initialize() do
     if self.status or sys.mono_ms() > deadline then
       self:stop()
-      error("no answer to Initialize within 10 s at " .. self.address, 3)
+      error("no answer to Initialize at " .. self.address, 3)
     end
     task.sleep(20)
   end
@@ -74,7 +67,7 @@ end
 --- removes a variable; tls: how to connect; prefix: what runs the program, e.g. strace
 function M.start_own(opts)
   opts = opts or {}
-  local port = M.free_port()
+  local port = ports.free()
   local env = M.environment(opts.env)
   env.MACP_BIND_ADDR = "127.0.0.1:" .. port
   local self = setmetatable({ address = (opts.tls and "localhost:" or "127.0.0.1:") .. port }, Endpoint)
@@ -105,7 +98,7 @@ end
 
 ---Waits for the end of the child: { code =, signal = }; nil when it goes on. (yields)
 function Endpoint:wait(timeout_ms)
-  task.with_deadline(timeout_ms, function() self.waiter:join() end)
+  task.with_deadline(patience(timeout_ms), function() self.waiter:join() end)
   return self.status
 end
 
@@ -124,10 +117,10 @@ function Endpoint:ask(token, method, request)
   return response and 0 or err.status, response, err
 end
 
----The first response of a server stream within 5 s; nil, err when it ended. (yields)
+---The first response of a server stream; nil, err when it ended. (yields)
 function Endpoint:first(token, method)
   local watch = self.rig:watch(token, method)
-  local response, err = task.with_deadline(5000, function() return watch:read() end)
+  local response, err = task.with_deadline(patience(5000), function() return watch:read() end)
   watch:cancel()
   return response, err
 end

@@ -5,6 +5,8 @@ local fetch = require("host.fetch")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local patience = require("spec.support.patience")
+
 local Program = {}
 Program.__index = Program
 
@@ -43,9 +45,9 @@ end
 ---What the program has printed last.
 function Program:output() return table.concat(self.lines, "\n") end
 
----Waits until a line matches a Lua pattern; returns its captures. (yields)
+---Waits until a line matches a Lua pattern, as patience() has it; returns its captures. (yields)
 function Program:wait_line(pattern, timeout_ms)
-  local deadline = sys.mono_ms() + (timeout_ms or 15000)
+  local deadline = sys.mono_ms() + patience(timeout_ms or 15000)
   local at = 1
   while sys.mono_ms() < deadline do
     while at <= #self.lines do
@@ -61,7 +63,7 @@ end
 
 ---Waits until GET url answers 200. (yields)
 function Program:wait_ready(url, timeout_ms)
-  local deadline = sys.mono_ms() + (timeout_ms or 15000)
+  local deadline = sys.mono_ms() + patience(timeout_ms or 15000)
   while sys.mono_ms() < deadline do
     local reply = fetch.request({ url = url, timeout_ms = 1000 })
     if reply and reply.status == 200 then return true end
@@ -74,9 +76,9 @@ end
 ---Sends a signal, by default TERM.
 function Program:kill(signal) return self.proc:kill(signal or "TERM") end
 
----Waits for the end: { code=, signal= }; kills it and fails after timeout_ms. (yields)
+---Waits for the end: { code=, signal= }; kills it and fails after a multiple of timeout_ms, see patience. (yields)
 function Program:wait(timeout_ms)
-  local status = task.with_deadline(timeout_ms or 15000, function() return self.waiter:join() end)
+  local status = task.with_deadline(patience(timeout_ms or 15000), function() return self.waiter:join() end)
   if not self.status then
     self.proc:kill("KILL")
     self.waiter:join()

@@ -3,6 +3,8 @@
 local net = require("host.net")
 local task = require("host.task")
 
+local patience = require("spec.support.patience")
+
 local Client = {}
 Client.__index = Client
 
@@ -21,7 +23,7 @@ end
 
 -- Reads more into the buffer; false at the end of the stream.
 function Client:fill(timeout_ms)
-  local data, err = task.with_deadline(timeout_ms or 3000, function() return self.socket:read() end)
+  local data, err = task.with_deadline(timeout_ms or patience(3000), function() return self.socket:read() end)
   if data then
     self.buffer = self.buffer .. data
     return true
@@ -112,9 +114,9 @@ function Client:get(path)
   return self:ask("GET " .. path .. " HTTP/1.1\r\nHost: test\r\n\r\n")
 end
 
---- (yields) true when the server closes the connection in time and nothing else arrives before that.
+--- (yields) true when the server closes the connection in time (see patience) and nothing else arrives before that.
 function Client:is_closed_within(ms)
-  local data, err = task.with_deadline(ms, function() return self.socket:read() end)
+  local data, err = task.with_deadline(patience(ms), function() return self.socket:read() end)
   return data == nil and self.buffer == "" and (err == nil or err.code ~= "TIMEOUT")
 end
 

@@ -3,7 +3,6 @@
 
 local fetch = require("host.fetch")
 local fs = require("host.fs")
-local http = require("host.http")
 local pg = require("host.pg")
 local sys = require("host.sys")
 
@@ -12,6 +11,7 @@ local postgres = require("macp.dev.postgres")
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local ports = require("spec.support.ports")
 local processes = require("spec.support.processes")
 local program = require("spec.support.program")
 
@@ -26,13 +26,6 @@ local M = {}
 
 ---true in builds with a sanitizer, which are several times slower: specs do fewer rounds there.
 M.is_slow = sys.build:find("san", 1, true) ~= nil or sys.build:find("address", 1, true) ~= nil
-
-local function free_port()
-  local server = assert(http.listen({ host = "127.0.0.1", port = 0 }))
-  local port = server:port()
-  server:close()
-  return port
-end
 
 local function environment(self, more)
   local env = {
@@ -58,7 +51,7 @@ function M.new(opts)
     role = opts.role or "plane,runtime" }, System)
   assert(fs.chmod(self.dir, 493)) -- 0755: the server's account must pass
   self.data = opts.data or self.dir .. "/data"
-  self.grpc_port, self.http_port = free_port(), free_port()
+  self.grpc_port, self.http_port = ports.free(), ports.free()
   self.address = "127.0.0.1:" .. self.grpc_port
   self.url = "http://127.0.0.1:" .. self.http_port
   if opts.database ~= false then self:start_database() end
@@ -94,7 +87,7 @@ end
 ---@param env table|nil
 ---@return { program: table, url: string }
 function System:add_plane(env)
-  local port = free_port()
+  local port = ports.free()
   local more = { PORT = tostring(port) }
   for name, value in pairs(env or {}) do more[name] = value end
   local plane = { url = "http://127.0.0.1:" .. port,

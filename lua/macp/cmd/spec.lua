@@ -13,7 +13,7 @@ local HOST_MODULES = {
   "task", "sys", "log", "fs", "child", "json", "bytes", "embed", "crypto", "http", "fetch", "net", "pg", "rpc",
   "proto", "journal", "isolate",
 }
-local LEAK_GRACE_MS = 2000
+local LEAK_GRACE_MS = 5000
 local WATCHDOG_MS = 250
 
 local M = {
@@ -43,7 +43,7 @@ fails, and so does a test that takes longer than --timeout.]],
     { name = "repeat", short = "r", value = "N", type = "integer", default = 1, doc = "Run everything N times." },
     { name = "jobs", short = "j", value = "N", type = "integer", default = 1,
       doc = "Files at a time, each in its own process; plain output only." },
-    { name = "timeout", value = "MS", type = "integer", default = 60000, doc = "Longest time of one test." },
+    { name = "timeout", value = "MS", type = "integer", default = 300000, doc = "Longest time of one test." },
     { name = "lpath", value = "PATTERN", repeated = true, doc = "Additional package.path entry." },
     { name = "log-level", value = "LEVEL", choices = { "debug", "info", "warn", "error" }, default = "error",
       doc = "What the tested code may log." },

@@ -9,6 +9,7 @@ local crypto = require("host.crypto")
 local task = require("host.task")
 
 local journal_stores = require("spec.support.journal_stores")
+local ports = require("spec.support.ports")
 local program = require("spec.support.program")
 
 local ANN, BOSS = "agent://ann", "agent://boss"
@@ -137,7 +138,7 @@ describe("acceptance: start and end of the program", function()
   end
 
   own_it("answers with metrics where MACP_METRICS_ADDR says", function()
-    local port = acceptance.free_port()
+    local port = ports.free()
     acceptance.with({ env = { MACP_METRICS_ADDR = "127.0.0.1:" .. port } }, function(at)
       local session = at:session({ mode = "decision" })
       session:send(ANN, "Vote", { proposal_id = "none", vote = "APPROVE" })

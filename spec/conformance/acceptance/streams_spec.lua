@@ -6,6 +6,7 @@ local rpc = require("host.rpc")
 local task = require("host.task")
 
 local eventually = require("spec.support.eventually")
+local patience = require("spec.support.patience")
 
 local ANN, EVE = "agent://ann", "agent://eve"
 
@@ -20,7 +21,7 @@ describe("acceptance: streams", function()
   end)
 
   -- The next response within 5 s.
-  local function read(stream) return task.with_deadline(5000, function() return stream:read() end) end
+  local function read(stream) return task.with_deadline(patience(5000), function() return stream:read() end) end
 
   local function next_type(stream)
     local response, err = read(stream)

@@ -8,6 +8,7 @@ local task = require("host.task")
 local acceptance = require("spec.support.acceptance")
 local crypto = require("host.crypto")
 local journal_stores = require("spec.support.journal_stores")
+local ports = require("spec.support.ports")
 
 local ANN, BOB = "agent://ann", "agent://bob"
 local SLOW = require("spec.support.system").is_slow
@@ -80,7 +81,7 @@ describe("the cost", function()
     if name == "redis" then return end -- flushes there are the server's
     it("W1: of many senders is shared: far fewer flushes than acknowledged messages, in " .. name, function()
       with_store(function(env)
-        local port = acceptance.free_port()
+        local port = ports.free()
         env.MACP_METRICS_ADDR = "127.0.0.1:" .. port
         with_program(env, function(at)
           local sessions = {}

@@ -8,6 +8,7 @@ local task = require("host.task")
 local macp = require("macp.sdk")
 
 local eventually = require("spec.support.eventually")
+local patience = require("spec.support.patience")
 local sdk_rig = require("spec.support.sdk_rig")
 
 local raised, start_fields, DECISION, AUCTION = sdk_rig.raised, sdk_rig.start_fields, sdk_rig.DECISION, sdk_rig.AUCTION
@@ -155,7 +156,7 @@ describe("following a session", function()
     while #told < 2 do assert(caught_up:wait(5000)) end
     join(ana, session):vote({ proposal_id = "p1", vote = "APPROVE" })
     session:commit(COMMIT)
-    assert(task.with_deadline(5000, function()
+    assert(task.with_deadline(patience(5000), function()
       follower:join()
       return true
     end))
