@@ -46,23 +46,32 @@ end
 ---Writes what is recorded outside of transactions, until the task is cancelled. (yields)
 function Audit:work() return self.gather:run() end
 
----Writes the entry of a request. (yields)
----@param ctx macp.Context resource_id names what was changed, else the path's id does
+---The entry of a request, for whoever stores it with the change.
+---@param ctx macp.Context
 ---@param action string e.g. "run.archived"; the word before the dot is the resource
----@param tx table|nil the transaction of the change
+---@param resource_id string|nil what was changed
 ---@param details table|nil facts beside method and path
-function Audit:record(ctx, action, tx, details)
+---@return table entry as store/audit.lua takes it
+function Audit:entry(ctx, action, resource_id, details)
   local told = { method = ctx.req.method, path = ctx.req.path }
   for name, value in pairs(details or {}) do told[name] = value end
-  local resource_id, redactor = ctx.resource_id or ctx.params.id, self.redactor
+  local redactor = self.redactor
   if redactor then
     told = redactor:value(told)
     resource_id = resource_id and redactor:text(resource_id)
   end
-  local entry = {
+  return {
     actor = ctx.actor.id, actor_type = ctx.actor.type, action = action, resource = action:match("^([^.]+)"),
     resource_id = resource_id, request_id = ctx.request_id, details = json.encode(told),
   }
+end
+
+---Writes the entry of a request. (yields)
+---@param ctx macp.Context resource_id names what was changed, else the path's id does
+---@param tx table|nil the transaction of the change
+---@param details table|nil facts beside method and path
+function Audit:record(ctx, action, tx, details)
+  local entry = self:entry(ctx, action, ctx.resource_id or ctx.params.id, details)
   -- What ends after the worker has ended, at a shutdown, is written by itself.
   if tx or self.gather.closed then return audit_store.insert(tx or self.db, ctx.tenant, entry) end
   return self.gather:ask({ tenant = ctx.tenant, entry = entry })

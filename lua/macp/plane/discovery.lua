@@ -84,15 +84,14 @@ local function row_of(self, metadata, now_ms)
     runtime_session_id = metadata.session_id, trace_id = run_trace.id_of(context),
     context = context, trace_context = run_trace.stored(context), source_kind = "session-discovery", tags = "[]",
     metadata = json.encode({ executionRequest = request, modeName = metadata.mode }),
-    delegated_cancel = false, lease_owner = self.owner.name,
-    created_ms = now_ms, is_discovered = true,
+    lease_owner = self.owner.name, created_ms = now_ms,
   }
 end
 
 -- Creates the run of a session, unless it exists. (yields)
 local function create(self, metadata, order)
   local row = row_of(self, metadata, sys.now_ms())
-  local inserted, err = runs_store.insert(self.db, row)
+  local inserted, err = runs_store.insert_found(self.db, row)
   if inserted == nil then return nil, err end
   if not inserted then
     local known, find_err = runs_store.find_by_session(self.db, metadata.session_id)

@@ -1,10 +1,11 @@
--- Enrolment: rows of new runs are inserted together, so that many requests share a commit. A row that the database refuses
--- costs its own request only.
+-- Enrolment: rows of new runs, with their first events and audit entries, are stored together, so that many requests share
+-- a commit. A run that the database refuses costs its own request only.
 
 local errors = require("macp.core.errors")
+local fault = require("macp.core.fault")
 local gather = require("macp.core.gather")
 
-local runs_store = require("macp.store.runs")
+local announced_store = require("macp.store.announced_runs")
 
 local MAX_ROWS = 256 -- in one transaction
 
@@ -15,26 +16,28 @@ Enrolment.__index = Enrolment
 
 local M = {}
 
--- Inserts some rows in one transaction; the ones that cannot be stored fail, the others are tried again. (yields)
-local function store(self, items)
-  while #items > 0 do
-    local rows = {}
-    for i, item in ipairs(items) do rows[i] = item.value end
-    self.transactions = self.transactions + 1
-    local inserted, err, index = runs_store.insert_all(self.db, rows)
-    if inserted then
-      for i, item in ipairs(items) do item:settle(inserted[i]) end
-      return
-    end
-    if index == 0 and #items > 1 then
-      for _, item in ipairs(items) do store(self, { item }) end
-      return
-    end
-    if index == nil or items[index] == nil then
-      for _, item in ipairs(items) do item:settle(nil, err) end
-      return
-    end
-    table.remove(items, index):settle(nil, err)
+local store
+
+-- Each half on its own: what cannot be stored is found after a few steps, however many there are.
+local function store_halves(self, items)
+  local middle = math.floor(#items / 2)
+  store(self, { unpack(items, 1, middle) })
+  store(self, { unpack(items, middle + 1) })
+end
+
+-- Stores some rows in one transaction; the ones that cannot be stored fail, the others are tried again. (yields)
+function store(self, items)
+  local rows = {}
+  for i, item in ipairs(items) do rows[i] = item.value end
+  self.transactions = self.transactions + 1
+  fault("launch.before_commit")
+  local stored, err = announced_store.insert(self.db, rows)
+  if stored then
+    for _, item in ipairs(items) do item:settle(stored[item.value.id] == true) end
+  elseif #items > 1 and not errors.is(err, "SERVICE_UNAVAILABLE") and err.code ~= "CANCELLED" then
+    store_halves(self, items)
+  else
+    for _, item in ipairs(items) do item:settle(nil, err) end
   end
 end
 
@@ -46,13 +49,13 @@ function M.new(db)
   return self
 end
 
----Inserts a queued run; false when its id, session or idempotency key is taken. (yields)
----@param row table as store/runs.lua takes it
----@return boolean|nil inserted
+---Stores a run; false when its id, session or idempotency key is taken. (yields)
+---@param row table as store/announced_runs.lua takes it
+---@return boolean|nil stored
 ---@return table|nil err
 function Enrolment:insert(row) return self.gather:ask(row) end
 
----Inserts what is asked for until the task is cancelled. (yields)
+---Stores what is asked for until the task is cancelled. (yields)
 function Enrolment:work() return self.gather:run() end
 
 return M

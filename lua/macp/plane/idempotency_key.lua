@@ -18,34 +18,35 @@ M.HEADERS = {
   },
 }
 
----Puts the key of the header into a run descriptor. Raises VALIDATION_ERROR when it cannot be one, or the body names
----another one.
----@param headers table<string, string>
----@param body table run descriptor, changed in place
----@return table body
-function M.apply(headers, body)
+-- Puts the key of the header into a run descriptor. Raises VALIDATION_ERROR when it cannot be one, or the body names
+-- another one.
+local function apply(headers, body)
   local key = keyed.key_of(headers)
-  if key == nil then return body end
+  if key == nil then return end
   body.execution = body.execution or {}
   local named = body.execution.idempotencyKey
   if named ~= nil and named ~= key then
     error(errors.new("VALIDATION_ERROR", nil, "Idempotency-Key and execution.idempotencyKey must be equal"), 0)
   end
   body.execution.idempotencyKey = key
-  return body
 end
 
----The reply of a run that was created, or was so before.
+---Creates the run that a request asks for, unless it was created before; its audit entry, of the route's action, is
+---stored with it. Raises what fails. (yields)
+---@param plane { runs: macp.plane.Runs, audit: macp.plane.Audit }
 ---@param ctx macp.Context
----@param accepted table
----@param replayed boolean
+---@param body table run descriptor, changed in place
 ---@return integer status
 ---@return table value
 ---@return table|nil headers
-function M.reply(ctx, accepted, replayed)
-  ctx.resource_id = accepted.runId
+function M.create(plane, ctx, body)
+  apply(ctx.headers, body)
+  local accepted, replayed = plane.runs:create(ctx.tenant, body, function(run_id)
+    return plane.audit:entry(ctx, ctx.route.audit, run_id)
+  end)
+  if accepted == nil then error(replayed, 0) end
+  ctx.resource_id, ctx.audited = accepted.runId, true
   if not replayed then return 202, accepted end
-  ctx.audited = true
   return 200, accepted, { ["idempotent-replayed"] = "true" }
 end
 

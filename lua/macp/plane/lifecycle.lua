@@ -55,13 +55,23 @@ local function may_enter(run, status)
     string.format("run %s is %s and cannot become %s", run.id, run.status, status))
 end
 
----The first event of a run; its row exists already.
 ---@param facts { mode_name: string, runtime_version: string|nil }
-function M.created(run, facts)
-  local ms = sys.now_ms()
+local function emit_created(run, ms, facts)
   emit(run, ms, "run.created", "run", run.id, "run-manager", { status = "queued", modeName = facts.mode_name,
     runtimeKind = run.kind, runtimeVersion = facts.runtime_version, sessionId = run.session_id,
     traceId = run.trace_id })
+end
+
+local function emit_started(run, ms, mode_name)
+  run.started_ms = run.started_ms or ms
+  emit(run, ms, "run.started", "run", run.id, "run-manager", { status = "starting",
+    startedAt = text.iso(run.started_ms), modeName = mode_name, runtimeKind = run.kind, traceId = run.trace_id })
+end
+
+---The first event of a run; its row exists already.
+---@param facts { mode_name: string, runtime_version: string|nil }
+function M.created(run, facts)
+  emit_created(run, sys.now_ms(), facts)
   if meters(run) then meters(run).transitions:inc("queued") end
 end
 
@@ -70,11 +80,40 @@ function M.starting(run, mode_name)
   local ok, err = may_enter(run, "starting")
   if not ok then return ok, err end
   local ms = sys.now_ms()
-  run.started_ms = run.started_ms or ms
-  emit(run, ms, "run.started", "run", run.id, "run-manager", { status = "starting",
-    startedAt = text.iso(run.started_ms), modeName = mode_name, runtimeKind = run.kind, traceId = run.trace_id })
+  emit_started(run, ms, mode_name)
   transition(run, ms, "starting", { started_ms = run.started_ms })
   return true
+end
+
+-- In place of a run's writer: keeps the documents of its events.
+local Kept = { owner = {} }
+Kept.__index = Kept
+function Kept:open_for() return self end
+function Kept.add() end
+function Kept:note_event(_, _, document) self[#self + 1] = document end
+
+---Both at once for a run of which nothing is stored yet: the documents of the two events, to be stored with a row that
+---says the same (store/announced_runs.lua).
+---@param ms integer when it was made
+---@param facts { mode_name: string, runtime_version: string|nil }
+---@return string[]
+function M.announced(run, ms, facts)
+  local writer, kept = run.writer, setmetatable({}, Kept)
+  run.writer = kept
+  emit_created(run, ms, facts)
+  emit_started(run, ms, facts.mode_name)
+  run.writer, run.status = writer, "starting"
+  return kept
+end
+
+---An announced run is stored, with all that it has.
+function M.enrolled(run)
+  run.committed_seq, run.event_seq = run.seq, run.seq
+  local counted = meters(run)
+  if counted == nil then return end
+  counted.transitions:inc("queued")
+  counted.transitions:inc("starting")
+  counted.enrolled(run.seq)
 end
 
 local function session_row(run, ms)

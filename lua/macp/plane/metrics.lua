@@ -85,6 +85,7 @@ function M.new(registry)
       batch_size:observe(batch.count)
       commit:observe(ms / 1000)
     end,
+    enrolled = function(events) canonical:inc(events) end,
     subscribed = function() outbound:inc() end,
     lua_error = function(mode) lua_errors:inc(mode_label(mode and mode ~= "" and mode or "unknown")) end,
     on_query = function(op, ms) database:labels(op):observe(ms / 1000) end,

@@ -116,6 +116,7 @@ function Runs:list(tenant, query)
     offset = query.offset }
 end
 
+-- A run that is asked for, before it is stored, and its row.
 local function row_of(self, tenant, body, session_id, now_ms)
   local metadata, execution = body.session.metadata or {}, body.execution or {}
   local callback = metadata.cancelCallback
@@ -124,11 +125,18 @@ local function row_of(self, tenant, body, session_id, now_ms)
   local id = crypto.uuid4()
   local context = run_trace.begin(self.tracer, { id = id, kind = body.runtime.kind, created_ms = now_ms,
     mode_name = body.session.modeName, execution_mode = body.mode }, tracer.current())
-  return {
-    tenant = tenant, id = id, mode = body.mode, runtime_kind = body.runtime.kind,
-    runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = run_trace.id_of(context),
-    context = context, trace_context = run_trace.stored(context),
-    idempotency_key = execution.idempotencyKey, descriptor_hash = descriptor.hash(body),
+  local run = run_module.new({
+    tenant = tenant, id = id, session_id = session_id, kind = body.runtime.kind, status = "queued",
+    trace_id = run_trace.id_of(context), context = context, created_ms = now_ms,
+  }, self.writers:of(id))
+  local events = lifecycle.announced(run, now_ms,
+    { mode_name = body.session.modeName, runtime_version = body.runtime.version })
+  return run, {
+    tenant = tenant, id = id, status = run.status, mode = body.mode, runtime_kind = body.runtime.kind,
+    runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = run.trace_id,
+    trace_context = run_trace.stored(context),
+    idempotency_key = execution.idempotencyKey,
+    descriptor_hash = execution.idempotencyKey and descriptor.hash(body), -- nobody else asks for it
     source_kind = metadata.source, source_ref = metadata.sourceRef, environment = metadata.environment,
     scenario_ref = scenario, tags = json.encode(descriptor.tags(body)),
     metadata = json.encode({
@@ -138,12 +146,13 @@ local function row_of(self, tenant, body, session_id, now_ms)
       cancellationDelegated = delegated or nil, environment = metadata.environment, scenarioRef = scenario,
     }),
     cancel_callback = callback and json.encode(callback), delegated_cancel = delegated,
-    lease_owner = self.owner.name, created_ms = now_ms, is_session_named = body.session.sessionId ~= nil,
+    lease_owner = self.owner.name, created_at = time.iso(now_ms), events = events,
+    is_session_named = body.session.sessionId ~= nil,
   }
 end
 
 local function accepted(row)
-  return { runId = row.id, sessionId = row.runtime_session_id, status = row.status or "queued", traceId = row.trace_id }
+  return { runId = row.id, sessionId = row.runtime_session_id, status = row.status, traceId = row.trace_id }
 end
 
 -- Why the row could not be inserted: the same request again, another one with its key, or a session that is taken.
@@ -168,30 +177,27 @@ end
 
 ---Creates a run and starts to wait for its session. (yields)
 ---@param body table checked descriptor
+---@param note (fun(run_id: string): table)|nil gives the audit entry, which is stored with the run
 ---@return table|nil accepted { runId, sessionId, status, traceId }
 ---@return boolean|table|nil replayed true when the same request was made before; or the error
-function Runs:create(tenant, body)
+function Runs:create(tenant, body, note)
   local problem = descriptor.check(body, self.kinds) or self.opening:check(body)
   if problem then return nil, problem end
   local session_id = body.session.sessionId or crypto.uuid4()
-  local row = row_of(self, tenant, body, session_id, sys.now_ms())
-  local inserted, err = self.enrolment:insert(row)
-  if inserted == nil then return nil, err end
-  if not inserted then return explain_conflict(self, tenant, row) end
+  local began_ms = sys.now_ms()
+  local run, row = row_of(self, tenant, body, session_id, began_ms)
+  row.audit = note and note(row.id)
+  local stored, err = self.enrolment:insert(row)
+  if stored == nil then return nil, err end
+  if not stored then return explain_conflict(self, tenant, row) end
   fault("launch.inserted")
-  local run = run_module.new({
-    tenant = tenant, id = row.id, session_id = session_id, kind = row.runtime_kind, status = "queued",
-    trace_id = row.trace_id, context = row.context, created_ms = row.created_ms,
-  }, self.writers:of(row.id))
+  lifecycle.enrolled(run)
+  if run.span then run_trace.stored_batch(self.tracer, { run = run, n = run.seq }, began_ms, sys.now_ms()) end
   self.owner:add(run)
-  lifecycle.created(run, { mode_name = body.session.modeName, runtime_version = body.runtime.version })
-  local seq = run.seq
   self.supervisor:start("launch." .. run.id, function()
     return self.launcher:launch(run, body)
   end, { restart = "never" })
-  local stored, stored_err = run.writer:wait_stored(run, seq)
-  if not stored and stored_err.code ~= "LOST" then return nil, stored_err end
-  return accepted(row), false
+  return { runId = run.id, sessionId = session_id, status = "queued", traceId = run.trace_id }, false
 end
 
 ---Would this descriptor launch? Asks the runtime, changes nothing. (yields)

@@ -8,44 +8,18 @@ local COLUMNS = [[id, status, mode, runtime_kind, runtime_version, runtime_sessi
   last_event_seq, source_kind, source_ref, tags, metadata, error_code, error_message, created_at, started_at,
   ended_at, updated_at, archived_at]]
 
-local INSERT = [[
-insert into runs (tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
-  idempotency_key, descriptor_hash, source_kind, source_ref, environment, scenario_ref, tags, metadata,
-  cancel_callback, delegated_cancel, lease_owner, created_at, updated_at, trace_context)
-values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)
+-- The run of a session that nobody announced, unless its run was deleted, whosever it was. A deletion may have been committed
+-- while the statement waited for it, unseen by it: the next statement sees it. deleted_runs_session_idx
+local INSERT_FOUND = [[
+insert into runs (tenant, id, status, mode, runtime_kind, runtime_session_id, trace_id, source_kind, tags, metadata,
+  delegated_cancel, lease_owner, created_at, updated_at, trace_context)
+select $1, $2, 'queued', $3, $4, $5, $6, $7, $8, $9, false, $10, $11, $11, $12
+where not exists (select from deleted_runs where runtime_session_id = $5)
 on conflict do nothing
 returning id]]
-
--- The same unless the session's run was deleted, whosever it was. A deletion may have been committed while the statement
--- waited for it, unseen by it: the next statement sees it. deleted_runs_session_idx
-local INSERT_FOUND = INSERT:gsub("values %((.-)%)\n", [[
-select %1
-where not exists (select from deleted_runs where runtime_session_id = $6)
-]])
 local UNDO_FOUND = [[
 delete from runs where tenant = $1 and id = $2
   and exists (select from deleted_runs where runtime_session_id = $3) returning id]]
-
--- The same with a session that is named, unless it was that of another tenant's run. deleted_runs_session_idx
-local INSERT_NAMED = INSERT:gsub("values %((.-)%)\n", [[
-select %1
-where not exists (select from deleted_runs where tenant <> $1 and runtime_session_id = $6)
-]])
-local UNDO_NAMED = [[
-delete from runs where tenant = $1 and id = $2
-  and exists (select from deleted_runs where tenant <> $1 and runtime_session_id = $3) returning id]]
-
--- The same with an idempotency key. deleted_runs_key_idx
-local INSERT_KEYED = INSERT_NAMED:gsub("where not", [[
-where not exists (select from deleted_runs where tenant = $1 and idempotency_key = $8) and not]])
-local UNDO_KEYED = [[
-delete from runs where tenant = $1 and id = $2
-  and exists (select from deleted_runs where tenant = $1 and idempotency_key = $3) returning id]]
-
--- A session that is announced is wanted again, whatever became of its tenant's run. deleted_runs_session_idx
-local WANTED_AGAIN = [[
-update deleted_runs set runtime_session_id = null
-where tenant = $1 and runtime_session_id = $3 and exists (select from runs where tenant = $1 and id = $2)]]
 
 -- runs_pkey
 local FIND = "select " .. COLUMNS .. " from runs where tenant = $1 and id = $2"
@@ -114,73 +88,23 @@ where tenant = $1 and id = $2 returning ]] .. COLUMNS
 
 local LOCK_ENDED = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
 
-local DEADLOCK = "40P01"
-
 local M = { COLUMNS = COLUMNS }
 
 local function insert_params(run)
-  return { n = 20, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_version,
-    run.runtime_session_id, run.trace_id, run.idempotency_key, run.descriptor_hash and pg.bytea(run.descriptor_hash),
-    run.source_kind, run.source_ref, run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback,
-    run.delegated_cancel, run.lease_owner, pg.ts(run.created_ms), run.trace_context }
+  return { n = 12, run.tenant, run.id, run.mode, run.runtime_kind, run.runtime_session_id, run.trace_id,
+    run.source_kind, run.tags, run.metadata, run.lease_owner, pg.ts(run.created_ms), run.trace_context }
 end
 
--- The statements that insert a run: the first one tells whether it did, `undo` of those after it may take it back.
-local function insertion(run)
-  local params = insert_params(run)
-  local function of_run(text, value) return { text, { n = 3, run.tenant, run.id, value } } end
-  if run.is_discovered then
-    return { { INSERT_FOUND, params }, of_run(UNDO_FOUND, run.runtime_session_id) }, 1
-  end
-  local text = run.idempotency_key and INSERT_KEYED or run.is_session_named and INSERT_NAMED or INSERT
-  local statements = { { text, params } }
-  if run.idempotency_key then statements[2] = of_run(UNDO_KEYED, run.idempotency_key) end
-  if run.is_session_named then statements[#statements + 1] = of_run(UNDO_NAMED, run.runtime_session_id) end
-  local undo = #statements - 1
-  if run.is_session_named then statements[#statements + 1] = of_run(WANTED_AGAIN, run.runtime_session_id) end
-  return statements, undo
-end
-
----Inserts a queued run; false when its id, session or idempotency key is taken, or was by a run that was deleted: the
----session of a run that was discovered or that was another tenant's, the key of any. (yields)
+---Inserts the queued run of a session that was discovered; false when its id or session is taken, or was by a run that was
+---deleted, whosever it was. (yields)
 ---@param db table
----@param run table is_discovered: nobody asked for it; is_session_named: the session was asked for by its id
 ---@return boolean|nil inserted
 ---@return table|nil err
-function M.insert(db, run)
-  local inserted, err = M.insert_all(db, { run })
-  if inserted == nil then return nil, err end
-  return inserted[1]
-end
-
----Inserts queued runs in one transaction. (yields)
----@param runs table[] as for insert
----@return boolean[]|nil inserted as insert answers for each
----@return table|nil err then nothing is stored
----@return integer|nil index of the run that could not be stored, when it is one of them; 0: another process inserts
---- some of the same at this moment, in another order
-function M.insert_all(db, runs)
-  local statements, owner_of, first_of, undo_of, inserted = {}, {}, {}, {}, {}
-  for i, run in ipairs(runs) do
-    local own, undo = insertion(run)
-    first_of[i], undo_of[i] = #statements + 1, undo
-    for _, statement in ipairs(own) do
-      statements[#statements + 1] = statement
-      owner_of[#statements] = i
-    end
-  end
-  local results, err = db:batch(statements)
-  if results == nil then
-    local _, failure = db_door.fail(err)
-    if err.sqlstate == DEADLOCK then return nil, failure, 0 end
-    return nil, failure, err.code == "PG" and owner_of[err.index] or nil
-  end
-  for i = 1, #runs do
-    local first = first_of[i]
-    inserted[i] = results[first].rows[1] ~= nil
-    for at = first + 1, first + undo_of[i] do inserted[i] = inserted[i] and not results[at].rows[1] end
-  end
-  return inserted
+function M.insert_found(db, run)
+  local results, err = db:batch({ { INSERT_FOUND, insert_params(run) },
+    { UNDO_FOUND, { n = 3, run.tenant, run.id, run.runtime_session_id } } })
+  if results == nil then return db_door.fail(err) end
+  return results[1].rows[1] ~= nil and results[2].rows[1] == nil
 end
 
 ---(yields) the row, false when there is none

@@ -26,7 +26,8 @@ local PROPOSALS = 8
 local POINTS = {
   { "ingest.before_commit", 6, 3 }, { "ingest.committed", 7, 3 }, { "ingest.published", 8, 3 },
   { "projection.checkpoint", 3, 1 }, { "outbox.added", 2, 1 },
-  { "launch.inserted", 1, 1 }, { "launch.bound", 1, 1 }, { "opening.started", 0, 1 }, { "opening.kickoff_sent", 0, 1 },
+  { "launch.before_commit", 1, 1 }, { "launch.inserted", 1, 1 }, { "launch.bound", 1, 1 },
+  { "opening.started", 0, 1 }, { "opening.kickoff_sent", 0, 1 },
   { "change.before_commit", 1, 1 }, { "change.committed", 1, 1 },
   { "lease.before_renew", 0, 0 }, { "lease.renewed", 0, 0 },
 }

@@ -267,13 +267,12 @@ describe("a deleted run", function()
     local session_id = discovered()
     local runs_store = require("macp.store.runs")
     local row = { tenant = "default", id = session_id, mode = "live", runtime_kind = "rust", tags = "[]",
-      metadata = "{}", runtime_session_id = session_id, delegated_cancel = false, created_ms = sys.now_ms(),
-      is_discovered = true }
+      metadata = "{}", runtime_session_id = session_id, created_ms = sys.now_ms() }
     local inserted
     local adding
     assert(rig.db:tx(function(tx)
       assert(deletions_store.delete(tx, "default", { session_id }))
-      adding = task.spawn(function() inserted = runs_store.insert(rig.plane.db, row) end)
+      adding = task.spawn(function() inserted = runs_store.insert_found(rig.plane.db, row) end)
       eventually(function() -- it waits for this transaction, having seen no deleted run
         return count(rig, "pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into runs%'") > 0
       end, 20000, "a wait")
@@ -296,6 +295,27 @@ describe("a deleted run", function()
     assert.same({ 409, "CONFLICT", "the run of this idempotency key was deleted", run_id },
       { status, problem.errorCode, problem.message, problem.metadata.runId })
     assert.equal(0, count(rig, "runs where runtime_session_id = $1", body.session.sessionId))
+  end)
+
+  it("does not come back by a deletion that is committed while its key is used again", function()
+    local key, body = crypto.uuid4(), plane_rig.descriptor(crypto.uuid4())
+    body.execution = { idempotencyKey = key }
+    local run_id = select(2, rig:post("/runs", body)).runId
+    rig:play(body.session.sessionId)
+    rig:await(run_id, "completed", 20000)
+    local status, problem, repeating
+    assert(rig.db:tx(function(tx)
+      assert(deletions_store.delete(tx, "default", { run_id }))
+      repeating = task.spawn(function() status, problem = rig:post("/runs", body) end)
+      eventually(function()
+        return count(rig, "pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into runs%'") > 0
+      end, 20000, "a wait")
+      return true
+    end))
+    repeating:join()
+    assert.same({ 409, "CONFLICT", "the run of this idempotency key was deleted", run_id },
+      { status, problem.errorCode, problem.message, problem.metadata.runId })
+    assert.equal(0, count(rig, "runs where idempotency_key = $1", key))
   end)
 
   it("makes way for a run of the same session that is asked for", function()

@@ -6,8 +6,7 @@ local FOR_ALL = {
   ["runs.lua"] = {
     ["with alive as materialized"] = "processes are there for all tenants",
     ["runtime_session_id = $1"] = "discovery asks whose session it is",
-    ["runtime_session_id = $6"] = "discovery leaves out sessions whose runs were deleted, whosever they were",
-    ["runtime_session_id = $3 and exists"] = "a session that is announced is wanted again",
+    ["runtime_session_id = $5"] = "discovery leaves out sessions whose runs were deleted, whosever they were",
     ["update runs r set lease_owner = $1"] = "recovery takes over runs of all tenants",
   },
   ["deletions.lua"] = {

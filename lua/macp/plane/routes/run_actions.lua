@@ -45,9 +45,7 @@ function M.routes(plane)
   local function clone(ctx, body)
     local row = check(runs:find(ctx.tenant, ctx.params.id))
     local wanted = check(cloning.descriptor(plane.db, ctx.tenant, row, body))
-    local accepted, replayed = runs:create(ctx.tenant, idempotency_key.apply(ctx.headers, wanted))
-    if accepted == nil then error(replayed, 0) end
-    return idempotency_key.reply(ctx, accepted, replayed)
+    return idempotency_key.create(plane, ctx, wanted)
   end
 
   local function shelve(action, change)

@@ -31,15 +31,14 @@ local CANCEL_REFUSALS = { 409, 502, 501, 503, 504 } -- of the runtime, and of th
 
 local M = {}
 
----@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, arrivals: macp.plane.Arrivals }
+---@param plane { runs: macp.plane.Runs, reader: macp.plane.Reader, arrivals: macp.plane.Arrivals,
+---  audit: macp.plane.Audit, opens_sessions: table|nil }
 function M.routes(plane)
   local runs, reader, arrivals = plane.runs, plane.reader, plane.arrivals
   local request = plane.opens_sessions and execution_request.LAUNCHED or execution_request.OBSERVED
 
   local function create(ctx, body)
-    local accepted, replayed = runs:create(ctx.tenant, idempotency_key.apply(ctx.headers, body))
-    if accepted == nil then error(replayed, 0) end
-    return idempotency_key.reply(ctx, accepted, replayed)
+    return idempotency_key.create(plane, ctx, body)
   end
 
   local function validate(_, body)
