@@ -186,7 +186,7 @@ function Discovery:see(metadata, order)
   local run = self.owner:of_session(session_id)
   if run == nil then return enter(self, metadata, order) end
   if not standing.hear(run, binding.told(metadata, order)) then self.questions:expect(run) end
-  if run.session == nil then self.launcher:session_created(run.session_id) end
+  if run.session == nil then self.launcher.polls:session_created(run.session_id) end
   return true
 end
 

@@ -181,10 +181,10 @@ local function build_observation(role, cfg)
   end
   role.launcher = launch.new({ opening = role.opening, client = role.client, registry = role.registry,
     owner = role.owner, observe = observe, questions = role.questions, tracer = role.tracer,
-    poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
+    supervisor = role.supervisor, poll_base_ms = cfg.session_poll_base_ms, poll_max_ms = cfg.session_poll_max_ms,
     poll_timeout_ms = cfg.session_poll_timeout_ms })
   role.recovery = recovery.new({ db = role.db, owner = role.owner, launcher = role.launcher,
-    supervisor = role.supervisor, metrics = role.metrics, observe = observe })
+    metrics = role.metrics, observe = observe })
   role.owner.resume = function(run) role.recovery:resume(run) end
   if cfg.session_discovery_enabled then
     role.discovery = discovery.new({ client = role.client, owner = role.owner, launcher = role.launcher,
@@ -229,7 +229,8 @@ local function build_services(role, cfg, services)
   role.enrolment = enrolment.new(role.db)
   role.runs = runs.new({ opening = role.opening, enrolment = role.enrolment, tracer = role.tracer,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
-    questions = role.questions, supervisor = role.supervisor, redactor = role.redactor,
+    questions = role.questions, redactor = role.redactor,
+    is_watching = function() return role.discovery ~= nil and role.discovery.connected end,
     kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts, own_runtime = services.here and services.here.runtime,

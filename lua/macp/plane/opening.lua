@@ -64,6 +64,12 @@ local function send_kickoffs(self, run, plan)
   return true
 end
 
+---Does a request ask for its session to be opened, and is that done here?
+---@param body table|nil
+function Opening:is_wanted(body)
+  return self.launcher ~= nil and body ~= nil and execution_request.is_launch(body)
+end
+
 ---Opens the session that a run's request describes and sends its kickoff; does nothing for a request that only observes.
 ---(yields)
 ---@param run macp.plane.Run
@@ -71,7 +77,7 @@ end
 ---@return boolean|nil ok
 ---@return { code: string, message: string }|nil reason why the run fails; code CANCELLED ends the task only
 function Opening:open(run, body)
-  if self.launcher == nil or body == nil or not execution_request.is_launch(body) then return true end
+  if not self:is_wanted(body) then return true end
   local plan, problems = self.launcher:plan(body, run.id, run.session_id)
   if plan == nil then return nil, { code = "VALIDATION_ERROR", message = table.concat(problems, "; ") } end
   local ack, reason = self.launcher:send(plan.start)

@@ -21,12 +21,11 @@ Recovery.__index = Recovery
 
 local M = {}
 
----@param opts { db: table, owner: table, launcher: table, supervisor: table, metrics: table|nil,
+---@param opts { db: table, owner: table, launcher: table, metrics: table|nil,
 ---  observe: fun(run: macp.plane.Run) }
 function M.new(opts)
   return setmetatable({
-    db = opts.db, owner = opts.owner, launcher = opts.launcher, supervisor = opts.supervisor,
-    metrics = opts.metrics, observe = opts.observe,
+    db = opts.db, owner = opts.owner, launcher = opts.launcher, metrics = opts.metrics, observe = opts.observe,
   }, Recovery)
 end
 
@@ -40,8 +39,7 @@ function Recovery:resume(run)
   if run.session == nil then
     if run.seq == 0 then lifecycle.created(run, { mode_name = mode_name_of(run) }) end
     local request = run.metadata and run.metadata.executionRequest or { session = { modeName = "" } }
-    self.supervisor:start("launch." .. run.id, function() return self.launcher:launch(run, request) end,
-      { restart = "never" })
+    self.launcher:launch(run, request)
     return
   end
   if run.status == "binding_session" then lifecycle.running(run) end

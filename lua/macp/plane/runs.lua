@@ -30,7 +30,8 @@ local M = {}
 
 ---@param deps { db: table, owner: table, writers: table, launcher: table,
 ---  client: table, enrolment: macp.plane.Enrolment,
----  questions: macp.plane.Questions, supervisor: table, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
+---  questions: macp.plane.Questions, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
+---  is_watching: (fun(): boolean) the runtime tells of the sessions it has,
 ---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[],
 ---  redactor: macp.plane.Redactor|false|nil }
 function M.new(deps)
@@ -194,9 +195,8 @@ function Runs:create(tenant, body, note)
   lifecycle.enrolled(run)
   if run.span then run_trace.stored_batch(self.tracer, { run = run, n = run.seq }, began_ms, sys.now_ms()) end
   self.owner:add(run)
-  self.supervisor:start("launch." .. run.id, function()
-    return self.launcher:launch(run, body)
-  end, { restart = "never" })
+  -- Nobody has heard of a session id that was made here, and the watch tells of one that is open.
+  self.launcher:launch(run, body, not row.is_session_named or self.is_watching())
   return { runId = run.id, sessionId = session_id, status = "queued", traceId = run.trace_id }, false
 end
 

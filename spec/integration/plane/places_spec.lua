@@ -52,7 +52,7 @@ describe("what raises", function()
 
   it("in the making of runs does not stop discovery, and they are made when they are told about again", function()
     local ids
-    broken(runs_store, "insert", function(calls)
+    broken(runs_store, "insert_found", function(calls)
       ids = open_many()
       eventually(function() return calls() >= BUGS, calls() end, 10000, "tries")
       eventually(function() return rig.plane.discovery.places.taken == 0 end, 10000, "places")
