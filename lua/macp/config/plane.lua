@@ -6,6 +6,10 @@ local function is_development(cfg)
   return cfg.app.environment == "development"
 end
 
+local function ttl_days(cfg)
+  return cfg.plane.data_retention_ttl_days
+end
+
 local function tenant_name(name)
   return tenants.problem(name) and "must be " .. tenants.RULE
 end
@@ -216,12 +220,24 @@ return {
   {
     key = "plane.data_retention_enabled", env = "DATA_RETENTION_ENABLED", type = "boolean", default = false,
     doc = "Delete what is old: runs that have ended, unless they are tagged `retain`, entries of the audit log, and "
-      .. "webhook deliveries that have ended.",
+      .. "webhook deliveries that have ended. GET /admin/retention tells what that would be, without deleting it.",
   },
   {
     key = "plane.data_retention_ttl_days", env = "DATA_RETENTION_TTL_DAYS", type = "integer", min = 1, max = 36500,
     default = 30, doc = "How old: days since a run ended or an entry was made. Deleted runs are remembered as long, so "
       .. "that their sessions do not make new ones, and as long as the runtime tells about the session.",
+  },
+  {
+    key = "plane.data_retention_completed_days", env = "DATA_RETENTION_COMPLETED_DAYS", type = "integer", min = 1,
+    max = 36500, default = ttl_days, doc = "How old runs that completed; as DATA_RETENTION_TTL_DAYS unless set.",
+  },
+  {
+    key = "plane.data_retention_failed_days", env = "DATA_RETENTION_FAILED_DAYS", type = "integer", min = 1,
+    max = 36500, default = ttl_days, doc = "How old runs that failed; as DATA_RETENTION_TTL_DAYS unless set.",
+  },
+  {
+    key = "plane.data_retention_cancelled_days", env = "DATA_RETENTION_CANCELLED_DAYS", type = "integer", min = 1,
+    max = 36500, default = ttl_days, doc = "How old runs that were cancelled; as DATA_RETENTION_TTL_DAYS unless set.",
   },
   {
     key = "plane.data_retention_interval_hours", env = "DATA_RETENTION_INTERVAL_HOURS", type = "integer", min = 1,

@@ -237,6 +237,8 @@ local function build_services(role, cfg, services)
   })
   role.retention = retention.new({ db = role.db, url = cfg.database_url, enabled = cfg.data_retention_enabled,
     ttl_days = cfg.data_retention_ttl_days, interval_hours = cfg.data_retention_interval_hours,
+    run_days = { completed = cfg.data_retention_completed_days, failed = cfg.data_retention_failed_days,
+      cancelled = cfg.data_retention_cancelled_days },
     batch_size = cfg.data_retention_batch_size, metrics = role.metrics.retention,
     client = cfg.session_discovery_enabled and role.client or nil })
   role.exports = exports.new({ db = role.db, owner = role.owner, reader = role.reader, runs = role.runs,

@@ -24,14 +24,31 @@ Retention.__index = Retention
 
 local M = {}
 
----@param opts { db: table, url: string, enabled: boolean, ttl_days: integer, interval_hours: integer,
----  batch_size: integer, client: table|nil, metrics: table|nil } client: asked which sessions the runtime still has;
----  nil: sessions are not discovered
+---@param opts { db: table, url: string, enabled: boolean, ttl_days: integer, run_days: table<string, integer>|nil,
+---  interval_hours: integer, batch_size: integer, client: table|nil, metrics: table|nil } run_days: of runs by their
+---  status, where it is not ttl_days; client: asked which sessions the runtime still has; nil: sessions are not discovered
 ---@return macp.plane.Retention
 function M.new(opts)
   local self = setmetatable(opts, Retention)
+  self.run_days = self.run_days or {}
   self.woken = task.cond()
   return self
+end
+
+---Days since their end after which runs are deleted, by status.
+---@return { completed: integer, failed: integer, cancelled: integer }
+function Retention:days()
+  local days = self.run_days
+  return { completed = days.completed or self.ttl_days, failed = days.failed or self.ttl_days,
+    cancelled = days.cancelled or self.ttl_days }
+end
+
+---Before when runs must have ended to be deleted now.
+---@return macp.store.Cutoffs
+function Retention:cutoffs()
+  local now, before = sys.now_ms(), {}
+  for status, days in pairs(self:days()) do before[status] = now - days * DAY_MS end
+  return before
 end
 
 -- One pass: its connection, and what it did so far.
@@ -50,47 +67,51 @@ function Pass:count(kind, n)
   log.info("retention.progress", self.counts)
 end
 
--- Runs fn(tx, tenant) in transactions of its own until it returns 0, with pauses. (yields)
-function Pass:repeated(tenant, fn)
+-- Runs fn(tx) in transactions of its own until it returns { n, is_last = true }, with pauses after those that deleted
+-- something. (yields)
+function Pass:repeated(fn)
   while true do
-    local n, err = db_door.tx(self.db, function(tx)
+    local done, err = db_door.tx(self.db, function(tx)
       local held, held_err = retention_store.is_held(tx, self.pid)
       if held == nil then return nil, held_err end
       if not held then return nil, lost() end
-      return fn(tx, tenant)
+      return fn(tx)
     end)
-    if n == nil then return nil, err end
-    if n == 0 then return true end
-    local slept, sleep_err = task.sleep(PAUSE_MS)
+    if done == nil then return nil, err end
+    if done.is_last then return true end
+    local slept, sleep_err = task.sleep(done.n > 0 and PAUSE_MS or 0)
     if not slept then return nil, sleep_err end
   end
 end
 
 -- (yields)
 function Pass:delete_runs(tenant)
-  local from_ms = 0
-  return self:repeated(tenant, function(tx)
-    local rows, err = deletions_store.expired(tx, tenant, from_ms, self.before_ms, self.batch_size)
+  local last
+  return self:repeated(function(tx)
+    local rows, err = deletions_store.expired(tx, tenant, last, self.cutoffs, self.batch_size)
     if rows == nil then return nil, err end
-    if #rows == 0 then return 0 end
+    if #rows == 0 then return { n = 0, is_last = true } end
     local ids = {}
-    for i, row in ipairs(rows) do ids[i] = row.id end
-    local done, delete_err = deletions_store.delete(tx, tenant, ids, self.before_ms)
+    for _, row in ipairs(rows) do
+      if row.is_due then ids[#ids + 1] = row.id end
+    end
+    last = rows[#rows]
+    if #ids == 0 then return { n = 0 } end
+    local done, delete_err = deletions_store.delete(tx, tenant, ids, self.cutoffs)
     if done == nil then return nil, delete_err end
-    from_ms = math.floor(rows[#rows].ended_at)
     self:count("runs", done.deleted)
     self:count("events", done.events)
-    return done.deleted
+    return { n = done.deleted }
   end)
 end
 
 -- A short batch is the last one. (yields)
 function Pass:delete_rows(tenant, kind, delete)
-  return self:repeated(tenant, function(tx)
+  return self:repeated(function(tx)
     local n, err = delete(tx, tenant, self.before_ms, self.batch_size)
     if n == nil then return nil, err end
     self:count(kind, n)
-    return n < self.batch_size and 0 or n
+    return { n = n, is_last = n < self.batch_size }
   end)
 end
 
@@ -162,7 +183,7 @@ end
 local function run_pass(self, db, lock)
   local began = sys.mono_ms()
   local pass = setmetatable({ db = db, pid = lock.pid, metrics = self.metrics, batch_size = self.batch_size,
-    client = self.client, before_ms = sys.now_ms() - self.ttl_days * DAY_MS, told_at = began,
+    client = self.client, before_ms = sys.now_ms() - self.ttl_days * DAY_MS, cutoffs = self:cutoffs(), told_at = began,
     counts = { runs = 0, events = 0, audit = 0, deliveries = 0, tombstones = 0 } }, Pass)
   local tenants, tenants_err = retention_store.tenants(db)
   if tenants == nil then return nil, tenants_err end
@@ -174,6 +195,7 @@ local function run_pass(self, db, lock)
   if not purged then return nil, purge_err end
   local counts = pass.counts
   counts.ms = math.floor(sys.mono_ms() - began)
+  self.last = { at_ms = sys.now_ms(), counts = counts }
   if self.metrics then self.metrics.passed(counts.ms) end
   if self.enabled or counts.events > 0 or counts.tombstones > 0 then log.info("retention.done", counts) end
   return counts
@@ -203,6 +225,21 @@ function Retention:pass()
   task.shield(db.close, db)
   if not ok then error(counts, 0) end
   return counts, pass_err
+end
+
+---What a pass would delete now, whether passes are enabled or not; nothing is changed. (yields)
+---@return macp.store.Due|nil due of all tenants together
+---@return table|nil err
+function Retention:forecast()
+  local tenants, err = retention_store.tenants(self.db)
+  if tenants == nil then return nil, err end
+  local before_ms, cutoffs, total = sys.now_ms() - self.ttl_days * DAY_MS, self:cutoffs(), retention_store.none_due()
+  for _, tenant in ipairs(tenants) do
+    local ok
+    ok, err = retention_store.add_due(self.db, tenant, cutoffs, before_ms, total)
+    if not ok then return nil, err end
+  end
+  return total
 end
 
 ---A run was deleted whose events are still there.

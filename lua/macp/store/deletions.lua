@@ -7,12 +7,15 @@ local db_door = require("macp.store.db")
 
 local AT_ONCE = 20000 -- numbers of a run up to which its events go with it: at most that many rows
 local PIECE = 10000 -- numbers per statement otherwise
+local FIRST = { ended_at = "-infinity", id = "00000000-0000-0000-0000-000000000000" }
 
--- $3: only what ended before, and is not to be retained; null: whatever has ended. The children go with the run.
+-- $3, $5, $6: only what completed, failed, was cancelled before, and is not to be retained; $3 null: whatever has ended.
+-- The children go with the run.
 local DELETE = [[
 with gone as (
   delete from runs where tenant = $1 and id = any($2::uuid[]) and status in ('completed', 'failed', 'cancelled')
-    and ended_at is not null and ($3::timestamptz is null or ended_at < $3 and not tags ? 'retain')
+    and ended_at is not null and ($3::timestamptz is null or not tags ? 'retain'
+      and ended_at < case status when 'completed' then $3 when 'failed' then $5::timestamptz else $6::timestamptz end)
   returning id, runtime_session_id, idempotency_key, last_event_seq <= $4::bigint as is_small
 ), buried as (
   insert into deleted_runs (tenant, id, runtime_session_id, idempotency_key, is_purged)
@@ -26,15 +29,20 @@ select id, is_small from gone]]
 local DELETE_EVENTS = "delete from run_events_canonical where tenant = $1 and run_id = any($2::uuid[])"
 local DELETE_RAW = "delete from run_events_raw where tenant = $1 and run_id = any($2::uuid[])"
 
--- The oldest runs that ended before $2, from $5 on: $3 at most, and about $4 rows of events. runs_ended_at_idx
+-- The next runs that ended, oldest first: $7 are looked at, and those to be deleted have about $8 rows of events. $2, $3,
+-- $4: what completed, failed, was cancelled before is to be deleted; $5, $6: end and id of the last one that was looked at.
+-- runs_ended_at_idx
 local EXPIRED = [[
-select id, ended_at from (
-  select id, ended_at, sum(last_event_seq) over (order by ended_at, id) - last_event_seq as before from (
-    select id, ended_at, last_event_seq from runs
-    where tenant = $1 and ended_at >= $5 and ended_at < $2 and not tags ? 'retain'
-      and status in ('completed', 'failed', 'cancelled')
-    order by ended_at, id limit $3) oldest) counted
-where before < $4 order by ended_at, id]]
+select id, ended_at::text as ended_at, is_due from (
+  select id, ended_at, is_due, sum(rows) over (order by ended_at, id) - rows as before from (
+    select id, ended_at, is_due, case when is_due then last_event_seq else 0 end as rows from (
+      select id, ended_at, last_event_seq, not tags ? 'retain' and ended_at < case status when 'completed' then $2
+        when 'failed' then $3 when 'cancelled' then $4::timestamptz end as is_due
+      from runs
+      where tenant = $1 and ended_at is not null and ended_at < greatest($2::timestamptz, $3::timestamptz, $4)
+        and ended_at >= $5::timestamptz and (ended_at, id) > ($5::timestamptz, $6::uuid)
+      order by ended_at, id limit $7) looked_at) judged) counted
+where before < $8 order by counted.ended_at, id]]
 
 -- deleted_runs_unpurged_idx
 local UNPURGED = "select id from deleted_runs where tenant = $1 and not is_purged order by id limit 1"
@@ -67,10 +75,12 @@ M.NOT_GOING = "run_id not in (select id from deleted_runs where tenant = $1 and 
 ---Deletes those of the runs that have ended, with what belongs to them. (yields)
 ---@param tx table a transaction
 ---@param ids string[]
----@param before_ms integer|nil only runs that ended before and are not tagged `retain`
+---@param before macp.store.Cutoffs|nil only runs that ended before and are not tagged `retain`
 ---@return { deleted: integer, is_pending: boolean, events: integer }|nil is_pending: some of their events are to be purged
-function M.delete(tx, tenant, ids, before_ms)
-  local rows, err = db_door.rows(tx, DELETE, tenant, pg.array(ids), before_ms and pg.ts(before_ms), AT_ONCE)
+function M.delete(tx, tenant, ids, before)
+  before = before or {}
+  local rows, err = db_door.rows(tx, DELETE, tenant, pg.array(ids), before.completed and pg.ts(before.completed),
+    AT_ONCE, before.failed and pg.ts(before.failed), before.cancelled and pg.ts(before.cancelled))
   if rows == nil then return nil, err end
   local small = {}
   for _, row in ipairs(rows) do
@@ -85,9 +95,19 @@ function M.delete(tx, tenant, ids, before_ms)
   return { deleted = #rows, is_pending = #small < #rows, events = events }
 end
 
----The oldest runs that ended in [from, before): rows { id, ended_at }, no more than `limit`. (yields)
-function M.expired(db, tenant, from_ms, before_ms, limit)
-  return db_door.rows(db, EXPIRED, tenant, pg.ts(before_ms), limit, AT_ONCE, pg.ts(from_ms))
+---@class macp.store.Cutoffs times in milliseconds before which a run must have ended
+---@field completed integer
+---@field failed integer
+---@field cancelled integer
+
+---The next runs that ended, oldest first: rows { id, ended_at (exact text), is_due }; no row: that was the last. What is
+---not due is among them, so that a call never reads more than `limit` runs. (yields)
+---@param after { ended_at: string, id: string }|nil the last row of the call before
+---@param before macp.store.Cutoffs
+function M.expired(db, tenant, after, before, limit)
+  after = after or FIRST
+  return db_door.rows(db, EXPIRED, tenant, pg.ts(before.completed), pg.ts(before.failed), pg.ts(before.cancelled),
+    after.ended_at, after.id, limit, AT_ONCE)
 end
 
 ---A deleted run whose events are still there: { id }, false when there is none. (yields)

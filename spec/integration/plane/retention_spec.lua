@@ -1,10 +1,13 @@
 -- Retention and what it leaves: what is old goes, in short steps, done by one process; what was deleted stays away.
 
 local crypto = require("host.crypto")
+local fetch = require("host.fetch")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local json = require("macp.core.json")
 local metrics = require("macp.telemetry.metrics")
+local time = require("macp.core.time")
 local plane_metrics = require("macp.plane.metrics")
 local retention = require("macp.plane.retention")
 
@@ -183,6 +186,43 @@ assert(require("macp.plane.retention").new({ db = db, url = url, enabled = true,
     assert.equal(left, assert(keeper(rig):pass()).runs)
     assert.same({ 0, 0, 61 }, { count(rig, "run_events_raw"), count(rig, "run_events_canonical"),
       count(rig, "deleted_runs where is_purged") })
+  end)
+
+  it("keeps runs as long as their status says, whatever else is between them", function()
+    for _, status in ipairs({ "completed", "failed", "cancelled" }) do
+      for _, days in ipairs({ 5, 20, 50 }) do insert_runs(rig, 3, days, { status = status }) end
+    end
+    insert_runs(rig, 5, 60, { tags = '["retain"]' })
+    local subject = keeper(rig, { ttl_days = 40, run_days = { failed = 10, cancelled = 3 }, batch_size = 2 })
+    local due = assert(subject:forecast())
+    assert.same({ completed = 3, failed = 6, cancelled = 9 }, due.runs)
+    assert.same({ 72, true }, { due.events, due.is_exact })
+    assert.equal(18, assert(subject:pass()).runs)
+    local left = {}
+    for _, row in ipairs(rig:rows([[select status, round(extract(epoch from now() - ended_at) / 86400)::int as days,
+      count(*)::int as n from runs group by 1, 2 order by 1, 2]])) do
+      left[#left + 1] = row.status .. " " .. row.days .. " " .. row.n
+    end
+    assert.same({ "completed 5 3", "completed 20 3", "completed 60 5", "failed 5 3" }, left)
+  end)
+
+  it("tells what it would delete, and deletes nothing by telling", function()
+    local plane = quiet(rig:start_plane({ DATA_RETENTION_TTL_DAYS = "30", DATA_RETENTION_FAILED_DAYS = "7" }))
+    insert_runs(rig, 2, 31)
+    insert_runs(rig, 3, 8, { status = "failed", tenant = "other" })
+    insert_runs(rig, 4, 8)
+    rig:rows([[insert into audit_log (tenant, id, actor, actor_type, action, resource, created_at)
+      values ('default', gen_random_uuid(), 'a', 'api-key', 'x.y', 'x', now() - interval '31 days')]])
+    local reply = assert(fetch.request({ url = plane.url .. "/admin/retention" }))
+    local told = json.decode(tostring(reply.body))
+    plane:close()
+    local oldest = told.wouldDelete.oldestRunEndedAt
+    told.wouldDelete.oldestRunEndedAt = nil
+    assert.equal(31, math.floor((sys.now_ms() - time.parse_iso(oldest)) / 86400000 + 0.5))
+    assert.same({ enabled = false, days = 30, runDays = { completed = 30, failed = 7, cancelled = 30 },
+      lastPass = json.null, wouldDelete = { runs = { completed = 2, failed = 3, cancelled = 0 }, events = 20,
+        auditEntries = 1, deliveries = 0, isExact = true } }, told)
+    assert.equal(9, count(rig, "runs"))
   end)
 
   it("leaves everything alone unless it is wanted", function()

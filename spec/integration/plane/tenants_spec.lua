@@ -261,7 +261,7 @@ local CASES = {
     { policyId = "policy.beta", mode = MODE, description = "", rules = EMPTY }),
   ["DELETE /runtime/policies/*policyId"] = shared("runtime:write", "/runtime/policies/policy.x"),
   ["GET /admin/modes"] = shared("admin:read"), ["GET /admin/tasks"] = shared("admin:read"),
-  ["GET /admin/projections"] = shared("admin:read"),
+  ["GET /admin/projections"] = shared("admin:read"), ["GET /admin/retention"] = shared("admin:read"),
   ["POST /admin/modes/:mode/rollback"] = shared("admin:write", "/admin/modes/" .. MODE .. "/rollback",
     { revision = "x" }),
   ["POST /admin/circuit-breaker/reset"] = shared("admin:write"),

@@ -40,6 +40,20 @@ local PROJECTIONS = shape.object("Projections", {
   rebuild = shape.object("ProjectionRebuild", { running = FLAG, total = COUNT, done = COUNT, failed = COUNT }),
 })
 
+local BY_STATUS = shape.object(nil, { completed = COUNT, failed = COUNT, cancelled = COUNT })
+
+local RETENTION = shape.object("Retention", {
+  enabled = FLAG, runDays = BY_STATUS, days = COUNT,
+  wouldDelete = shape.object("RetentionForecast", {
+    runs = BY_STATUS, events = COUNT, auditEntries = COUNT, deliveries = COUNT,
+    oldestRunEndedAt = shape.nullable(shape.DATE),
+    isExact = { type = "boolean", description = "False: counting stopped, there is more." },
+  }),
+  lastPass = { anyOf = json.array({ { type = "null" }, shape.object("RetentionPass", { at = shape.DATE, runs = COUNT,
+    events = COUNT, auditEntries = COUNT, deliveries = COUNT, durationMs = COUNT }) }),
+    description = "By this process since it was started." },
+})
+
 local ROLLED_BACK = shape.object("RolledBack", { mode = TEXT, revision = TEXT, status = TEXT })
 
 local M = {}
@@ -50,7 +64,7 @@ local ROLLBACK_BODY = {
 }
 
 ---@param plane { registry: table|nil, rebuild: macp.plane.Rebuilder, client: macp.plane.RuntimeClient,
----  supervisor: macp.Supervisor }
+---  retention: macp.plane.Retention, supervisor: macp.Supervisor }
 function M.routes(plane)
   local function modes()
     return 200, plane.registry:status()
@@ -96,7 +110,22 @@ function M.routes(plane)
       total = progress.total, done = progress.done, failed = progress.failed } }
   end
 
+  local function retention()
+    local keeper = plane.retention
+    local due, last = errors.check(keeper:forecast()), keeper.last
+    return 200, { enabled = keeper.enabled, runDays = keeper:days(), days = keeper.ttl_days,
+      wouldDelete = { runs = due.runs, events = due.events, auditEntries = due.audit, deliveries = due.deliveries,
+        oldestRunEndedAt = due.oldest_ms and time.iso(due.oldest_ms) or json.null, isExact = due.is_exact },
+      lastPass = last and { at = time.iso(last.at_ms), runs = last.counts.runs, events = last.counts.events,
+        auditEntries = last.counts.audit, deliveries = last.counts.deliveries, durationMs = last.counts.ms }
+        or json.null }
+  end
+
   return {
+    { method = "GET", path = "/admin/retention", scope = "admin:read", tag = "admin",
+      returns = { [200] = RETENTION }, handler = retention,
+      summary = "What retention would delete now",
+      description = "Nothing is deleted by asking, and retention need not be enabled. Figures are of all tenants." },
     { method = "GET", path = "/admin/modes", scope = "admin:read", tag = "admin",
       returns = { [200] = MODES }, handler = modes,
       summary = "Revisions of the coordination modes",
