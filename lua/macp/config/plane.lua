@@ -56,8 +56,8 @@ return {
   },
   {
     key = "plane.throttle_limit", env = "THROTTLE_LIMIT", type = "integer", min = 1, default = 100,
-    doc = "Requests per window, endpoint and caller (a key; an address where no key is asked for); more are refused "
-      .. "with 429. As many calls with wrong keys may come from one address.",
+    doc = "Requests per window, endpoint and caller (a key; where no key is asked for an address, or an IPv6 network "
+      .. "of 64 bits); more are refused with 429. As many calls with wrong keys may come from one address.",
   },
 
   -- database

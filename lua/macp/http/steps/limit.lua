@@ -1,7 +1,9 @@
--- How often a caller may call a route: a fixed window per route and actor (the client's address when there is none).
+-- How often a caller may call a route: a fixed window per route and actor (the client's address when there is none,
+-- an IPv6 address with the others of its network of 64 bits).
 
 local errors = require("macp.core.errors")
 local limiter = require("macp.core.limiter")
+local address = require("macp.http.address")
 
 local M = {}
 
@@ -23,7 +25,7 @@ end
 function M.of_refused(limits)
   if not limits then return nil end
   local windows = windows_of(limits)
-  return function(ctx) take(ctx, windows, ctx.req.peer) end
+  return function(ctx) take(ctx, windows, address.network(ctx.req.peer)) end
 end
 
 ---@return fun(ctx: macp.Context)|nil step
@@ -31,7 +33,7 @@ function M.compile(route, app)
   if route.rate == "none" or not app.limits then return nil end
   local windows = windows_of(app.limits)
   return function(ctx)
-    take(ctx, windows, ctx.actor.type == "anonymous" and ctx.req.peer or ctx.actor.id)
+    take(ctx, windows, ctx.actor.type == "anonymous" and address.network(ctx.req.peer) or ctx.actor.id)
   end
 end
 
