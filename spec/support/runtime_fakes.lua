@@ -283,6 +283,7 @@ function M.core(opts)
     before_rebuild = function(session) core.log:wait(session.lsn) end,
   })
   core.checkpoints = require("macp.runtime.checkpoints").new({
+    rest_ms = opts.rest_ms or 1,
     journal = core.journal, interval = opts.interval or 0,
     hold = function(session, fn) return core.sessions:hold(session, fn) end,
   })
@@ -361,7 +362,11 @@ end
 function Core:work(name)
   local part = self[name]
   local running = task.spawn(function() part:run() end)
-  while part.head <= part.tail do task.sleep(1) end
+  local function is_busy()
+    if part.is_busy then return part:is_busy() end
+    return part.head <= part.tail
+  end
+  while is_busy() do task.sleep(1) end
   task.sleep(1)
   part:close()
   running:join()

@@ -122,7 +122,8 @@ return {
   positive("runtime.message_limit_per_minute", "MACP_MESSAGE_LIMIT_PER_MINUTE", 600,
     "Other messages per identity and minute, repeated and refused ones included."),
   count("runtime.checkpoint_interval", "MACP_CHECKPOINT_INTERVAL", 256,
-    "Accepted messages between two checkpoints of a session's mode state; 0 writes none."),
+    "Accepted messages between two checkpoints of a session's mode state; they wait until it rests, or for 16 times "
+      .. "as many; 0 writes none."),
   positive("runtime.cleanup_interval_secs", "MACP_CLEANUP_INTERVAL_SECS", 60,
     "Pause between two clean-ups: stored sessions past their retention, idle rate counters."),
   count("runtime.session_retention_secs", "MACP_SESSION_RETENTION_SECS", 3600,

@@ -1,7 +1,8 @@
 -- Checkpoints: the mode's state beside the history, so that rebuilding a long session does not replay all of it. They
--- are a convenience: the history is complete without them, so no message waits for one and none is written on the way
--- of a message. The state of a short session is encoded in one go, a large one in small steps; when a message comes in
--- between, the work begins anew, and a session that is never quiet is held once, while others go on.
+-- are a convenience: the history is complete without them, so no message waits for one, none is written on the way
+-- of a message, and a busy session gets its own when it comes to rest, or much later. The state of a short session is
+-- encoded in one go, a large one in small steps; when a message comes in between, the work begins anew, and a session
+-- that is never quiet is held once, while others go on.
 
 local crypto = require("host.crypto")
 local log = require("host.log")
@@ -19,22 +20,25 @@ local PART_BYTES = 256 * 1024
 local SHORT_ENVELOPES = 2048 -- of a session whose state is encoded in one go, in a millisecond or two
 local SHORT_BYTES = 256 * 1024 -- and at most so many bytes of state
 local ATTEMPTS, PAUSE_MS = 3, 20
+local REST_MS = 100
+local BUSY_INTERVALS = 16 -- so many intervals later a session that never rests gets its checkpoint, too
 
 local Checkpoints = {}
 Checkpoints.__index = Checkpoints
 
 local M = {}
 
----@param opts { journal: table, interval: integer, hold: fun(session, fn: fun(): any): any (yields) }
----  interval in accepted messages, 0 turns checkpoints off; hold runs fn while nobody else gets the session
+---@param opts { journal: table, interval: integer, rest_ms: integer|nil, hold: fun(session, fn): any } (hold yields)
+---  interval in accepted messages, 0 turns checkpoints off; rest_ms: without a message, that is how long a session has
+---  come to rest, the default is 100; hold runs fn while nobody else gets the session
 function M.new(opts)
   return setmetatable({
     journal = opts.journal,
     interval = opts.interval,
+    rest_ms = opts.rest_ms or REST_MS,
     hold = opts.hold,
-    queue = {}, -- [head] to [tail]
-    head = 1,
-    tail = 0,
+    due = {}, -- sessions that want one
+    round = nil, -- those that are being looked at
     wake = task.cond(),
     closed = false,
   }, Checkpoints)
@@ -45,9 +49,9 @@ function Checkpoints:consider(session)
   local since = session.since_checkpoint
   if self.interval == 0 or since < self.interval or since * HISTORY_SHARE < session.ordinals then return end
   if session.state ~= lifecycle.OPEN then return end
-  session.since_checkpoint = 0
-  self.tail = self.tail + 1
-  self.queue[self.tail] = session
+  if session.checkpoint_seen then return end -- it waits already
+  session.checkpoint_seen = session.index
+  self.due[#self.due + 1] = session
   self.wake:signal()
 end
 
@@ -161,21 +165,42 @@ local function attend(self, session)
   self.hold(session, function() return write(self, session) end)
 end
 
----Writes what was asked for, one after another, until close. (yields)
+-- Whether a session that is due has come to rest since the last look, or is over, or has been busy for too long.
+local function is_time(self, session)
+  local rests = session.checkpoint_seen == session.index
+  session.checkpoint_seen = session.index
+  return rests or session.state ~= lifecycle.OPEN or session.since_checkpoint >= self.interval * BUSY_INTERVALS
+end
+
+local function look(self)
+  local round = self.due
+  self.due, self.round = {}, round
+  for _, session in ipairs(round) do
+    if is_time(self, session) then
+      session.checkpoint_seen, session.since_checkpoint = nil, 0
+      attend(self, session)
+    else
+      self.due[#self.due + 1] = session
+    end
+  end
+  self.round = nil
+end
+
+---Writes what is due, one after another, until close. (yields)
 function Checkpoints:run()
   while not self.closed do
-    local session = self.queue[self.head]
-    if session == nil then
+    if #self.due == 0 then
       if not self.wake:wait() and task.current():cancelled() then return end
+    elseif task.sleep(self.rest_ms) then
+      look(self)
     else
-      self.queue[self.head], self.head = nil, self.head + 1
-      attend(self, session)
+      return
     end
   end
 end
 
 ---Whether checkpoints are waiting to be written.
-function Checkpoints:is_busy() return self.head <= self.tail end
+function Checkpoints:is_busy() return #self.due > 0 or self.round ~= nil end
 
 function Checkpoints:close()
   self.closed = true

@@ -2,8 +2,10 @@ local fakes = require("spec.support.runtime_fakes")
 local layout = require("macp.runtime.layout")
 local records = require("macp.runtime.records")
 
+local sys = require("host.sys")
 local task = require("host.task")
 
+local INTERVAL = 4
 local ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 local KEY = layout.checkpoint(ID)
 
@@ -18,7 +20,7 @@ describe("checkpoints", function()
   local core
 
   before_each(function()
-    core = fakes.core({ interval = 4 })
+    core = fakes.core({ interval = INTERVAL })
     assert(core:start(ID))
   end)
 
@@ -68,6 +70,34 @@ describe("checkpoints", function()
     local fresh = core:restart()
     assert.same(rev.states[ID].entries, fresh.modes:get("macp.mode.talk.v1").states[ID].entries)
     assert.equal(0, fresh.mismatches)
+  end)
+
+  it("wait until a busy session comes to rest", function()
+    core = fakes.core({ interval = INTERVAL, rest_ms = 500 })
+    assert(core:start(ID))
+    local running = task.spawn(function() core.checkpoints:run() end)
+    for i = 1, 10 * INTERVAL do -- 1.2 s: some looks
+      say(core, i, i)
+      task.sleep(30)
+    end
+    assert.is_nil(core.journal.logs[KEY])
+    require("spec.support.eventually")(function() return core.journal.logs[KEY] end, 5000)
+    assert.equal(1 + 10 * INTERVAL, covers(core).ordinals)
+    core.checkpoints:close()
+    running:join()
+  end)
+
+  it("do not wait for ever for a session that never rests", function()
+    local running = task.spawn(function() core.checkpoints:run() end)
+    local said, ends = 0, sys.mono_ms() + 20000
+    while not core.journal.logs[KEY] and sys.mono_ms() < ends do
+      said = said + 1
+      say(core, said, said)
+      task.sleep(1)
+    end
+    assert.truthy(core.journal.logs[KEY])
+    core.checkpoints:close()
+    running:join()
   end)
 
   it("are written while a session that is never quiet is held, and its messages wait", function()
