@@ -15,7 +15,7 @@ local program = require("spec.support.program")
 
 local START_MS = 45000 -- the first start makes a database
 local IS_SLOW = sys.build:find("san", 1, true) ~= nil -- with a sanitizer
-local STOP_MS = IS_SLOW and 15000 or 5000 -- "a few seconds"
+local STOP_MS = IS_SLOW and 30000 or 15000 -- "a few seconds"
 
 -- Names of the settings that the specs' own environment must not bring along.
 local CLEAN = {

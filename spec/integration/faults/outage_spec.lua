@@ -99,7 +99,7 @@ describe("a database that is away", function()
         sessionId = crypto.uuid4(), modeName = "macp.mode.decision.v1", modeVersion = "1.0.0",
         configurationVersion = "config.default", ttlMs = 60000, participants = { { id = "ann" } } } }))
       assert.is_true(is_away(world, "GET", "/runs/" .. id .. "/state")) -- waits for a commit, but not for ever
-      assert.is_true(sys.mono_ms() - began < 10000)
+      assert.is_true(sys.mono_ms() - began < 40000)
       assert.equal(200, (world:get("/healthz")))
       eventually(function()
         local status, body = world:get("/readyz")
@@ -218,7 +218,7 @@ describe("event streams that nobody reads", function()
       end
       local finished = sys.mono_ms()
       local seen = assert(reader:join())
-      assert.is_true(sys.mono_ms() - finished < 5000)
+      assert.is_true(sys.mono_ms() - finished < 30000)
       local grown = world:rss_mib() - before
       assert.is_true(system.is_slow or grown < 100, grown .. " MiB more for " .. READERS .. " streams")
       local dropped = select(4, world:get("/metrics")):match("macp_sse_dropped_total (%d+)")

@@ -204,7 +204,7 @@ describe("host.pg", function()
 
     it("is cancelled with its task, on the server too", function()
       local started = sys.mono_ms()
-      local sleeper = task.spawn(function() return pool:query("select pg_sleep(20) /* cancel me */") end)
+      local sleeper = task.spawn(function() return pool:query("select pg_sleep(120) /* cancel me */") end)
       eventually(function()
         return value([[select count(*)::int as v from pg_stat_activity
           where query like '%cancel me%' and query not like '%pg_stat%']]) == 1
@@ -217,7 +217,7 @@ describe("host.pg", function()
         return value([[select count(*)::int as v from pg_stat_activity
           where state = 'active' and query like '%cancel me%' and query not like '%pg_stat%']]) == 0
       end)
-      assert.is_true(sys.mono_ms() - started < 10000)
+      assert.is_true(sys.mono_ms() - started < 100000)
       local ok, late = task.with_deadline(50, function() return pool:query("select pg_sleep(20)") end)
       assert.is_nil(ok)
       assert.equal("TIMEOUT", late.code)

@@ -210,13 +210,13 @@ describe("replay", function()
   end)
 
   it("keeps the rhythm of the events, divided by the speed", function()
-    rig:rows([[update run_events_canonical set ts = to_timestamp(0) + seq * interval '400 ms'
+    rig:rows([[update run_events_canonical set ts = to_timestamp(0) + seq * interval '40 s'
       where tenant = 'default' and run_id = $1]], run_id)
     local began = sys.mono_ms()
-    local stream = rig:stream("/runs/" .. run_id .. "/replay/stream?mode=timed&speed=4&fromSeq=1&toSeq=3")
+    local stream = rig:stream("/runs/" .. run_id .. "/replay/stream?mode=timed&speed=400&fromSeq=1&toSeq=3")
     stream:read_all()
     local took = sys.mono_ms() - began
-    assert.is_true(took >= 195 and took < 1500, "took " .. took)
+    assert.is_true(took >= 195 and took < 20000, "took " .. took)
   end)
 
   it("shows the state as it was at a number", function()

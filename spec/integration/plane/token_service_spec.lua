@@ -101,14 +101,14 @@ describe("tokens of the token service", function()
 
   it("a service that is slow costs one timeout, not one per call", function()
     local service, now = start_service(), 0
-    service.wait_ms = 3000
+    service.wait_ms = 10000
     local subject = new_minter(service, { timeout_ms = 150, mono_ms = function() return now end })
     local began, waiting = sys.mono_ms(), {}
     for i = 1, 5 do waiting[i] = task.spawn(function() return subject:get() == nil end) end
     for i = 1, 5 do assert.is_true(waiting[i]:join()) end
     assert.is_nil(subject:get())
     assert.equal(1, #service.requests)
-    assert.is_true(sys.mono_ms() - began < 3000)
+    assert.is_true(sys.mono_ms() - began < 10000)
     subject:close()
   end)
 

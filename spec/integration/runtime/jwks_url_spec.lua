@@ -92,7 +92,7 @@ describe("keys behind a URL", function()
       calls = calls + 1
     end
     assert.truthy(calls > 10, calls)
-    assert.truthy(longest < 500, "a call took " .. longest .. " ms")
+    assert.truthy(longest < 2000, "a call took " .. longest .. " ms")
     hung:broadcast()
     hung = nil
     waiting:join()
@@ -107,13 +107,13 @@ describe("keys behind a URL", function()
       status = err.status
     end)
     eventually(function() return requests == 1 end, 2000)
-    assert.truthy(slowest("static", 50) < 500)
+    assert.truthy(slowest("static", 50) < 2000)
     waiting:join()
     assert.equal(rpc.status.UNAUTHENTICATED, status)
-    assert.truthy(sys.mono_ms() - began < 8000)
+    assert.truthy(sys.mono_ms() - began < 30000)
     began = sys.mono_ms()
     assert.equal("UNAUTHENTICATED", code_of(company:token()))
-    assert.truthy(sys.mono_ms() - began < 1000)
+    assert.truthy(sys.mono_ms() - began < 4000)
     assert.equal(1, requests)
   end)
 

@@ -41,7 +41,7 @@ describe("a request that takes too long", function()
     local _, err = rig:call("boss", "Send", { envelope = client.start_envelope(crypto.uuid4()) })
     assert.same({ STATUS.DEADLINE_EXCEEDED, "the request took longer than 1000 ms" }, { err.status, err.message })
     local took = sys.mono_ms() - began
-    assert.is_true(took > 900 and took < 5000, took)
+    assert.is_true(took > 900 and took < 20000, took)
     release()
     task.sleep(200)
     assert.is_true(rig:send("ann", client.envelope({ session_id = id, message_id = "m1",

@@ -95,7 +95,7 @@ describe("a source of keys", function()
     eventually(function() return loads == 2 end, 1000)
     local began = sys.mono_ms()
     for _ = 1, 1000 do assert.equal(first, source:get()) end
-    assert.truthy(sys.mono_ms() - began < 500)
+    assert.truthy(sys.mono_ms() - began < 5000)
     assert.equal(2, loads)
     gate:broadcast()
     eventually(function() return not source.running end, 1000)

@@ -1,6 +1,5 @@
 -- Regular expressions without backtracking: what they match, what is refused, and that they stay linear.
 
-local sys = require("host.sys")
 
 local regex = require("macp.core.regex")
 
@@ -44,9 +43,9 @@ describe("an expression", function()
   it("takes linear time where backtracking takes for ever", function()
     local evil = assert(regex.new({ "(a|aa)+$", "(a+)+b", "a*a*a*a*c" }))
     local text = ("a"):rep(100000) .. "!"
-    local began = sys.mono_ms()
+    local began = os.clock()
     assert.equal(text, (evil:replace(text, "#")))
-    assert.is_true(sys.mono_ms() - began < 3000)
+    assert.is_true(os.clock() - began < 3)
   end)
 
   it("gives up rather than taking quadratic time", function()

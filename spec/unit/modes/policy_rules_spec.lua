@@ -1,7 +1,6 @@
 -- What every mode's rules have in common, whatever they are.
 
 local json = require("host.json")
-local sys = require("host.sys")
 
 local policy = require("macp.modes.inside.policy")
 local policy_rules = require("macp.modes.policy_rules")
@@ -69,9 +68,9 @@ describe("rules of a policy", function()
   it("cost no more than a look when they are nothing but mistakes", function()
     local rules = { bar = {} }
     for i = 1, 5000 do rules.bar[("typ"):rep(20) .. i] = i end
-    local began = sys.mono_ms()
+    local began = os.clock()
     check(rules)
-    assert.is_true(sys.mono_ms() - began < 500)
+    assert.is_true(os.clock() - began < 0.5)
   end)
 
   it("show long values shortened, and never half a character", function()

@@ -18,7 +18,7 @@ local CORPUS = "spec/fuzz/corpus/policy"
 local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
 local ROUNDS = 400
 local MUTATIONS = 60 -- per seed file
-local MAX_MS = 1000  -- of one registration, on a busy machine with sanitizers
+local MAX_MS = 1000 -- of the processor for one registration, with sanitizers
 
 -- Park and Miller: the same numbers everywhere.
 local function random_of(seed)
@@ -144,7 +144,7 @@ describe("policies of any kind (TEST_SEED=" .. SEED .. ")", function()
   local function try(text, mode, version, id)
     local registry = policies.new({ modes = modes, store = places, now_ms = function() return 1 end })
     registry.tombstones["policy.fuzz.buried"] = "of another meaning"
-    local before, began = registry.version, sys.mono_ms()
+    local before, began = registry.version, os.clock()
     local policy, problems = descriptor.of_message({ policy_id = id, mode = mode, description = "", rules = text,
       schema_version = version })
     local why
@@ -154,7 +154,7 @@ describe("policies of any kind (TEST_SEED=" .. SEED .. ")", function()
     else
       why = table.concat(problems, "; ")
     end
-    assert(sys.mono_ms() - began < MAX_MS, "it took long: " .. text)
+    assert((os.clock() - began) * 1000 < MAX_MS, "it took long: " .. text)
     if why then
       assert(why ~= "" and utf8.is_text(why) and not why:find("%c") and #why < 16384, why)
       assert.equal(before, registry.version)
