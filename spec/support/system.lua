@@ -182,7 +182,11 @@ function System:get(path, headers) return self:request("GET", path, nil, headers
 function System:events(run_id)
   local all, after = {}, 0
   while true do
-    local status, page = self:get("/runs/" .. run_id .. "/events?limit=5000&afterSeq=" .. after)
+    local status, page
+    eventually(function()
+      status, page = self:get("/runs/" .. run_id .. "/events?limit=5000&afterSeq=" .. after)
+      return status ~= 503 -- a database with much to do
+    end, 10000, "a page of events")
     if status ~= 200 then error("events of " .. run_id .. ": " .. tostring(status), 2) end
     for _, event in ipairs(page) do all[#all + 1] = event end
     if #page < 5000 then return all end

@@ -3,7 +3,8 @@
 -- folder below host/ -> folders whose headers it may include (its own is always allowed)
 local HOST = {
   base = {}, loop = { "base" }, http = { "base", "loop" }, pg = { "base", "loop" }, rpc = { "base", "loop" },
-  redis = { "base", "loop" }, journal = { "base", "loop", "redis" }, proto = { "base" }, crypto = { "base" }, embed = { "base" },
+  redis = { "base", "loop" }, journal = { "base", "loop", "redis" }, proto = { "base" }, crypto = { "base" },
+  embed = { "base" },
   lua = { "base", "loop", "http", "pg", "rpc", "redis", "journal", "proto", "crypto",
     "embed" },
   main = { "base", "loop", "lua" },
