@@ -176,7 +176,7 @@ end
 local function handle(ctx)
   local ok, status, value, extra = xpcall(run, with_traceback, ctx)
   if not ok then return fail(ctx, status) end
-  if ctx.route.raw then return status or ctx.status or (ctx.started and 200 or CLIENT_GONE) end
+  if ctx.route.raw or ctx.started then return status or ctx.status or (ctx.started and 200 or CLIENT_GONE) end
   send(ctx, status, value, extra)
   return status
 end

@@ -1,5 +1,11 @@
 -- Long replies that are written in pieces, as fast as the client takes them. Nothing is sent before the first piece, so
--- what fails earlier is still an error reply; what fails later cuts the connection.
+-- what fails earlier is still an error reply; what fails later cuts the connection, and so does the end of the caller's
+-- key.
+
+local sys = require("host.sys")
+
+local errors = require("macp.core.errors")
+local caller = require("macp.http.caller")
 
 local GONE = { code = "CLOSED", message = "the client is gone" }
 
@@ -8,7 +14,8 @@ local M = {}
 ---A function that sends pieces as the reply of a raw route, and one that ends the reply.
 ---@param ctx macp.Context
 ---@param content_type string
----@return fun(text: string): true|nil, table|nil write (yields while the client is slow)
+---@return fun(text: string): true|nil, table|nil write (yields while the client is slow); UNAUTHENTICATED when the
+--- caller's key has expired or was taken away
 ---@return fun() finish
 function M.open(ctx, content_type)
   local res = ctx.res
@@ -20,6 +27,8 @@ function M.open(ctx, content_type)
   end
   local function write(text)
     if not ctx.started and not start() then return nil, GONE end
+    local reason = caller.refusal(ctx.actor, sys.now_ms())
+    if reason then return nil, errors.new("UNAUTHENTICATED", nil, reason) end
     return res:write(text)
   end
   local function finish()

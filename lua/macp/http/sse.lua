@@ -5,6 +5,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local time = require("macp.core.time")
+local caller = require("macp.http.caller")
 
 local TICK_MS = 250
 local DEFAULT_HEARTBEAT_MS = 15000
@@ -72,13 +73,6 @@ function Stream:close()
   if not self.res:closed() then self.res:finish() end
 end
 
--- Why the caller may not listen any longer, or nil. What was looked at when the stream was opened may have changed.
-local function refusal(actor, now_ms)
-  if actor.revoked then return "Invalid authorization token" end
-  if actor.expires_ms and now_ms >= actor.expires_ms then return "Expired authorization token" end
-  return nil
-end
-
 -- Ends the reply with the reason, and tells whoever feeds it, who may be waiting for something to send.
 local function turn_away(stream, reason)
   stream:offer(M.frame("error", nil, reason))
@@ -100,7 +94,7 @@ end
 local function beat(self)
   local now, now_ms, frame = sys.mono_ms(), sys.now_ms(), nil
   for stream in pairs(self.open_streams) do
-    local reason = refusal(stream.actor, now_ms)
+    local reason = caller.refusal(stream.actor, now_ms)
     if stream.res:closed() then
       stream:close()
     elseif reason then

@@ -11,8 +11,9 @@ local runs_store = require("macp.store.runs")
 local PAGE = 500
 local PAGE_BYTES = 65536 -- it is kept while the client is slow
 local UNTIL_KICKED_MS = 3600000
+local BACKFILL = 500 -- events: what a stream that resumes nowhere (afterSeq=0) begins with, of any history
 
-local M = {}
+local M = { BACKFILL = BACKFILL }
 
 -- Rows as one piece of the stream; "" when the subscriber wants none of them.
 local function frames_of(rows, filter)
@@ -115,6 +116,22 @@ local function advance(deps, subscriber, stream, tenant, run_id, opts)
   return UNTIL_KICKED_MS
 end
 
+-- The number after which the stream begins. (yields)
+local function begin_after(deps, subscriber, stream, tenant, run_id, opts)
+  local start = opts.afterSeq
+  if opts.includeSnapshot then
+    local ok, seq = send_snapshot(deps, subscriber, stream, tenant, run_id, start == nil)
+    if not ok then return nil, seq end
+    if start == nil then return seq end
+  elseif start == nil then
+    local tail, err = events_store.tail(deps.db, tenant, run_id)
+    return tail and tail.seq, err
+  end
+  if start > 0 then return start end
+  local before, err = events_store.before_newest(deps.db, tenant, run_id, BACKFILL)
+  return before and before.seq, err
+end
+
 ---Serves one subscriber until it leaves, its run has ended, or the program ends. (yields)
 ---@param deps { db: table, hub: macp.plane.Hub, reader: table, owner: table }
 ---@param stream macp.EventStream
@@ -123,8 +140,7 @@ end
 ---@return true|nil
 ---@return table|nil err
 function M.serve(deps, stream, tenant, run_id, opts)
-  local start = opts.afterSeq
-  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, start or 0, tenant,
+  local subscriber = deps.hub:subscribe(run_id, deps.owner:get(tenant, run_id), stream, opts.afterSeq or 0, tenant,
     opts.filter)
   subscriber.wants_snapshot = opts.includeSnapshot
   stream.on_end = function()
@@ -132,15 +148,9 @@ function M.serve(deps, stream, tenant, run_id, opts)
     subscriber.wake:signal()
   end
   local function run()
-    if opts.includeSnapshot then
-      local ok, seq = send_snapshot(deps, subscriber, stream, tenant, run_id, start == nil)
-      if not ok then return nil, seq end
-      if start == nil then subscriber.sent_seq = seq end
-    elseif start == nil then
-      local tail, err = events_store.tail(deps.db, tenant, run_id)
-      if tail == nil then return nil, err end
-      subscriber.sent_seq = tail.seq
-    end
+    local begin, begin_err = begin_after(deps, subscriber, stream, tenant, run_id, opts)
+    if begin == nil then return nil, begin_err end
+    subscriber.sent_seq = begin
     while not deps.hub.closing and not stream:closed() do
       subscriber.kicked = false
       local wait_ms, err = advance(deps, subscriber, stream, tenant, run_id, opts)

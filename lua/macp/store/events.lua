@@ -60,6 +60,11 @@ select
 -- run_events_canonical_pkey, backwards
 local LAST = "select coalesce(max(seq), 0) as seq from run_events_canonical where tenant = $1 and run_id = $2"
 
+-- run_events_canonical_pkey, backwards: so many steps, however long the history
+local BEFORE_NEWEST = [[
+select coalesce((select seq from run_events_canonical where tenant = $1 and run_id = $2
+                 order by seq desc offset $3 limit 1), 0) as seq]]
+
 local HAS = "select document from run_events_canonical where tenant = $1 and run_id = $2 and seq = $3"
 local HAS_RAW = "select kind from run_events_raw where tenant = $1 and run_id = $2 and seq = $3"
 
@@ -128,6 +133,11 @@ function M.tail(db, tenant, run_id) return db_door.one(db, TAIL, tenant, run_id)
 
 ---{ seq }: the number of the last event of a run, 0 without any. (yields)
 function M.last_seq(db, tenant, run_id) return db_door.one(db, LAST, tenant, run_id) end
+
+---{ seq }: the number after which the newest `count` events of a run come, 0 when there are no more. (yields)
+function M.before_newest(db, tenant, run_id, count)
+  return db_door.one(db, BEFORE_NEWEST, tenant, run_id, count)
+end
 
 ---The document stored under a number, false when there is none. (yields)
 function M.document_at(db, tenant, run_id, seq) return db_door.one(db, HAS, tenant, run_id, seq) end

@@ -1,6 +1,7 @@
 -- Keys of callers over real HTTP: who is let in, as whom, and what happens when the file of keys changes.
 
 local crypto = require("host.crypto")
+local fetch = require("host.fetch")
 local fs = require("host.fs")
 local sys = require("host.sys")
 
@@ -10,6 +11,7 @@ local time = require("macp.core.time")
 local metrics = require("macp.telemetry.metrics")
 
 local eventually = require("spec.support.eventually")
+local long_run = require("spec.support.long_run")
 local plane_rig = require("spec.support.plane_rig")
 
 local stop_database
@@ -74,6 +76,34 @@ describe("API keys", function()
     eventually(function() return rig.plane.hub.count == 0 end, 10000, "nobody feeds it any more")
     assert.same(refusal(401, "UNAUTHENTICATED", "Expired authorization token", "Unauthorized"),
       asked("GET", "/runs", nil, as("guest-key")))
+  end)
+
+  it("cut what is being sent when they expire or are taken away", function()
+    local id = long_run.insert(rig.db, 12000, 2000, "acme") -- more than any buffer on the way holds
+    for _, case in ipairs({
+      { "/export/stream", "guest-key", "expires_ms" }, { "/export?eventLimit=50000", "acme-key", "revoked" },
+      { "/events?limit=5000", "guest-key", "expires_ms" }, { "/replay/stream?mode=instant", "acme-key", "revoked" },
+    }) do
+      local actor = rig.plane.keys.resolver.by_digest[crypto.sha256(case[2])].actor
+      local before = case[3] == "expires_ms" and sys.now_ms() + 600000 or nil
+      actor[case[3]] = before
+      local reply = assert(fetch.open({ url = rig.plane.url .. "/runs/" .. id .. case[1], headers = as(case[2]),
+        timeout_ms = 60000, max_body_bytes = 1073741824 }))
+      assert.equal(200, reply.status)
+      local bytes, tail = #tostring(reply:read()), ""
+      local chunk
+      actor[case[3]] = case[3] == "revoked" or sys.now_ms() -- as when its time is over, or its entry has gone
+      repeat
+        chunk = reply:read()
+        tail = (tail .. tostring(chunk or "")):sub(-100)
+        bytes = bytes + #tostring(chunk or "")
+      until chunk == nil
+      reply:close()
+      actor[case[3]] = before
+      assert.is_true(bytes < 12000 * 2000, case[1] .. ": " .. bytes)
+      assert.is_nil(tail:find("]}$") or tail:find('"}}\n$'), case[1])
+    end
+    rig:rows("delete from runs where id = $1", id)
   end)
 
   it("are asked for, and refused with what is wrong", function()

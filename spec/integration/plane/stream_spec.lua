@@ -7,6 +7,7 @@ local task = require("host.task")
 local json = require("macp.core.json")
 
 local eventually = require("spec.support.eventually")
+local long_run = require("spec.support.long_run")
 local plane_rig = require("spec.support.plane_rig")
 
 local function seqs_of(events)
@@ -174,6 +175,48 @@ describe("the stream of a run", function()
     second:close()
     stream:read_all()
     assert.equal("shutdown", stream.frames[#stream.frames].event)
+  end)
+end)
+
+describe("a long history", function()
+  local COUNT = 3000
+  local rig, id
+
+  setup(function()
+    rig = plane_rig.start()
+    id = long_run.insert(rig.db, COUNT, 1000)
+  end)
+  teardown(function() rig:destroy() end)
+
+  it("is not sent whole to a stream that resumes nowhere: it begins with the newest 500 events", function()
+    local newest, all = {}, {}
+    for i = 1, COUNT do all[i] = i * 2 end
+    for i = COUNT - 499, COUNT do newest[#newest + 1] = i * 2 end
+    local function seqs(query, headers)
+      local stream = rig:stream("/runs/" .. id .. "/stream?includeSnapshot=false" .. query, headers)
+      stream:read_all()
+      assert.is_nil(stream.failure)
+      return stream:seqs()
+    end
+    assert.same(newest, seqs("&afterSeq=0"))
+    assert.same(newest, seqs("", { ["last-event-id"] = "0" }))
+    assert.same({ unpack(all, 2) }, seqs("&afterSeq=2")) -- who resumes loses nothing
+    assert.same({}, seqs(""))
+  end)
+
+  it("is listed piece by piece, whatever its size", function()
+    local status, events = rig:get("/runs/" .. id .. "/events?limit=5000")
+    assert.equal(200, status)
+    local rows = rig:rows("select seq, document from run_events_canonical where run_id = $1 order by seq", id)
+    assert.equal(COUNT, #events)
+    for i, row in ipairs(rows) do assert.same(json.decode(row.document), events[i]) end
+    for _, case in ipairs({ { "limit=2999", 1, 2999 }, { "limit=1500&afterSeq=2000", 1001, 2500 },
+      { "afterSeq=" .. COUNT * 2, 1, 0 }, { "limit=3", 1, 3 } }) do
+      local expected, got = {}, {}
+      for i = case[2], case[3] do expected[#expected + 1] = i * 2 end
+      for i, event in ipairs(select(2, rig:get("/runs/" .. id .. "/events?" .. case[1]))) do got[i] = event.seq end
+      assert.same(expected, got)
+    end
   end)
 end)
 

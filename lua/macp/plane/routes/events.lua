@@ -3,7 +3,9 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local download = require("macp.http.download")
 local sse = require("macp.http.sse")
+local history = require("macp.plane.history")
 local event_filter = require("macp.plane.event_filter")
 local schemas = require("macp.plane.routes.schemas")
 local subscriber = require("macp.plane.subscriber")
@@ -32,12 +34,37 @@ local STREAM_QUERY = {
   },
 }
 
+local JSON = "application/json; charset=utf-8"
+local PIECE_BYTES = 1048576 -- of documents that are in memory for one reply
+
 local M = {}
 
 local function documents(rows)
   local out = {}
   for i, row in ipairs(rows) do out[i] = row.document end
-  return "[" .. table.concat(out, ",") .. "]"
+  return table.concat(out, ",")
+end
+
+-- A list of events: as one reply when it is short, else piece by piece, as fast as the client takes them. (yields)
+local function send_list(ctx, db, run_id, query)
+  local from, left = query.afterSeq, query.limit
+  local write, finish, before = nil, nil, "["
+  while true do
+    local rows = check(events_store.piece(db, ctx.tenant, run_id, from, history.END, nil, left, PIECE_BYTES))
+    local text = documents(rows)
+    left = left - #rows
+    local is_last = left == 0 or #rows == 0 or #text < PIECE_BYTES
+    if is_last and write == nil then return 200, "[" .. text .. "]" end
+    if write == nil then write, finish = download.open(ctx, JSON) end
+    local ok, err = write((#rows > 0 and before or "") .. text .. (is_last and "]" or ""))
+    if not ok and download.is_gone(err) then return 200 end
+    if not ok then error(err, 0) end
+    if is_last then
+      finish()
+      return 200
+    end
+    from, before = rows[#rows].seq, ","
+  end
 end
 
 -- Where a reconnecting client left off. What is no number counts as 0.
@@ -63,7 +90,7 @@ function M.routes(plane)
     check(runs:require(ctx.tenant, run_id))
     local types = text_lists.of(query.type)
     if not (query.afterTs or query.beforeTs or types) then
-      return 200, documents(check(events_store.after(db, ctx.tenant, run_id, query.afterSeq, query.limit)))
+      return send_list(ctx, db, run_id, query)
     end
     local page = check(events_store.page(db, ctx.tenant, run_id, {
       after_seq = query.afterSeq, limit = query.limit, types = types,
@@ -72,7 +99,7 @@ function M.routes(plane)
     }))
     local rows = page.rows
     return 200, {
-      data = json.raw(documents(rows)), total = page.total, limit = query.limit,
+      data = json.raw("[" .. documents(rows) .. "]"), total = page.total, limit = query.limit,
       nextCursor = #rows > 0 and rows[#rows].seq or nil,
     }
   end
@@ -101,8 +128,9 @@ function M.routes(plane)
     { method = "GET", path = "/runs/:id/stream", scope = "runs:read", query = STREAM_QUERY, raw = true,
       returns = { [200] = schemas.EventStream }, tag = "events", summary = "Live events of a run",
       description = "Server-sent events: snapshot, canonical_event, heartbeat. afterSeq or Last-Event-ID resume "
-        .. "without loss; the stream ends after the run's last event unless follow=true, which "
-        .. "is the default for `Accept: text/event-stream` (a browser's EventSource). type leaves out other events.",
+        .. "without loss, afterSeq=0 begins with the newest 500 events; the stream ends after the run's last event "
+        .. "unless follow=true, which is the default for `Accept: text/event-stream` (a browser's EventSource). type "
+        .. "leaves out other events.",
       handler = stream },
   }
 end
