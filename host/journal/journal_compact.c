@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/xmem.h"
 #include "journal/journal_file.h"
@@ -42,6 +43,7 @@ static void run_remove(void *arg)
 {
     struct journal_file *file = arg;
     if (journal_owner_check(file->owner, &file->cleaner->err) == 0) {
+        (void)fault_hit("journal.before_remove"); /* what is live is in two places */
         (void)journal_segment_remove(file->dir_fd, file->cleaner->seq, !file->opts.no_sync,
                                      &file->cleaner->err);
     }

@@ -128,7 +128,12 @@ int journal_segment_create(int dir_fd, const struct journal_segment_head *head, 
         goto out;
     }
     what = "rename";
-    if (renameat(dir_fd, temp_name, dir_fd, name) != 0 || (sync && fsync(dir_fd) != 0)) {
+    if (renameat(dir_fd, temp_name, dir_fd, name) != 0) {
+        error = errno;
+        goto out;
+    }
+    (void)fault_hit("journal.renamed"); /* an empty segment at the end */
+    if (sync && fsync(dir_fd) != 0) {
         error = errno;
         goto out;
     }
@@ -146,10 +151,12 @@ int journal_segment_remove(int dir_fd, uint64_t seq, bool sync, struct err *err)
 {
     char name[JOURNAL_SEGMENT_NAME];
     journal_segment_name(name, seq);
-    if (unlinkat(dir_fd, name, 0) != 0 || (sync && fsync(dir_fd) != 0)) {
-        return err_set_errno(err, errno, "remove segment %s", name);
+    int error = unlinkat(dir_fd, name, 0) == 0 ? 0 : errno;
+    (void)fault_hit("journal.removed");
+    if (error == 0 && sync && fsync(dir_fd) != 0) {
+        error = errno;
     }
-    return 0;
+    return error == 0 ? 0 : err_set_errno(err, error, "remove segment %s", name);
 }
 
 /* Makes the entry of path in its parent directory durable. */

@@ -2,6 +2,7 @@
 
 local fs = require("host.fs")
 
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 
 local META = "meta.json"
@@ -35,7 +36,9 @@ function Archive:put(hash, files, meta)
     if ok then ok, err = fs.write(staging .. "/files/" .. path, text, { sync = true }) end
   end
   if ok then ok, err = fs.write(staging .. "/" .. META, json.encode(meta, { sorted = true }), { sync = true }) end
+  fault("archive.before")
   if ok then ok, err = fs.rename(staging, target) end
+  fault("archive.after")
   if ok then return true end
   fs.remove_tree(staging)
   return nil, err

@@ -8,6 +8,7 @@ local crypto = require("host.crypto")
 local log = require("host.log")
 local task = require("host.task")
 
+local fault = require("macp.core.fault")
 local layout = require("macp.runtime.layout")
 local lifecycle = require("macp.protocol.lifecycle")
 local records = require("macp.runtime.records")
@@ -150,7 +151,9 @@ local function write(self, session)
   end
   -- What it covers must not be lost already: then the history would be shorter than the checkpoint says.
   if session.lsn > 0 and self.journal:status(session.lsn) == "failed" then return true end
+  fault("checkpoint.before_replace")
   local ok, err = self.journal:replace(layout.checkpoint(session.id), list)
+  fault("checkpoint.replaced")
   if not ok and err.code ~= "CANCELLED" then
     log.warn("checkpoint.failed", { session_id = session.id, message = err.message })
   end

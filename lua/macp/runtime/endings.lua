@@ -7,6 +7,7 @@
 local log = require("host.log")
 local task = require("host.task")
 
+local fault = require("macp.core.fault")
 local layout = require("macp.runtime.layout")
 local lifecycle = require("macp.protocol.lifecycle")
 local records = require("macp.runtime.records")
@@ -112,8 +113,10 @@ local function drop(self, session)
   local summary = session_record.summary(session)
   summary.is_dropped, summary.skips = true, {}
   list[#list + 1] = records.summary(summary)
+  fault("ending.before_replace")
   ok, err = self.journal:replace(session.id, list)
   if not ok then return nil, err end
+  fault("ending.replaced") -- and not in the index yet
   session.is_dropped, session.has_summary, session.index, session.skips = true, true, #list, nil
   note(self, session)
   return true
@@ -207,6 +210,7 @@ local function delete(self, hour, due, position)
   if lsn == nil then return nil, err end
   self.position[hour] = position
   for _, id in ipairs(ids) do
+    fault("ending.before_remove") -- the index says that it is done with
     remove_checkpoint(self, id)
     lsn, err = self.journal:remove(id)
     if lsn then
@@ -215,8 +219,11 @@ local function delete(self, hour, due, position)
       log.warn("session.delete_failed", { session_id = id, message = err.message })
     end
   end
-  if lsn then return self.journal:wait(lsn) end
-  return true
+  if lsn == nil then return true end
+  local ok
+  ok, err = self.journal:wait(lsn)
+  fault("ending.removed")
+  return ok, err
 end
 
 -- Deletes what is due in one hour. Returns whether nothing of it is left. (yields)

@@ -1,6 +1,7 @@
 -- The archive of mode revisions in a journal of its own: the same interface as archive.lua, for stores that several
 -- machines reach. One log per revision: what it is for people, then path and text of each file.
 
+local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local tables = require("macp.core.tables")
 
@@ -28,7 +29,10 @@ function Archive:put(hash, files, meta)
     records[#records + 1] = path
     records[#records + 1] = files[path]
   end
-  return self.journal:replace(key_of(hash), records)
+  fault("archive.before")
+  local ok, err = self.journal:replace(key_of(hash), records)
+  fault("archive.after")
+  return ok, err
 end
 
 ---The files of a revision. (yields)
