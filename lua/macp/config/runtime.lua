@@ -176,7 +176,8 @@ return {
     "Distance from our clock up to which a SessionStart's timestamp is the base of its deadline; 0 trusts any."),
   {
     key = "runtime.reflection", env = "MACP_REFLECTION", type = "one", default = false,
-    doc = "1 serves gRPC reflection (v1 and v1alpha), so that tools such as grpcurl list and describe the services.",
+    doc = "1 serves gRPC reflection (v1 and v1alpha), so that tools such as grpcurl list and describe the services, and "
+      .. "the payloads of the modes that are served.",
   },
   {
     key = "runtime.stream_end_after_subscribe_denial", env = "MACP_STREAM_END_AFTER_SUBSCRIBE_DENIAL", type = "one",

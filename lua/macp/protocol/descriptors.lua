@@ -101,17 +101,33 @@ local function add_file(self, bytes)
       add_service(self, file.package, value, file)
     end
   end)
-  self.by_name[file.name] = file
+  self.by_name[file.name], self.packages[file.package] = file, true
+  return file
 end
 
 ---@param set string serialized FileDescriptorSet, as protoc --include_imports writes it
 ---@return table files with `services`, full names in the order of the files
 function M.new(set)
-  local self = setmetatable({ by_name = {}, symbols = {}, services = {} }, Files)
+  local self = M.empty()
   each(set, function(number, bytes)
     if number == SET_FILE then add_file(self, bytes) end
   end)
   return self
+end
+
+---No files, to add some to.
+function M.empty() return setmetatable({ by_name = {}, packages = {}, symbols = {}, services = {} }, Files) end
+
+---A file of its own beside those of the set. What is defined already stays as it is.
+---@param bytes string serialized FileDescriptorProto that imports nothing
+function Files:add(bytes)
+  local other = M.empty()
+  local file = add_file(other, bytes)
+  for symbol in pairs(other.symbols) do
+    if self.symbols[symbol] then return end
+  end
+  self.by_name[file.name], self.packages[file.package] = file, true
+  for symbol in pairs(other.symbols) do self.symbols[symbol] = file end
 end
 
 -- A file and what it imports, each once.
@@ -139,5 +155,8 @@ function Files:defining(symbol) return self.symbols[symbol] and with_imports(sel
 
 ---Whether a symbol is a message or an enumeration, or anything else that is defined.
 function Files:has(symbol) return self.symbols[symbol] ~= nil end
+
+---Whether a file is of this package.
+function Files:has_package(name) return self.packages[name] == true end
 
 return M

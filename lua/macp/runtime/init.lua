@@ -232,7 +232,7 @@ local function bring_up(role, cfg, services)
     use_certificates = role.credentials.uses_certificates,
   })
   role.tenures = tenures.new({ identities = role.identities })
-  role.reflection = cfg.reflection and reflection.new(service.methods()) or nil
+  role.reflection = cfg.reflection and reflection.new(service.methods(), role.modes) or nil
   role.service = service.new({
     identities = role.identities, ownership = role.ownership, tenures = role.tenures,
     acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,

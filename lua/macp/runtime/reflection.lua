@@ -1,6 +1,7 @@
 -- gRPC server reflection (grpc.reflection.v1 and v1alpha, which differ in the name only): tools such as grpcurl list and
--- describe the services and the messages of the standard modes. Off unless MACP_REFLECTION=1. It tells what proto/ tells
--- and nothing of this runtime, so it asks for no credential.
+-- describe the services, and the payloads of the modes that are served now: those of standard modes in the protocol's
+-- files, those of every other mode with a folder in a file of its own, modes/<mode id>.proto. Off unless
+-- MACP_REFLECTION=1. It tells what proto/, ListModes and ListExtModes tell, so it asks for no credential.
 
 local embed = require("host.embed")
 local rpc = require("host.rpc")
@@ -8,11 +9,13 @@ local rpc = require("host.rpc")
 local descriptors = require("macp.protocol.descriptors")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
+local proto_file = require("macp.modes.proto_file")
 
 local STATUS = rpc.status
 local METHOD = "/%s.ServerReflection/ServerReflectionInfo"
 local PACKAGES = { "grpc.reflection.v1", "grpc.reflection.v1alpha" }
 local INTERNAL = "^macp%.internal%." -- records of the journal are nobody's business
+local MODE_FILE = "modes/%s.proto"
 local SHOWN_BYTES = 200
 
 local Reflection = {}
@@ -20,10 +23,26 @@ Reflection.__index = Reflection
 
 local M = {}
 
+-- Files of the modes that are served now, made when somebody asks for one after a change.
+local function mode_files(self)
+  if self.of_modes == nil then
+    self.of_modes = descriptors.empty()
+    for _, entry in ipairs(self.modes:entries()) do
+      local model = self.modes:get(entry.id).model
+      local is_known = model.template or self.files:has_package(model.package)
+      local bytes = not is_known and proto_file.render(model, MODE_FILE:format(entry.id))
+      if bytes then self.of_modes:add(bytes) end
+    end
+  end
+  return self.of_modes
+end
+
 ---@param paths table<string, any> by path: the methods that are served
-function M.new(paths)
+---@param modes table the mode registry
+function M.new(paths, modes)
   local files = descriptors.new(assert(embed.read("proto/macp.pb"), "the descriptor set is not embedded"))
-  local self = setmetatable({ files = files, services = {}, open = {} }, Reflection)
+  local self = setmetatable({ files = files, modes = modes, services = {}, open = {} }, Reflection)
+  modes:on_change(function() self.of_modes = nil end)
   local served = {}
   for path in pairs(paths) do served[path:match("^/(.+)/")] = true end
   for _, package in ipairs(PACKAGES) do served[package .. ".ServerReflection"] = true end
@@ -54,15 +73,17 @@ local function answer(self, request)
   end
   local name = request.file_by_filename
   if name ~= nil then
-    return file_response(not is_internal(name) and files:file(name) or nil, "file %s is not known", name)
+    local found = not is_internal(name) and (files:file(name) or mode_files(self):file(name))
+    return file_response(found or nil, "file %s is not known", name)
   end
   name = request.file_containing_symbol
   if name ~= nil then
-    return file_response(not is_internal(name) and files:defining(name) or nil, "symbol %s is not known", name)
+    local found = not is_internal(name) and (files:defining(name) or mode_files(self):defining(name))
+    return file_response(found or nil, "symbol %s is not known", name)
   end
   name = request.all_extension_numbers_of_type
   if name ~= nil then
-    if is_internal(name) or not files:has(name) then
+    if is_internal(name) or not (files:has(name) or mode_files(self):has(name)) then
       return error_response(STATUS.NOT_FOUND, "type %s is not known", name)
     end
     return { all_extension_numbers_response = { base_type_name = name, extension_number = json.array({}) } }

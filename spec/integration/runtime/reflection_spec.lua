@@ -1,9 +1,11 @@
 -- Server reflection over the wire: a client that knows nothing but the reflection service.
 
+local fs = require("host.fs")
 local proto = require("host.proto")
 local rpc = require("host.rpc")
 
 local client = require("spec.support.runtime_client")
+local eventually = require("spec.support.eventually")
 local messages = require("macp.protocol.messages")
 
 local PACKAGES = { "grpc.reflection.v1", "grpc.reflection.v1alpha" }
@@ -11,6 +13,20 @@ local SERVICES = {
   "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
   "macp.v1.MACPRuntimeService",
 }
+
+-- A mode with every kind of payload field: its name twice, its fields.
+local SOURCE = [==[
+return {
+  id = "ext.%s.v1", version = "1.0.0", title = "Said", summary = "What is said.",
+  participants = { model = "peer", min = 1 }, determinism = "semantic-deterministic", state = { said = 0 },
+  messages = {
+    Say = { from = "participant", payload = [=[%s]=], apply = function(s) s.said = s.said + 1 end },
+    Blob = { from = "participant", encoding = "raw", payload = "bytes blob = 1;",
+      apply = function(s) s.said = s.said + 1 end },
+  },
+  outcomes = { { action = "said.completed", positive = true } },
+}
+]==]
 
 local function open(rig, package)
   local stream = assert(rig.channel:stream("/" .. package .. ".ServerReflection/ServerReflectionInfo", {}))
@@ -121,6 +137,59 @@ describe("server reflection", function()
       assert.truthy(ask({ file_containing_symbol = messages.rpc(method).request }).file_descriptor_response)
     end
     stream:cancel()
+  end)
+
+  it("tells the payloads of modes as long as they are served, over reloads", function()
+    local dir = assert(fs.temp_dir("macp-modes-"))
+    local fields = [[string text = 1; repeated int64 many_numbers = 2; map<string, double> by_name = 3; bool flag = 4;
+      bytes raw = 5; json free = 6; sint32 delta = 7; uint64 big = 300;]]
+    local function save(id, payload)
+      assert(fs.mkdir_p(dir .. "/" .. id))
+      assert(fs.write(dir .. "/" .. id .. "/mode.lua", SOURCE:format(id, payload)))
+    end
+    save("one", fields)
+    local other = assert(client.start({ env = { MACP_REFLECTION = "1" }, mode_dirs = { dir } }))
+    local ask, stream = open(other, PACKAGES[1])
+    local function defining(symbol)
+      local response = ask({ file_containing_symbol = symbol })
+      return response.file_descriptor_response and response.file_descriptor_response.file_descriptor_proto
+    end
+    local revision = other.role.modes:get("ext.one.v1")
+    local symbol = revision.model.package .. ".SayPayload"
+    local said = { text = "a", many_numbers = { "1", "-2" }, by_name = { x = 0.5 }, flag = true, raw = "\1\2",
+      free = "{}", delta = -3, big = "18446744073709551615" }
+    local files = assert(defining(symbol))
+    local bytes = assert(pool_of(files):codec(symbol, {}):encode(said))
+    assert.same(revision:codec("Say"):decode(bytes), pool_of(files):codec(symbol, { defaults = true }):decode(bytes))
+    assert.same(files, ask({ file_by_filename = "modes/ext.one.v1.proto" }).file_descriptor_response
+      .file_descriptor_proto)
+    assert.truthy(ask({ all_extension_numbers_of_type = symbol }).all_extension_numbers_response)
+    -- The opaque message of the mode has no type.
+    assert.is_nil(defining(revision.model.package .. ".BlobPayload"))
+
+    local function await(what, fn) return eventually(fn, 20000, what) end
+    save("one", "string other = 9;")
+    files = await("the new fields", function()
+      local found = assert(defining(symbol))
+      return found[1] ~= files[1] and found
+    end)
+    assert.equal("x", pool_of(files):codec(symbol, {}):decode(
+      pool_of(files):codec(symbol, {}):encode({ other = "x" })).other)
+    save("two", fields)
+    local second = (symbol:gsub("one", "two"))
+    await("the other mode", function() return defining(second) end)
+    fs.remove_tree(dir .. "/two")
+    await("its end", function() return defining(second) == nil end)
+    assert.equal('file "modes/ext.two.v1.proto" is not known',
+      ask({ file_by_filename = "modes/ext.two.v1.proto" }).error_response.error_message)
+    -- A registered mode says nothing about its payloads, and a standard one is described by the protocol.
+    assert(other:call("boss", "RegisterExtMode", { mode_descriptor = { mode = "ext.three.v1", mode_version = "1.0.0",
+      message_types = { "SessionStart", "Ping", "Commitment" }, terminal_message_types = { "Commitment" } } }).ok)
+    assert.is_nil(ask({ file_by_filename = "modes/ext.three.v1.proto" }).file_descriptor_response)
+    assert.is_nil(ask({ file_by_filename = "modes/macp.mode.decision.v1.proto" }).file_descriptor_response)
+    stream:cancel()
+    other:destroy()
+    fs.remove_tree(dir)
   end)
 
   it("ends when the runtime stops, and is not there unless it is asked for", function()
