@@ -6,6 +6,7 @@ local fault = require("macp.core.fault")
 local gather = require("macp.core.gather")
 
 local announced_store = require("macp.store.announced_runs")
+local db_door = require("macp.store.db")
 
 local MAX_ROWS = 256 -- in one transaction
 
@@ -25,6 +26,11 @@ local function store_halves(self, items)
   store(self, { unpack(items, middle + 1) })
 end
 
+-- Whether there is hope for some of the rows.
+local function is_worth_halving(err)
+  return err.code ~= "CANCELLED" and (not errors.is(err, "SERVICE_UNAVAILABLE") or db_door.is_collision(err))
+end
+
 -- Stores some rows in one transaction; the ones that cannot be stored fail, the others are tried again. (yields)
 function store(self, items)
   local rows = {}
@@ -34,7 +40,7 @@ function store(self, items)
   local stored, err = announced_store.insert(self.db, rows)
   if stored then
     for _, item in ipairs(items) do item:settle(stored[item.value.id] == true) end
-  elseif #items > 1 and not errors.is(err, "SERVICE_UNAVAILABLE") and err.code ~= "CANCELLED" then
+  elseif #items > 1 and is_worth_halving(err) then
     store_halves(self, items)
   else
     for _, item in ipairs(items) do item:settle(nil, err) end

@@ -65,6 +65,13 @@ function M.fail(err)
   return nil, errors.wrap(err, "database")
 end
 
+---Whether a typed error says that transactions got in each other's way: in smaller ones they may not.
+---@param err table as M.fail made it
+function M.is_collision(err)
+  local sqlstate = type(err.cause) == "table" and err.cause.sqlstate
+  return sqlstate == DEADLOCK or sqlstate == SERIALIZATION
+end
+
 local observer -- of all statements of the process
 
 ---From now on fn(op, ms) hears of every statement ("query") and every transaction ("transaction"), failed ones too.

@@ -3,6 +3,7 @@
 local crypto = require("host.crypto")
 local task = require("host.task")
 
+local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 
 local stop_database
@@ -62,6 +63,101 @@ describe("runs that are announced at the same time", function()
       else assert.same({ 409, "SESSION_ALREADY_EXISTS" }, { answers[i][1], answers[i][2].errorCode }) end
     end
     assert.equal(1, created)
+  end)
+
+  -- The server fails the first `times` inserts into a table with a SQLSTATE.
+  local function refuse(name, sqlstate, times)
+    rig:rows("create sequence tries")
+    rig:rows(([[create function collide() returns trigger language plpgsql as $f$
+      begin
+        if nextval('tries') <= %d then raise exception using errcode = '%s', message = 'in the way'; end if;
+        return null;
+      end $f$]]):format(times, sqlstate))
+    rig:rows(("create trigger collide after insert on %s for each statement execute function collide()"):format(name))
+  end
+
+  local function relent(name)
+    local tries = rig:rows("select last_value as n from tries")[1].n
+    rig:rows("drop trigger collide on " .. name)
+    rig:rows("drop function collide")
+    rig:rows("drop sequence tries")
+    return tries
+  end
+
+  for name, sqlstate in pairs({ ["a deadlock"] = "40P01", ["a serialization failure"] = "40001" }) do
+    it("are stored in smaller transactions after " .. name, function()
+      refuse("runs", sqlstate, 2)
+      local bodies = {}
+      for i = 1, 40 do bodies[i] = plane_rig.descriptor(crypto.uuid4()) end
+      local answers, refused = post_all(bodies), 0
+      for _, answer in ipairs(answers) do
+        if answer[1] == 503 then refused = refused + 1 else assert.equal(202, answer[1]) end
+      end
+      assert.is_true(refused <= 1, refused) -- the first lot may be a single run, and the second too
+      assert.is_true(relent("runs") > 2)
+    end)
+
+    it("are refused with 503 when they are alone and meet " .. name, function()
+      refuse("runs", sqlstate, 1)
+      local body = plane_rig.descriptor(crypto.uuid4())
+      local status, problem, headers = rig:post("/runs", body)
+      assert.same({ 503, "SERVICE_UNAVAILABLE", "others changed the same at the same time", "2" },
+        { status, problem.errorCode, problem.message, headers["retry-after"] })
+      assert.equal(202, (rig:post("/runs", body)))
+      relent("runs")
+    end)
+
+    it("keep all their events when commits meet " .. name, function()
+      local id = crypto.uuid4()
+      assert.equal(202, (rig:post("/runs", plane_rig.descriptor(id))))
+      refuse("run_events_canonical", sqlstate, 3)
+      rig:play(id)
+      local run = eventually(function()
+        local found = rig:rows("select id, status from runs where runtime_session_id = $1", id)[1]
+        return found.status == "completed" and found
+      end, 20000, "the end")
+      assert.is_true(relent("run_events_canonical") > 3)
+      local stored = rig:rows([[select seq from run_events_canonical where run_id = $1 union all
+        select seq from run_events_raw where run_id = $1 order by seq]], run.id)
+      for i, row in ipairs(stored) do assert.equal(i, row.seq) end
+    end)
+  end
+
+  it("are stored after a real deadlock of their keys", function()
+    local insert = [[
+      insert into runs (tenant, id, status, mode, runtime_kind, runtime_session_id, idempotency_key, tags)
+      values ('default', gen_random_uuid(), 'queued', 'live', 'rust', gen_random_uuid()::text, $1, '[]')]]
+    local function blocked()
+      return #rig:rows([[select from pg_stat_activity where wait_event_type = 'Lock' and query like 'with given%'
+        and datname = current_database()]]) > 0
+    end
+    local enrolment, answers, posts = rig.plane.enrolment, {}, {}
+    local function post(key)
+      posts[#posts + 1] = task.spawn(function()
+        answers[#answers + 1] = { rig:post("/runs", with_key(crypto.uuid4(), key)) }
+        return true
+      end)
+    end
+    local before, victim = enrolment.transactions, nil
+    local ok, why = rig.db:tx(function(tx)
+      assert(tx:query(insert, { "second" }))
+      assert(tx:query("savepoint one"))
+      assert(tx:query(insert, { "zeroth" }))
+      post("zeroth") -- its lot waits, so that the next two share one
+      eventually(function() return enrolment.transactions == before + 1 and blocked() end, 10000, "the lot before")
+      post("first")
+      eventually(function() return #enrolment.gather.queue == 1 end, 10000, "one that waits")
+      post("second")
+      eventually(function() return #enrolment.gather.queue == 2 end, 10000, "two that wait")
+      assert(tx:query("rollback to one"))
+      eventually(function() return enrolment.transactions == before + 2 and blocked() end, 10000, "the lot of both")
+      victim = select(2, tx:query(insert, { "first" }))
+      return nil, { code = "ENOUGH", message = "undone" }
+    end)
+    assert.same({ nil, "ENOUGH" }, { ok, why.code })
+    for _, each in ipairs(posts) do assert(each:join()) end
+    for _, answer in ipairs(answers) do assert.equal(202, answer[1]) end
+    if victim then assert.equal("40P01", victim.sqlstate) else assert.equal(before + 4, enrolment.transactions) end
   end)
 
   it("fail alone when they cannot be stored", function()

@@ -33,6 +33,14 @@ describe("the typed error of", function()
     it(case[1], function() assert.same(case[3], failed(case[2])) end)
   end
 
+  it("transactions that got in each other's way can be told from others", function()
+    for sqlstate, expected in pairs({ ["40P01"] = true, ["40001"] = true, ["57014"] = false, ["42P01"] = false }) do
+      local _, err = db.fail({ code = "PG", sqlstate = sqlstate, message = "x" })
+      assert.equal(expected, db.is_collision(err))
+    end
+    assert.is_false(db.is_collision(select(2, db.fail({ code = "TIMEOUT", message = "x" }))))
+  end)
+
   it("a wait that was cancelled stays what it is", function()
     local given = { code = "CANCELLED", message = "the query was cancelled" }
     assert.equal(given, select(2, db.fail(given)))
