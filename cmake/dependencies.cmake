@@ -6,6 +6,7 @@ pkg_check_modules(LUAJIT REQUIRED IMPORTED_TARGET luajit)
 pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(PROTOBUF_C REQUIRED IMPORTED_TARGET libprotobuf-c)
 
 # gRPC: the packaged CMake and pkg-config files ask for the C++ side; the C core alone is two libraries.
@@ -71,7 +72,7 @@ endif()
 add_library(macp_dependencies INTERFACE)
 target_include_directories(macp_dependencies SYSTEM INTERFACE ${GRPC_INCLUDE} ${CJOSE_INCLUDE})
 target_link_libraries(macp_dependencies INTERFACE
-  llhttp descriptor PkgConfig::UV PkgConfig::LUAJIT PkgConfig::PQ PkgConfig::CURL PkgConfig::OPENSSL
+  llhttp descriptor PkgConfig::UV PkgConfig::LUAJIT PkgConfig::PQ PkgConfig::CURL PkgConfig::OPENSSL PkgConfig::ZLIB
   PkgConfig::PROTOBUF_C ${GRPC_LIBRARY} ${GPR_LIBRARY} ${CJOSE_LIBRARY} ${CJSON_LIBRARY} Threads::Threads m)
 if(ROCKSDB_NAME)
   target_compile_definitions(macp_dependencies INTERFACE MACP_ROCKSDB="${ROCKSDB_NAME}")

@@ -50,11 +50,12 @@ static const luaL_Reg modules[] = {
     {"host.child", luaopen_host_child},     {"host.json", luaopen_host_json},
     {"host.bytes", luaopen_host_bytes},     {"host.embed", luaopen_host_embed},
     {"host.crypto", luaopen_host_crypto},   {"host.http", luaopen_host_http},
-    {"host.fetch", luaopen_host_fetch},     {"host.net", luaopen_host_net},
-    {"host.pg", luaopen_host_pg},           {"host.rpc", luaopen_host_rpc},
-    {"host.proto", luaopen_host_proto},     {"host.journal", luaopen_host_journal},
-    {"host.isolate", luaopen_host_isolate}, {"host.jws", luaopen_host_jws},
-    {"host.x509", luaopen_host_x509},       {"host.redis", luaopen_host_redis},
+    {"host.gzip", luaopen_host_gzip},       {"host.fetch", luaopen_host_fetch},
+    {"host.net", luaopen_host_net},         {"host.pg", luaopen_host_pg},
+    {"host.rpc", luaopen_host_rpc},         {"host.proto", luaopen_host_proto},
+    {"host.journal", luaopen_host_journal}, {"host.isolate", luaopen_host_isolate},
+    {"host.jws", luaopen_host_jws},         {"host.x509", luaopen_host_x509},
+    {"host.redis", luaopen_host_redis},
 };
 
 /* The text of a Lua source below root, or NULL. Blocking, which is fine: it serves start-up and development.

@@ -1,11 +1,13 @@
 -- The HTTP pipeline: route tables in, one handler for the host's server out. The steps run in a fixed order for every
--- route: request id, CORS, router, trace, authenticate, limit, parse and validate, handler, audit, reply, access log.
+-- route: request id, CORS, router, trace, authenticate, limit, parse and validate, handler, audit, entity tag, compression,
+-- reply, access log.
 --
 -- route = { method=, path="/runs/:id", summary=, description=, tag=, scope="runs:read" or public=true,
 --   params=schema, query=schema, body=schema, headers=schema (only described), rate="default"|"none",
 --   returns={ [200] = schema, name or { content = { [media type] = schema } } }, refuses={ 409 } (statuses of the handler),
 --   audit="run.created", raw=true (the handler writes ctx.res itself), quiet=true (access log at debug),
 --   hidden=true (not in the document), etag=true (replies are tagged, If-None-Match is asked),
+--   constant=true (its document hardly ever changes: its compressed form is kept),
 --   keyed=false (not by steps/keyed.lua, which keeps the replies of audited POSTs under their Idempotency-Key),
 --   handler=function(ctx, body) -> status, value, headers }
 -- value: a table becomes JSON, a string (or host.bytes) is sent as it is, nil is an empty body. Header names in lower
@@ -21,6 +23,7 @@ local Context = require("macp.http.context")
 local access_log = require("macp.http.steps.access_log")
 local audit = require("macp.http.steps.audit")
 local authenticate = require("macp.http.steps.authenticate")
+local compress = require("macp.http.steps.compress")
 local cors = require("macp.http.steps.cors")
 local docs_page = require("macp.http.docs_page")
 local etag = require("macp.http.steps.etag")
@@ -104,7 +107,7 @@ function App:mount_docs(more)
   local text
   self.more_docs = more
   self:mount({ {
-    method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs", etag = true,
+    method = "GET", path = "/docs-json", public = true, rate = "none", tag = "docs", etag = true, constant = true,
     summary = "This document", description = "The OpenAPI 3.1 description of this interface.",
     returns = { [200] = { type = "object" } },
     handler = function()
@@ -177,6 +180,7 @@ local function handle(ctx)
   local ok, status, value, extra = xpcall(run, with_traceback, ctx)
   if not ok then return fail(ctx, status) end
   if ctx.route.raw or ctx.started then return status or ctx.status or (ctx.started and 200 or CLIENT_GONE) end
+  value, extra = compress.apply(ctx, value, extra)
   send(ctx, status, value, extra)
   return status
 end

@@ -19,6 +19,7 @@ local query = require("macp.http.query")
 ---@field streams table|nil the application's event streams (http/sse.lua)
 ---@field rate { limit: integer, remaining: integer, reset_s: integer }|nil
 ---@field status integer|nil status of a raw reply
+---@field varies boolean|nil the reply depends on what encodings the caller accepts
 ---@field span macp.Span|nil with tracing on
 local Context = {}
 
@@ -37,6 +38,9 @@ end
 function Context:add_headers(headers, status)
   headers["x-request-id"] = self.request_id
   self.app.cors.apply(headers)
+  if self.varies then
+    headers["vary"] = headers["vary"] and headers["vary"] .. ", Accept-Encoding" or "Accept-Encoding"
+  end
   if self.rate then limit.describe(self.rate, headers, status) end
 end
 

@@ -1,0 +1,75 @@
+-- Compressing replies: large texts go as gzip to callers that accept it. Event streams and downloads, whose routes write
+-- themselves, never come here. A constant document is compressed once.
+
+local gzip = require("host.gzip")
+
+local MIN_BYTES = 2048 -- less fits into a packet or two anyway
+local FAST, SMALL = 1, 9 -- for what is compressed for one caller, and once for all
+
+-- Content types that become smaller.
+local TEXTS = { ["application/json"] = true, ["application/x-ndjson"] = true }
+
+local M = { MIN_BYTES = MIN_BYTES }
+
+-- Weight of a coding in an Accept-Encoding field; nil: not named.
+local function weight_of(field, coding)
+  for item in field:gmatch("[^,]+") do
+    local name, rest = item:match("^%s*([^%s;]+)%s*(.*)$")
+    if name and name:lower() == coding then return tonumber(rest:match("^;%s*[qQ]=([%d.]+)")) or 1 end
+  end
+end
+
+---Whether an Accept-Encoding field asks for gzip (RFC 9110 section 12.5.3).
+---@param field string|nil
+function M.accepts(field)
+  if field == nil then return false end
+  return (weight_of(field, "gzip") or weight_of(field, "*") or 0) > 0
+end
+
+local function is_text(headers)
+  local media = headers["content-type"]
+  if media == nil then return true end -- JSON, as all replies that say nothing else
+  media = media:match("^[^;%s]+"):lower()
+  return TEXTS[media] or media:sub(1, 5) == "text/"
+end
+
+-- A tag in full is that of the bytes as they are.
+local function may_change(headers)
+  local tag, cache = headers.etag, headers["cache-control"]
+  return headers["content-encoding"] == nil and not (tag and tag:sub(1, 2) ~= "W/")
+    and not (cache and cache:find("no-transform", 1, true))
+end
+
+-- The route's document in its small form, made again when it is another one. (yields)
+local function constant(route, text)
+  local kept = route.compressed
+  if kept == nil or kept.text ~= text then
+    local bytes, err = gzip(text, SMALL)
+    if bytes == nil then return nil, err end
+    kept = { text = text, bytes = bytes }
+    route.compressed = kept
+  end
+  return kept.bytes
+end
+
+---The body of a reply as it is sent, and its headers. (yields)
+---@param ctx macp.Context
+---@param body any
+---@param headers table|nil
+---@return any body
+---@return table|nil headers
+function M.apply(ctx, body, headers)
+  if body == nil then return body, headers end
+  local text = type(body) == "string" and body or tostring(body)
+  if #text < MIN_BYTES or not is_text(headers or {}) or not may_change(headers or {}) then return body, headers end
+  headers = headers or {}
+  ctx.varies = true
+  if not M.accepts(ctx.headers["accept-encoding"]) then return body, headers end
+  local bytes
+  if ctx.route.constant then bytes = constant(ctx.route, text) else bytes = gzip(text, FAST) end
+  if bytes == nil then return body, headers end
+  headers["content-encoding"] = "gzip"
+  return bytes, headers
+end
+
+return M
