@@ -271,10 +271,12 @@ describe("host.pg and a server that goes away", function()
     u:add("select pg_sleep(0.2)")
     u:add("select pg_sleep(30)")
     local commit = task.spawn(function() return u:commit_on(1) end)
-    task.sleep(100)
-    local busy = assert(pool:query([[select pid from pg_stat_activity
-      where query like '%pg_sleep%' and pid <> pg_backend_pid()]]))
-    assert.is_true(#busy.rows == 1 and busy.rows[1].pid ~= pid)
+    local busy = eventually(function()
+      local found = assert(pool:query([[select pid from pg_stat_activity
+        where query like '%pg_sleep%' and pid <> pg_backend_pid()]]))
+      return #found.rows == 1 and found
+    end)
+    assert.is_true(busy.rows[1].pid ~= pid)
     local killed = assert(child.spawn({ file = "/bin/kill", args = { "-9", tostring(busy.rows[1].pid) } }))
     killed:wait()
     killed:close()
