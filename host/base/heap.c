@@ -15,11 +15,33 @@ void heap_trim(void)
 {
     (void)mallctl(PURGE_ARENA(MALLCTL_ARENAS_ALL), NULL, NULL, NULL, 0); /* purging cannot fail */
 }
+
+void *heap_resize(void *ptr, size_t old_size, size_t new_size)
+{
+    if (new_size == 0) {
+        if (ptr != NULL) {
+            sdallocx(ptr, old_size, 0);
+        }
+        return NULL;
+    }
+    return ptr == NULL ? mallocx(new_size, 0) : rallocx(ptr, new_size, 0);
+}
 #else
 #include <malloc.h>
+#include <stdlib.h>
 
 void heap_trim(void)
 {
     (void)malloc_trim(0); /* 0 only says that there was nothing to give */
+}
+
+void *heap_resize(void *ptr, size_t old_size, size_t new_size)
+{
+    (void)old_size; /* malloc knows it */
+    if (new_size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    return realloc(ptr, new_size);
 }
 #endif
