@@ -83,11 +83,20 @@ static char *read_file(const char *root, const char *name, size_t *len)
     return buf_take(&text, len);
 }
 
-static int load_text(lua_State *L, const char *text, size_t len, const char *name)
+/* The file of that name as a function. On disk are texts; inside the program modules are compiled. */
+static int load_file(lua_State *L, const char *root, const char *name)
 {
     char chunk[256];
     (void)snprintf(chunk, sizeof(chunk), "@%s", name);
-    return luaL_loadbufferx(L, text, len, chunk, "t");
+    size_t len = 0;
+    char *text = root == NULL ? NULL : read_file(root, name, &len);
+    if (text != NULL) {
+        int status = luaL_loadbufferx(L, text, len, chunk, "t");
+        free(text);
+        return status;
+    }
+    const struct embed_file *file = embed_find(name);
+    return file == NULL ? LUA_ERRFILE : luaL_loadbufferx(L, file->data, file->len, chunk, "bt");
 }
 
 /* package.loaders entry: "macp.core.ids" -> lua/macp/core/ids.lua or lua/macp/core/ids/init.lua, disk before
@@ -111,14 +120,10 @@ static int search(lua_State *L)
     for (size_t i = 0; i < 2; i++) {
         char name[216];
         (void)snprintf(name, sizeof(name), "%s%s", base, endings[i]);
-        size_t len = 0;
-        char *text = vm->root == NULL ? NULL : read_file(vm->root, name, &len);
-        const struct embed_file *file = text != NULL ? NULL : embed_find(name);
-        if (text == NULL && file == NULL) {
+        int status = load_file(L, vm->root, name);
+        if (status == LUA_ERRFILE) {
             continue;
         }
-        int status = load_text(L, text != NULL ? text : file->data, text != NULL ? len : file->len, name);
-        free(text);
         if (status != 0) {
             return luaL_error(L, "%s", lua_tostring(L, -1));
         }
