@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/xmem.h"
 
@@ -48,4 +50,22 @@ const struct embed_file *embed_find(const char *name)
         }
     }
     return NULL;
+}
+
+void embed_forget(void)
+{
+    uintptr_t first = UINTPTR_MAX;
+    uintptr_t last = 0;
+    for (unsigned i = 0; i < embed_file_count; i++) {
+        uintptr_t at = (uintptr_t)embed_files[i].data;
+        first = at < first ? at : first;
+        last = at + embed_files[i].len > last ? at + embed_files[i].len : last;
+    }
+    /* Constants, so their pages are those of the program's file; what else is on them comes back, too. */
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    first = (first + page - 1) & ~(page - 1);
+    last &= ~(page - 1);
+    if (first < last) {
+        (void)madvise((void *)first, last - first, MADV_DONTNEED); /* a hint */
+    }
 }

@@ -15,3 +15,7 @@ extern const unsigned embed_file_count;
 
 /* The file of that name, or NULL. Constant time. Loop thread only. */
 const struct embed_file *embed_find(const char *name);
+
+/* Gives the memory of the files back to the system until they are read again: most are read once, when the
+ * program starts. */
+void embed_forget(void);

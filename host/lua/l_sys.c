@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/heap.h"
 #include "base/xmem.h"
+#include "embed/embed.h"
 #include "loop/loop.h"
 #include "lua/arg.h"
 #include "lua/task.h"
@@ -75,9 +76,11 @@ static int l_lua_bytes(lua_State *L)
     return 1;
 }
 
-/* sys.trim(): gives free pages of the C heap back to the system; takes milliseconds on a large heap */
+/* sys.trim(): gives free pages of the C heap and those of files inside the program back to the system; takes
+ * milliseconds on a large heap */
 static int l_trim(lua_State *L)
 {
+    embed_forget();
     heap_trim();
     return 0;
 }
