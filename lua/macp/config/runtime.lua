@@ -94,7 +94,8 @@ return {
   {
     key = "runtime.storage_backend", env = "MACP_STORAGE_BACKEND", type = "enum",
     choices = { "file", "rocksdb", "redis" },
-    default = "file", doc = "How the journal is stored; `macp version` names the stores of this build.",
+    default = "file", doc = "How the journal is stored; `macp version` names the stores of this build. With redis, "
+      .. "modes and policies that were registered in MACP_DATA_DIR are taken over once, and their files renamed.",
   },
   {
     key = "runtime.rocksdb_path", env = "MACP_ROCKSDB_PATH", type = "string",
@@ -176,8 +177,8 @@ return {
     "Distance from our clock up to which a SessionStart's timestamp is the base of its deadline; 0 trusts any."),
   {
     key = "runtime.reflection", env = "MACP_REFLECTION", type = "one", default = false,
-    doc = "1 serves gRPC reflection (v1 and v1alpha), so that tools such as grpcurl list and describe the services, and "
-      .. "the payloads of the modes that are served.",
+    doc = "1 serves gRPC reflection (v1 and v1alpha), so that tools such as grpcurl list and describe the services "
+      .. "and the payloads of the modes that are served.",
   },
   {
     key = "runtime.stream_end_after_subscribe_denial", env = "MACP_STREAM_END_AFTER_SUBSCRIBE_DENIAL", type = "one",

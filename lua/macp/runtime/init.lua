@@ -17,6 +17,7 @@ local gate = require("macp.runtime.gate")
 local identity = require("macp.runtime.identity")
 local kernel = require("macp.runtime.kernel")
 local limits = require("macp.runtime.limits")
+local left_behind = require("macp.runtime.left_behind")
 local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
@@ -70,6 +71,8 @@ end
 
 -- Modes come before policies (which modes check) and before recovery (which pins their revisions). (yields)
 local function open_modes(role, cfg, services)
+  local taken, reason = left_behind.import(cfg, role.storage, sys.now_ms())
+  if not taken then return nil, reason end
   role.modes = services.modes({ archive = role.archive })
   local ok, problems = role.modes:load_all()
   if not ok then
