@@ -30,8 +30,9 @@ end
 function Gather:ask(value)
   if self.closed then return nil, self.refuse() end
   local item = setmetatable({ value = value, done = false }, Item)
-  self.queue[#self.queue + 1] = item
-  self.filled:signal()
+  local queue = self.queue
+  queue[#queue + 1] = item
+  if #queue == 1 then self.filled:signal() end
   while not item.done do
     local ok, err = self.answered:wait()
     if not ok and not item.done then return nil, err end

@@ -28,7 +28,7 @@ end
 -- Waits until the run may be there, at most until the deadline. (yields)
 local function wait(self, tenant, run_id, deadline)
   local poll_at = math.min(deadline, sys.mono_ms() + POLL_MS)
-  while not self.owner:get(tenant, run_id) do
+  while not self.owner:stored_seq(tenant, run_id) do
     local left = poll_at - sys.mono_ms()
     if left <= 0 then return true end
     local ok, err = self.arrived:wait(math.ceil(left))

@@ -98,13 +98,14 @@ function M.tags(body)
   return tags
 end
 
----The descriptor as it is kept with the run: with its session id, without secrets.
+---The descriptor as it is kept with the run: with its session id, without secrets. Shares tables with the body.
 function M.kept(body, session_id)
-  local copy = tables.deep_copy(body)
-  copy.session.sessionId = session_id
-  local metadata = copy.session.metadata
-  if metadata and metadata.cancelCallback and metadata.cancelCallback.bearer then
-    metadata.cancelCallback.bearer = "[REDACTED]"
+  local copy, session = tables.copy(body), tables.copy(body.session)
+  copy.session, session.sessionId = session, session_id
+  local callback = session.metadata and session.metadata.cancelCallback
+  if callback and callback.bearer then
+    session.metadata = tables.copy(session.metadata)
+    session.metadata.cancelCallback = tables.assign(tables.copy(callback), { bearer = "[REDACTED]" })
   end
   return copy
 end

@@ -61,8 +61,14 @@ function M.new(opts)
     client = opts.client, supervisor = opts.supervisor, tracer = opts.tracer,
     base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
     check = function(_, mode_name) return check_mode(self, mode_name) end,
-    found = function(run, metadata, asked) self:attach(run, metadata, { asked = asked }) end,
-    failed = function(run, reason) ending.fail(run, reason.code, reason.message) end,
+    found = function(waiting, metadata, asked)
+      local run = self.owner:whole(waiting)
+      if run then self:attach(run, metadata, { asked = asked }) end
+    end,
+    failed = function(waiting, reason)
+      local run = self.owner:whole(waiting)
+      if run then ending.fail(run, reason.code, reason.message) end
+    end,
   })
   return self
 end
@@ -104,13 +110,14 @@ local function open(self, run, request)
 end
 
 ---From queued (or starting: its row was stored so, or after a restart) to observed, or to failed.
----@param run macp.plane.Run
+---@param run macp.plane.Run|macp.plane.Announced
 ---@param request table the checked request, or what is kept of it
 ---@param is_absent boolean|nil the runtime cannot know the session yet, or would have told of it
 function Launcher:launch(run, request, is_absent)
   local mode_name = request.session.modeName
   if run.status == "queued" then lifecycle.starting(run, mode_name) end
   if self.opening:is_wanted(request) then
+    run = self.owner:whole(run)
     self.supervisor:start("launch." .. run.id, function() return open(self, run, request) end, { restart = "never" })
     return
   end

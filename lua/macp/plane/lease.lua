@@ -47,7 +47,7 @@ end
 function Lease:expect_others() self.others = math.max(1, self.others) end
 
 ---Which of these runs another process has taken over. (yields)
----@param runs table<string, macp.plane.Run> by id
+---@param runs table<string, macp.plane.Run|macp.plane.Announced> by id
 ---@return string[]|nil ids
 ---@return table|nil err
 function Lease:lost(runs)
@@ -76,12 +76,15 @@ function Lease:work(child, owner)
     local slept, err = task.sleep(RENEW_MS)
     if not slept then return nil, err end
     local ok, renew_err = self:renew()
-    local lost = {}
-    if ok then lost, renew_err = self:lost(owner.runs) end
-    if not (ok and lost) then
-      repeated:tell("warn", "lease.renew_failed", renew_err.message, { error = renew_err.message })
+    for _, runs in ipairs({ owner.runs, owner.announced }) do
+      local lost
+      if ok then lost, renew_err = self:lost(runs) end
+      if lost == nil then
+        repeated:tell("warn", "lease.renew_failed", renew_err.message, { error = renew_err.message })
+        break
+      end
+      for _, id in ipairs(lost) do owner:lose(id) end
     end
-    for _, id in ipairs(lost or {}) do owner:lose(id) end
   end
   return true
 end

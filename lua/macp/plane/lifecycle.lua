@@ -85,35 +85,23 @@ function M.starting(run, mode_name)
   return true
 end
 
--- In place of a run's writer: keeps the documents of its events.
-local Kept = { owner = {} }
-Kept.__index = Kept
-function Kept:open_for() return self end
-function Kept.add() end
-function Kept:note_event(_, _, document) self[#self + 1] = document end
-
----Both at once for a run of which nothing is stored yet: the documents of the two events, to be stored with a row that
----says the same (store/announced_runs.lua).
----@param ms integer when it was made
+---Both events at once, of a run that is announced: they are stored with a row that says the same.
+---@param run { emit: function, id: string, kind: string, session_id: string, trace_id: string|nil } see plane/announced.lua
+---@param ms integer when it was announced
 ---@param facts { mode_name: string, runtime_version: string|nil }
----@return string[]
 function M.announced(run, ms, facts)
-  local writer, kept = run.writer, setmetatable({}, Kept)
-  run.writer = kept
   emit_created(run, ms, facts)
   emit_started(run, ms, facts.mode_name)
-  run.writer, run.status = writer, "starting"
-  return kept
 end
 
----An announced run is stored, with all that it has.
-function M.enrolled(run)
-  run.committed_seq, run.event_seq = run.seq, run.seq
-  local counted = meters(run)
+---An announced run is stored, with its events.
+---@param counted table|nil metrics of the plane
+---@param events integer
+function M.enrolled(counted, events)
   if counted == nil then return end
   counted.transitions:inc("queued")
   counted.transitions:inc("starting")
-  counted.enrolled(run.seq)
+  counted.enrolled(events)
 end
 
 local function session_row(run, ms)

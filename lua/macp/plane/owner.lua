@@ -26,20 +26,40 @@ function M.new(opts)
   return setmetatable({
     db = opts.db, name = opts.name, registry = opts.registry, hub = opts.hub,
     supervisor = opts.supervisor, tracer = opts.tracer, runs = {}, sessions = {}, count = 0, loading = {},
+    announced = {}, announced_sessions = {}, -- runs that wait and were not wanted yet: macp.plane.Announced
     writers = nil, resume = nil, on_ended = nil, on_added = nil, -- set once those parts exist
   }, Owner)
+end
+
+-- The run with this id, whosever it is.
+local function find(self, run_id)
+  return self.runs[run_id] or self.announced[run_id] and self:whole(self.announced[run_id])
 end
 
 ---The run with this id, if it is held here and the tenant's.
 ---@param tenant string
 ---@param run_id string
 function Owner:get(tenant, run_id)
-  local run = self.runs[run_id]
-  return run and run.tenant == tenant and run or nil
+  local found = self.runs[run_id] or self.announced[run_id]
+  if found == nil or found.tenant ~= tenant then return nil end
+  return self.runs[run_id] or self:whole(found)
+end
+
+---The last stored number of a run that is held here, nil when it is not or is another tenant's. Costs less than `get`.
+---@return integer|nil
+function Owner:stored_seq(tenant, run_id)
+  local found = self.runs[run_id] or self.announced[run_id]
+  if found == nil or found.tenant ~= tenant then return nil end
+  return found.committed_seq or found.seq
 end
 
 ---The run of this session, whosever it is, if it is held here.
-function Owner:of_session(session_id) return self.sessions[session_id] end
+function Owner:of_session(session_id)
+  local run = self.sessions[session_id]
+  if run then return run end
+  local waiting = self.announced_sessions[session_id]
+  return waiting and self:whole(waiting)
+end
 
 -- Keeps the revision that reads a run in memory as long as the run is.
 local function pin(self, run)
@@ -57,6 +77,37 @@ function Owner:add(run)
   pin(self, run)
   self.hub:attach(run)
   if self.on_added then self.on_added() end
+end
+
+---Holds a run that waits for its session, in little memory until it is wanted.
+---@param waiting macp.plane.Announced
+---@return boolean held false: the run is here already, somebody has loaded it
+function Owner:expect(waiting)
+  if self.runs[waiting.id] then return false end
+  self.announced[waiting.id], self.announced_sessions[waiting.session_id] = waiting, waiting
+  self.count = self.count + 1
+  if self.on_added then self.on_added() end
+  return true
+end
+
+local function drop_announced(self, waiting)
+  self.announced[waiting.id] = nil
+  if self.announced_sessions[waiting.session_id] == waiting then
+    self.announced_sessions[waiting.session_id] = nil
+  end
+  self.count = self.count - 1
+end
+
+---The run that an announced one becomes when it is wanted; nil when it is not held any more.
+---@param waiting macp.plane.Announced|macp.plane.Run
+---@return macp.plane.Run|nil
+function Owner:whole(waiting)
+  if waiting.became then return waiting.became end
+  if self.announced[waiting.id] ~= waiting then return self.runs[waiting.id] == waiting and waiting or nil end
+  drop_announced(self, waiting)
+  local run = waiting:run(self.writers:of(waiting.id))
+  self:add(run)
+  return run
 end
 
 -- Takes a run out of memory.
@@ -109,6 +160,12 @@ end
 
 ---Another process has taken this run over: it leaves memory here.
 function Owner:lose(run_id)
+  local waiting = self.announced[run_id]
+  if waiting then
+    log.warn("run.taken_over", { run_id = run_id })
+    waiting.gone = "lost"
+    return drop_announced(self, waiting)
+  end
   local run = self.runs[run_id]
   if run == nil then return end
   log.warn("run.taken_over", { run_id = run_id })
@@ -136,12 +193,13 @@ end
 local function await_loading(self, run_id)
   local ok, err = self.loading[run_id]:wait()
   if not ok then return nil, err end
-  return self.runs[run_id] or false
+  return find(self, run_id) or false
 end
 
 local function load_and_resume(self, row, skip)
   local run, err = loader.load(self, row)
-  if self.runs[row.id] then return self.runs[row.id] end -- whoever created it was faster
+  local faster = find(self, row.id)
+  if faster then return faster end -- whoever created it
   if run == nil then return nil, err end
   run.skip = skip
   self:add(run)
@@ -152,7 +210,8 @@ end
 ---Loads a claimed run and goes on with it: `resume`, set by whoever starts the parts, knows how. (yields)
 function Owner:restore(row, skip)
   if self.loading[row.id] then return await_loading(self, row.id) end
-  if self.runs[row.id] then return self.runs[row.id] end
+  local there = find(self, row.id)
+  if there then return there end
   local loaded = task.cond()
   self.loading[row.id] = loaded
   local ok, run, err = xpcall(load_and_resume, debug.traceback, self, row, skip)

@@ -50,6 +50,34 @@ local function trace_json(trace_id, span)
   return '"trace":{' .. flat_trace_json(trace_id, span):sub(1, -2) .. "},"
 end
 
+---What all events of a run begin with, as JSON text; for `document`.
+---@return string head
+---@return string middle
+---@return string trace
+---@return string flat_trace
+local function heading(id, trace_id, span)
+  return '{"id":"' .. event_id.prefix(id), '","runId":"' .. id .. '","seq":', trace_json(trace_id, span),
+    flat_trace_json(trace_id, span)
+end
+
+M.heading = heading
+
+-- An event as JSON text. Subject, source and trace are told as objects and as flat members: readers know either.
+local function document(run, seq, ts, event_type, subject_kind, subject_id, source, data_json)
+  local subject = ""
+  if subject_kind then
+    local id = quote(subject_id or "")
+    subject = '"subject":{"kind":"' .. subject_kind .. '","id":' .. id .. '},"subjectKind":"' .. subject_kind
+      .. '","subjectId":' .. id .. ","
+  end
+  return run.head .. format("%012x", seq) .. run.middle .. seq .. ',"ts":"' .. ts .. '","type":'
+    .. quote_name(event_type) .. ',"schemaVersion":3,' .. subject .. source .. run.trace .. run.flat_trace
+    .. '"data":' .. data_json
+    .. "}"
+end
+
+M.document = document
+
 ---@param row { tenant: string, id: string, session_id: string, kind: string, status: string, trace_id: string|nil,
 ---  context: macp.TraceContext|nil, created_ms: integer, started_ms: integer|nil }
 ---@param writer table of plane/writer.lua
@@ -57,6 +85,7 @@ end
 function M.new(row, writer, restored)
   restored = restored or {}
   local id, trace_id, span = row.id, row.trace_id, run_trace.recorded(row.context)
+  local head, middle, trace, flat_trace = heading(id, trace_id, span)
   local self = setmetatable({
     tenant = row.tenant, id = id, session_id = row.session_id, kind = row.kind, status = row.status,
     trace_id = trace_id, span = span, span_id = span and span.span_id,
@@ -71,8 +100,7 @@ function M.new(row, writer, restored)
     last_event_ms = 0, session = nil, rev = nil, rev_key = nil, rev_started = false, gone = nil, skip = nil,
     seen = {}, seen_before = {}, seen_count = 0, rendered = nil, rendered_seq = nil, wants_render = false,
     session_json = quote(row.session_id or ""), mode_name = nil, mode_json = '""',
-    head = '{"id":"' .. event_id.prefix(id), middle = '","runId":"' .. id .. '","seq":',
-    trace = trace_json(trace_id, span), flat_trace = flat_trace_json(trace_id, span),
+    head = head, middle = middle, trace = trace, flat_trace = flat_trace,
     -- What log lines and calls of its tasks have in common.
     scope = { row.context, run_id = id, trace_id = trace_id },
   }, Run)
@@ -115,8 +143,7 @@ end
 -- The fold reads this table during the call only.
 local event = { data = nil }
 
----Adds one canonical event: numbers it, folds it and puts its row into the open batch. Subject, source and trace are
----told as objects and as flat members: readers know either.
+---Adds one canonical event: numbers it, folds it and puts its row into the open batch.
 ---@param ms integer its time
 ---@param event_type string
 ---@param subject_kind string|nil
@@ -129,16 +156,7 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   local seq = self.seq + 1
   self.seq, self.last_event_ms = seq, ms
   local ts = text.iso(ms)
-  local subject = ""
-  if subject_kind then
-    local id = quote(subject_id or "")
-    subject = '"subject":{"kind":"' .. subject_kind .. '","id":' .. id .. '},"subjectKind":"' .. subject_kind
-      .. '","subjectId":' .. id .. ","
-  end
-  local document = self.head .. format("%012x", seq) .. self.middle .. seq .. ',"ts":"' .. ts .. '","type":'
-    .. quote_name(event_type) .. ',"schemaVersion":3,' .. subject .. source .. self.trace .. self.flat_trace
-    .. '"data":' .. data_json
-    .. "}"
+  local told = document(self, seq, ts, event_type, subject_kind, subject_id, source, data_json)
   if subject_id == "" then subject_id = nil end
   event.seq, event.ts, event.type, event.data = seq, ts, event_type, data
   event.subject_kind, event.subject_id, event.trace_id = subject_kind, subject_id, self.trace_id
@@ -146,12 +164,12 @@ function Run:emit(ms, event_type, subject_kind, subject_id, source, data_json, d
   if self.span then run_trace.note(self.span, seq, ms, event_type, subject_id, data) end
   apply(self.state, event)
   count(self.metrics, event, ms, self.state)
-  if self.rev_started then mode_fold.apply(self.rev, self.rev_key, event_type, document) end
+  if self.rev_started then mode_fold.apply(self.rev, self.rev_key, event_type, told) end
   local batch = self.writer:open_for(self)
-  events_store.add_canonical(batch, self.tenant, self.id, seq, ms, event_type, document)
-  batch:note_event(self, seq, document, event_type)
+  events_store.add_canonical(batch, self.tenant, self.id, seq, ms, event_type, told)
+  batch:note_event(self, seq, told, event_type)
   local shadow = self.shadow
-  if shadow then shadow[#shadow + 1] = document end
+  if shadow then shadow[#shadow + 1] = told end
   return seq
 end
 

@@ -8,10 +8,10 @@ local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local announced = require("macp.plane.announced")
 local cancellation = require("macp.plane.cancellation")
 local descriptor = require("macp.plane.descriptor")
 local lifecycle = require("macp.plane.lifecycle")
-local run_module = require("macp.plane.run")
 local run_pages = require("macp.plane.run_pages")
 local run_trace = require("macp.plane.run_trace")
 local tracer = require("macp.telemetry.tracer")
@@ -52,13 +52,12 @@ end
 
 -- A row as clients see it; the owner knows a later last number than the row.
 local function record_of(self, tenant, row)
-  local live = self.owner:get(tenant, row.id)
   if self.redactor then row = redacted(self.redactor, row) end
   return {
     id = row.id, status = row.status, mode = row.mode, runtimeKind = row.runtime_kind,
     runtimeVersion = row.runtime_version or null, runtimeSessionId = row.runtime_session_id or null,
     traceId = row.trace_id or null, idempotencyKey = row.idempotency_key or null,
-    lastEventSeq = live and live.committed_seq or row.last_event_seq,
+    lastEventSeq = self.owner:stored_seq(tenant, row.id) or row.last_event_seq,
     sourceKind = row.source_kind or null, sourceRef = row.source_ref or null,
     source = row.source_kind and { kind = row.source_kind, ref = row.source_ref } or nil,
     tags = json.raw(row.tags), metadata = json.raw(row.metadata),
@@ -89,7 +88,7 @@ end
 function Runs:get(tenant, run_id)
   local row, err = self:find(tenant, run_id)
   if row == nil then return nil, err end
-  if row.ended_at == nil and not self.owner:get(tenant, run_id) then
+  if row.ended_at == nil and not self.owner:stored_seq(tenant, run_id) then
     local tail, tail_err = events_store.tail(self.db, tenant, run_id)
     if tail == nil then return nil, tail_err end
     row.last_event_seq = tail.seq
@@ -99,7 +98,7 @@ end
 
 ---RUN_NOT_FOUND unless the run exists. (yields)
 function Runs:require(tenant, run_id)
-  if self.owner:get(tenant, run_id) then return true end
+  if self.owner:stored_seq(tenant, run_id) then return true end
   local exists, err = runs_store.exists(self.db, tenant, run_id)
   if exists == nil then return nil, err end
   if not exists then return nil, not_found(run_id) end
@@ -123,15 +122,14 @@ local function row_of(self, tenant, body, session_id, now_ms)
   local callback = metadata.cancelCallback
   local delegated = metadata.cancellationDelegated == true
   local scenario = metadata.scenarioRef or metadata.sourceRef
-  local id = crypto.uuid4()
+  local id = crypto.uuid7() -- ascends: rows of runs and events that are new lie side by side in the indexes
   local context = run_trace.begin(self.tracer, { id = id, kind = body.runtime.kind, created_ms = now_ms,
     mode_name = body.session.modeName, execution_mode = body.mode }, tracer.current())
-  local run = run_module.new({
-    tenant = tenant, id = id, session_id = session_id, kind = body.runtime.kind, status = "queued",
+  local run, events = announced.new({
+    tenant = tenant, id = id, session_id = session_id, kind = body.runtime.kind,
     trace_id = run_trace.id_of(context), context = context, created_ms = now_ms,
-  }, self.writers:of(id))
-  local events = lifecycle.announced(run, now_ms,
-    { mode_name = body.session.modeName, runtime_version = body.runtime.version })
+    mode_name = body.session.modeName, runtime_version = body.runtime.version,
+  })
   return run, {
     tenant = tenant, id = id, status = run.status, mode = body.mode, runtime_kind = body.runtime.kind,
     runtime_version = body.runtime.version, runtime_session_id = session_id, trace_id = run.trace_id,
@@ -192,11 +190,12 @@ function Runs:create(tenant, body, note)
   if stored == nil then return nil, err end
   if not stored then return explain_conflict(self, tenant, row) end
   fault("launch.inserted")
-  lifecycle.enrolled(run)
+  lifecycle.enrolled(self.writers.metrics, run.seq)
   if run.span then run_trace.stored_batch(self.tracer, { run = run, n = run.seq }, began_ms, sys.now_ms()) end
-  self.owner:add(run)
-  -- Nobody has heard of a session id that was made here, and the watch tells of one that is open.
-  self.launcher:launch(run, body, not row.is_session_named or self.is_watching())
+  if self.owner:expect(run) then -- else whoever has loaded it goes on with it
+    -- Nobody has heard of a session id that was made here, and the watch tells of one that is open.
+    self.launcher:launch(run, body, not row.is_session_named or self.is_watching())
+  end
   return { runId = run.id, sessionId = session_id, status = "queued", traceId = run.trace_id }, false
 end
 

@@ -26,16 +26,16 @@ SessionPolls.__index = SessionPolls
 local M = { RETRY = RETRY }
 
 ---@class macp.plane.Waiting a run that waits
----@field run macp.plane.Run
+---@field run macp.plane.Run|macp.plane.Announced
 ---@field mode_name string
 ---@field due number|nil when it is asked next; nil: it is being asked
 ---@field again boolean|nil it was told of meanwhile
 ---@field span macp.Span|nil
 
 ---@param opts { client: table, supervisor: table, base_ms: integer, max_ms: integer, timeout_ms: integer,
----  check: fun(run: macp.plane.Run, mode_name: string): boolean|nil, table|nil, tracer: macp.Tracer|nil,
----  found: fun(run: macp.plane.Run, metadata: table, asked: integer),
----  failed: fun(run: macp.plane.Run, reason: { code: string, message: string }) }
+---  check: fun(run: table, mode_name: string): boolean|nil, table|nil, tracer: macp.Tracer|nil,
+---  found: fun(run: table, metadata: table, asked: integer),
+---  failed: fun(run: table, reason: { code: string, message: string }) }
 --- check runs before the first question (yields): nil and why it is not worth waiting; found (yields) and failed end it
 function M.new(opts)
   return setmetatable({
@@ -66,7 +66,13 @@ local function budget(self, run)
   return math.max(0, math.min(self.timeout_ms, self.timeout_ms + self.max_ms - waited))
 end
 
-local function is_over(run) return run.gone or run:has_ended() or run.session end
+local function is_over(run)
+  run = run.became or run
+  return run.gone or run:has_ended() or run.session
+end
+
+-- What log lines and calls about a run have in common.
+local function scope_of(run) return run.scope or { run.context, run_id = run.id, trace_id = run.trace_id } end
 
 -- The pause before the next question; among many it is longer, and not the same for all.
 local function pause_of(self, pause_ms)
@@ -90,7 +96,7 @@ local function leave(self, item)
 end
 
 ---The run waits for its session from now on.
----@param run macp.plane.Run
+---@param run macp.plane.Run|macp.plane.Announced
 ---@param mode_name string
 ---@param opts { is_checked: boolean|nil, is_absent: boolean|nil }|nil is_checked: check would have nothing to say;
 ---  is_absent: the runtime cannot know the session yet, or would have told: the first question comes after a pause
@@ -182,9 +188,10 @@ end
 -- (yields)
 local function serve(self, item)
   local run = item.run
-  task.set_scope(run.scope)
+  local scope = scope_of(run)
+  task.set_scope(scope)
   local ok, what, value, asked = pcall(look, self, item)
-  task.set_scope(run.scope)
+  task.set_scope(scope)
   self.asking = self.asking - 1
   if self.asking == PARALLEL - 1 then self.changed:signal() end
   if ok and what == "again" then
