@@ -92,11 +92,10 @@ local function open_database(role, cfg)
   local db, err = db_door.open({
     url = cfg.database_url, max = cfg.db_pool_max, idle_ms = cfg.db_pool_idle_timeout,
     acquire_ms = cfg.db_pool_connection_timeout, statement_ms = cfg.db_statement_timeout,
-    silence_ms = cfg.db_silence_timeout, name = role.name,
+    silence_ms = cfg.db_silence_timeout, name = role.name, observe = role.metrics.on_query,
   })
   if db == nil then return nil, err end
   role.db = db
-  db_door.observe(role.metrics.on_query)
   local status, _
   status, err = migrate.status(db)
   if status and #status.pending > 0 then _, err = migrate.upgrade(cfg.database_url, role.name) end

@@ -2,9 +2,9 @@
 -- typed errors. Store modules take `db` first: the pool or a transaction.
 
 local pg = require("host.pg")
-local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
+local observed_pool = require("macp.store.observed_pool")
 
 local UNIQUE_VIOLATION = "23505"
 local FOREIGN_KEY_VIOLATION = "23503"
@@ -13,12 +13,14 @@ local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
 
 ---Opens the pool; connections are made when they are first needed.
 ---@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, statement_ms: integer,
---- silence_ms: integer, name: string }
+--- silence_ms: integer, name: string, observe: macp.store.Observe }
 function M.open(opts)
-  return pg.open({
+  local pool, err = pg.open({
     conninfo = opts.url, size = opts.max, idle_close_ms = opts.idle_ms, acquire_timeout_ms = opts.acquire_ms,
     statement_timeout_ms = opts.statement_ms, silence_timeout_ms = opts.silence_ms, application_name = opts.name,
   })
+  if pool == nil then return nil, err end
+  return observed_pool.new(pool, opts.observe)
 end
 
 -- The host's words for a database that cannot be asked: no connection, or none free in time.
@@ -72,26 +74,11 @@ function M.is_collision(err)
   return sqlstate == DEADLOCK or sqlstate == SERIALIZATION
 end
 
-local observer -- of all statements of the process
-
----From now on fn(op, ms) hears of every statement ("query") and every transaction ("transaction"), failed ones too.
----@param fn fun(op: string, ms: number)|nil
-function M.observe(fn) observer = fn end
-
--- (yields)
-local function query(db, text, params)
-  if observer == nil then return db:query(text, params) end
-  local began = sys.mono_ms()
-  local result, err = db:query(text, params)
-  observer("query", sys.mono_ms() - began)
-  return result, err
-end
-
 ---Rows of one statement. (yields)
 ---@return table[]|nil rows
 ---@return table|nil err
 function M.rows(db, text, ...)
-  local result, err = query(db, text, { n = select("#", ...), ... })
+  local result, err = db:query(text, { n = select("#", ...), ... })
   if result == nil then return M.fail(err) end
   return result.rows
 end
@@ -109,7 +96,7 @@ end
 ---@return integer|nil count
 ---@return table|nil err
 function M.exec(db, text, ...)
-  local result, err = query(db, text, { n = select("#", ...), ... })
+  local result, err = db:query(text, { n = select("#", ...), ... })
   if result == nil then return M.fail(err) end
   return result.n
 end
@@ -118,9 +105,7 @@ end
 ---@return any|nil what fn returned
 ---@return table|nil err
 function M.tx(db, fn)
-  local began = sys.mono_ms()
   local value, err = db:tx(fn)
-  if observer then observer("transaction", sys.mono_ms() - began) end
   if value == nil and err ~= nil then return M.fail(err) end
   return value
 end
