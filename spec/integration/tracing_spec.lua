@@ -79,7 +79,10 @@ describe("a program with tracing on", function()
     assert.equal(TRACE, line.trace_id)
     sys_under_test:client():send("boss", runtime.start_envelope(crypto.uuid4()))
     line = await_line("session.started", function(found) return found.session_id ~= session_id end)
-    assert.is_nil(line.trace_id)
+    assert.equal(32, #line.trace_id) -- a trace of its own
+    assert.not_equal(TRACE, line.trace_id)
+    assert.is_false(sys_under_test:client():send("ann", runtime.envelope({ session_id = session_id,
+      message_id = "bad", payload = "\255" })).ok)
   end)
 
   it("counts its spans, and sends the last ones before it ends", function()
@@ -90,5 +93,19 @@ describe("a program with tracing on", function()
     sys_under_test:stop()
     assert.is_true(#traces:named("POST /runs") == 1)
     assert.equal("agents", traces.spans[1].resource["service.name"])
+    local sent, refused, commit = {}, nil, {}
+    for _, span in ipairs(traces:named("macp.v1.MACPRuntimeService/Send")) do
+      if span.trace_id == TRACE then sent = span end
+      if span.attributes["macp.error_code"] then refused = span end
+    end
+    for _, span in ipairs(traces:named("journal commit")) do
+      if span.parent_span_id == sent.span_id then commit = span end
+    end
+    assert.same({ PARENT, 2, "SessionStart", "macp.mode.decision.v1", "grpc", "Send" },
+      { sent.parent_span_id, sent.kind, sent.attributes["macp.message_type"], sent.attributes["macp.mode"],
+        sent.attributes["rpc.system"], sent.attributes["rpc.method"] })
+    assert.same({ TRACE, 1 }, { commit.trace_id, commit.kind })
+    assert.is_true(commit.start >= sent.start and commit.stop <= sent.stop)
+    assert.same({ "INVALID_ENVELOPE", 2 }, { refused.attributes["macp.error_code"], refused.status.code })
   end)
 end)

@@ -15,7 +15,7 @@ end
 return {
   {
     key = "otel.enabled", env = "OTEL_ENABLED", type = "boolean", default = false,
-    doc = "Record traces of the control plane and send them to an OpenTelemetry collector.",
+    doc = "Record traces of the control plane, and of the runtime's RPCs, and send them to an OpenTelemetry collector.",
   },
   {
     key = "otel.sdk_disabled", env = "OTEL_SDK_DISABLED", type = "boolean", default = false,

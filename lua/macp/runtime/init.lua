@@ -31,6 +31,7 @@ local reflection = require("macp.runtime.reflection")
 local service = require("macp.runtime.service")
 local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
+local spans = require("macp.runtime.spans")
 local starts = require("macp.runtime.starts")
 local startup = require("macp.runtime.startup")
 local storage = require("macp.runtime.storage")
@@ -245,6 +246,7 @@ local function bring_up(role, cfg, services)
     visible_only = cfg.list_sessions_scope == "visible",
     page = { default = cfg.list_sessions_default_page_size, max = cfg.list_sessions_max_page_size },
   })
+  spans.attach(role.service, services.tracer)
   ok, err = recover(role, cfg)
   if ok then
     start_tasks(role, cfg)
