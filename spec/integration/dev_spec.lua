@@ -119,8 +119,10 @@ describe("macp dev", function()
     assert.equal(0, proc:wait(20000).code, proc:output())
     assert.is_true(index_of(proc, "lead +starts session") < index_of(proc, "ana +votes for redis"))
     assert.is_true(index_of(proc, "ben +votes for redis") < index_of(proc, "lead +commits"))
+    -- A machine may let a process open few files only, which is told.
+    local said = proc:output():gsub("[^\n]*process%.few_open_files[^\n]*", "")
     for _, word in ipairs({ "WARN", "warn", "INFO", '"level"', "auth%.", "tls%." }) do
-      assert.is_nil(proc:output():find(word), word .. " in\n" .. proc:output())
+      assert.is_nil(said:find(word), word .. " in\n" .. said)
     end
     assert.truthy(proc:output():find("only this machine can connect", 1, true))
     assert_nothing_left()

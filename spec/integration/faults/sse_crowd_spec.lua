@@ -57,17 +57,17 @@ describe("the number of files that a process may open", function()
     env.MACP_ALLOW_INSECURE, env.MACP_BIND_ADDR, env.MACP_DATA_DIR = "1", "127.0.0.1:0", dir .. "/data"
     env.MACP_LOG_FORMAT, env.MACP_ENV = "json", "development"
     local proc = assert(child.spawn({ file = "/bin/sh", env = env, stdout = "pipe", stderr = "pipe", own_session = true,
-      args = { "-c", 'ulimit -Sn 300 && ulimit -Hn 4000 && exec "$0" runtime', sys.executable() } }))
+      args = { "-c", 'ulimit -Sn 300 && ulimit -Hn 1000 && exec "$0" runtime', sys.executable() } }))
     local told
     for line in function() return proc:read_line("stderr") end do
       told = told or line:match('"process.few_open_files".*')
       if told then break end
     end
-    assert.truthy(told:find('"limit":4000', 1, true), told)
-    assert.truthy(told:find("this process may open 4000 files, one for each client: raise the hard limit to 10240", 1,
+    assert.truthy(told:find('"limit":1000', 1, true), told)
+    assert.truthy(told:find("this process may open 1000 files, one for each client: raise the hard limit to 10240", 1,
       true), told)
     local limits = assert(fs.read("/proc/" .. proc:pid() .. "/limits"))
-    assert.equal("4000", limits:match("Max open files%s+(%d+)"))
+    assert.equal("1000", limits:match("Max open files%s+(%d+)"))
     proc:kill("KILL")
     proc:wait()
     proc:close()
