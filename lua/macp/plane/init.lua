@@ -228,7 +228,7 @@ local function build_services(role, cfg, services)
   role.enrolment = enrolment.new(role.db)
   role.runs = runs.new({ opening = role.opening, enrolment = role.enrolment, tracer = role.tracer,
     db = role.db, owner = role.owner, writers = role.writers, launcher = role.launcher, client = role.client,
-    questions = role.questions, redactor = role.redactor,
+    questions = role.questions, supervisor = role.supervisor, redactor = role.redactor,
     is_watching = function() return role.discovery ~= nil and role.discovery.connected end,
     kinds = { [cfg.runtime_kind] = true, grpc = true },
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,

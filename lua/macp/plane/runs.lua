@@ -29,7 +29,7 @@ Runs.__index = Runs
 local M = {}
 
 ---@param deps { db: table, owner: table, writers: table, launcher: table,
----  client: table, enrolment: macp.plane.Enrolment,
+---  client: table, enrolment: macp.plane.Enrolment, supervisor: macp.Supervisor,
 ---  questions: macp.plane.Questions, opening: macp.plane.Opening, tracer: macp.Tracer|nil,
 ---  is_watching: (fun(): boolean) the runtime tells of the sessions it has,
 ---  kinds: table<string, boolean>, callback_timeout_ms: integer, allow_private: boolean, allow_hosts: string[],
