@@ -275,7 +275,8 @@ describe("macp dev", function()
     local proc = assert(child.spawn({
       file = dir .. "/macp", cwd = home, uid = nobody.uid, gid = nobody.gid, stdout = "pipe", stderr = "inherit",
       args = { "dev", "--once", "--port", tostring(http_port), "--grpc-port", tostring(grpc_port) },
-      env = { PATH = sys.env("PATH"), HOME = home, LD_LIBRARY_PATH = sys.env("LD_LIBRARY_PATH") },
+      env = { PATH = sys.env("PATH"), HOME = home, LD_LIBRARY_PATH = sys.env("LD_LIBRARY_PATH"),
+        ASAN_OPTIONS = sys.env("ASAN_OPTIONS"), LSAN_OPTIONS = sys.env("LSAN_OPTIONS") },
     }))
     local lines = {}
     local reader = task.spawn(function()
