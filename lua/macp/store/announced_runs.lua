@@ -55,6 +55,9 @@ noted as (
   from given join fresh using (id) where audit_id is not null)
 select id from fresh]]
 
+-- The plan is the same for any number of runs, and making it takes longer than storing one: it is made once per connection.
+local KEEP_PLAN = { "select set_config('plan_cache_mode', 'force_generic_plan', true)" }
+
 -- What of a key or a session was decided while the statement before waited: plane_admit of the migrations.
 local ADMIT = "select plane_admit($1, $2, $3, $4)"
 local REFUSED = "MF002"
@@ -111,13 +114,13 @@ end
 ---@return table<string, boolean>|nil stored by id
 ---@return table|nil err then nothing is stored, because of one of them or of the database
 function M.insert(db, runs)
-  local results, err = db:batch({ insertion(runs), admission(runs) })
+  local results, err = db:batch({ KEEP_PLAN, insertion(runs), admission(runs) })
   if results == nil then
     if err.sqlstate == REFUSED and #runs == 1 then return {} end
     return db_door.fail(err)
   end
   local stored = {}
-  for _, row in ipairs(results[1].rows) do stored[row.id] = true end
+  for _, row in ipairs(results[2].rows) do stored[row.id] = true end
   return stored
 end
 
