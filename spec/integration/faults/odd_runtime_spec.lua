@@ -282,6 +282,17 @@ describe("a runtime that talks nonsense", function()
     eventually(function() return rig:get("/runs/" .. id) == 200 end, 10000, "the run of " .. id)
   end
 
+  it("P25: is not watched without a pause when every watch ends at once", function()
+    runtime.answers.WatchSessions = function(call) call:finish(rpc.status.OK) end
+    watch_again()
+    eventually(function() return not rig.plane.discovery.connected end, 10000, "the end of the watch")
+    local before = runtime.calls.WatchSessions or 0
+    task.sleep(1500)
+    local opened = (runtime.calls.WatchSessions or 0) - before
+    runtime.answers.WatchSessions = nil
+    assert.is_true(opened <= 12, opened .. " watches in 1500 ms")
+  end)
+
   it("takes from the watch what makes sense and lets the rest go", function()
     local good, changed = crypto.uuid4(), crypto.uuid4()
     runtime:stream(function() return {} end)
@@ -303,7 +314,7 @@ describe("a runtime that talks nonsense", function()
     discovers(changed)
     assert.equal(1, rig:rows("select count(*) as n from runs where runtime_session_id = $1", good)[1].n)
     eventually(function() -- nothing is tried for ever
-      return rig.plane.discovery.active == 0, json.encode(tables.sorted_keys(rig.plane.discovery.entering))
+      return rig.plane.discovery.places.taken == 0, json.encode(tables.sorted_keys(rig.plane.discovery.entering))
     end, 10000, "the end of every entry")
   end)
 

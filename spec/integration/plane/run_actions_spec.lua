@@ -234,6 +234,13 @@ describe("a run", function()
     local again, second, told = rig:post("/runs", body, headers)
     assert.same({ 200, first.runId, first.sessionId, "true" },
       { again, second.runId, second.sessionId, told["idempotent-replayed"] })
+    rig:open_session(first.sessionId)
+    rig:await(first.runId, "running") -- a healthy run stays what it is, however often it is asked for
+    again, second = rig:post("/runs", body, headers)
+    assert.same({ 200, first.runId, first.sessionId, "running" }, { again, second.runId, second.sessionId,
+      second.status })
+    assert.equal(1, #rig:rows("select from runs where runtime_session_id = $1", first.sessionId))
+    assert.equal("running", select(2, rig:get("/runs/" .. first.runId)).status)
     body.execution = { idempotencyKey = key } -- the same key, named in the body
     again, second = rig:post("/runs", body)
     assert.same({ 200, first.runId }, { again, second.runId })

@@ -98,7 +98,7 @@ describe("the stream of a run", function()
     assert.same(all, stream:seqs())
   end)
 
-  it("stays open after the end when asked to follow", function()
+  it("P16: stays open after the end when asked to follow, and only events count in its ids", function()
     rig:propose(session_id, "p1")
     rig:vote(session_id, "ann", "p1")
     rig:commit(session_id)
@@ -109,6 +109,10 @@ describe("the stream of a run", function()
     assert.same(seqs_of(rig:events(run_id)), stream:seqs())
     assert.equal(1, #named(stream.frames, "snapshot"))
     assert.truthy(json.decode(named(stream.frames, "heartbeat")[1].data).ts)
+    -- A browser names the last id when it comes back: neither a heartbeat nor a snapshot before the backlog may say that
+    -- the backlog has arrived.
+    assert.is_nil(named(stream.frames, "heartbeat")[1].id)
+    assert.is_nil(named(stream.frames, "snapshot")[1].id)
     stream:close()
   end)
 
@@ -252,7 +256,7 @@ describe("replay", function()
     assert.same(expected, stream:seqs())
   end)
 
-  it("keeps the rhythm of the events, divided by the speed", function()
+  it("P17: takes numbers from the query, and keeps the rhythm of the events, divided by the speed", function()
     rig:rows([[update run_events_canonical set ts = to_timestamp(0) + seq * interval '40 s'
       where tenant = 'default' and run_id = $1]], run_id)
     local began = sys.mono_ms()

@@ -15,6 +15,42 @@ local stop_database
 setup(function() stop_database = plane_rig.share_database() end)
 teardown(function() stop_database() end)
 
+describe("a plane whose streams are looked at when they are quiet", function()
+  local rig
+
+  setup(function() rig = plane_rig.start({ env = { STREAM_IDLE_TIMEOUT_MS = "100" } }) end)
+  teardown(function() rig:destroy() end)
+
+  local function has_event(id, event_type)
+    eventually(function()
+      for _, event in ipairs(rig:events(id)) do
+        if event.type == event_type then return true end
+      end
+    end, 10000, event_type)
+  end
+
+  it("P5: goes on with sessions that say nothing, are suspended, and tells cancelled ones from failed ones", function()
+    local quiet, paused = crypto.uuid4(), crypto.uuid4()
+    for _, id in ipairs({ quiet, paused }) do
+      rig:open_session(id)
+      rig:await(id, "running", 10000)
+    end
+    assert.is_true(rig.runtime:call("boss", "SuspendSession", { session_id = paused, reason = "lunch" }).ack.ok)
+    rig:await(paused, "suspended", 10000)
+    task.sleep(800) -- several times what makes a stream quiet
+    assert.same({ "running", "suspended" }, { select(2, rig:get("/runs/" .. quiet)).status,
+      select(2, rig:get("/runs/" .. paused)).status })
+    rig:propose(quiet, "p1")
+    has_event(quiet, "proposal.created")
+    assert.is_true(rig.runtime:call("boss", "ResumeSession", { session_id = paused, reason = "back" }).ack.ok)
+    rig:await(paused, "running", 10000)
+    rig:propose(paused, "p1")
+    has_event(paused, "proposal.created")
+    assert.is_true(rig.runtime:call("boss", "CancelSession", { session_id = paused, reason = "enough" }).ack.ok)
+    assert.is_nil(json.absent(rig:await(paused, "cancelled", 10000).errorCode))
+  end)
+end)
+
 describe("a plane with two connections", function()
   local rig
 
