@@ -20,7 +20,7 @@ insert into run_events_canonical (tenant, run_id, seq, ts, type, document) value
 local CASES = {
   { name = "plain" },
   { name = "with the fence", fence = true },
-  { name = "with fence and notice, one listener", fence = true, notice = true },
+  { name = "with fence and notice, as for runs that another plane's streams follow", fence = true, notice = true },
 }
 
 -- Commits per second of two connections. (yields)

@@ -33,6 +33,7 @@ function M.new(opts)
   return setmetatable({
     topics = {}, ask_snapshot = opts.snapshot, slow = opts.slow, due = {}, due_filled = task.cond(), count = 0,
     follower = nil, -- of runs that other processes own; set once it exists
+    on_follow = nil, -- fun(run_id): such a run is followed from now on; must not yield
     closing = false,
   }, Hub)
 end
@@ -176,6 +177,7 @@ end
 function Hub:follow(topic, seq)
   if topic.run or topic.followed then return end
   topic.followed, topic.last_event_seq = true, seq
+  if self.on_follow then self.on_follow(topic.run_id) end
   if topic.noticed_seq > seq then self.follower:look_at(topic) end
 end
 

@@ -81,6 +81,50 @@ describe("two planes over one database", function()
     assert.is_nil(next(other.hub.topics))
   end)
 
+  it("notify only of runs that somebody watches elsewhere, and lose nothing by that", function()
+    start()
+    without_looking()
+    owner.announce.all_until = 0 -- as when the first seconds are over, in which everything is told
+    local heard = {}
+    local sub = assert(rig.db:listen("macp_stream_hub"))
+    local listener = task.spawn(function()
+      while true do
+        local notice = sub:next()
+        if notice == nil then return true end
+        heard[#heard + 1] = notice.payload
+      end
+    end)
+    local function heard_of_run()
+      local marker = "last " .. #heard
+      assert(rig.db:query("select pg_notify('macp_stream_hub', $1)", { marker }))
+      eventually(function() return heard[#heard] == marker end)
+      local count = 0
+      for _, text in ipairs(heard) do
+        if text:find("/" .. id .. ":", 1, true) then count = count + 1 end
+      end
+      return count
+    end
+    local run = owner.owner:get("default", id)
+    local function stored() return run.committed_seq == run.seq end
+    rig:propose(id, "p1")
+    for i = 1, 10 do rig:evaluate(id, i % 2 == 0 and "ann" or "bob", "p1") end
+    eventually(function() return run.cursor == 12 and stored() end)
+    assert.equal(0, heard_of_run())
+    ask(other)
+    local streams = {}
+    for i = 1, 2 do -- they begin to watch while events are stored
+      streams[i] = rig:stream("/runs/" .. id .. "/stream?afterSeq=0&includeSnapshot=false")
+      for k = 1, 20 do rig:evaluate(id, k % 2 == 0 and "ann" or "bob", "p1") end
+    end
+    rig:commit(id)
+    for i = 1, 2 do streams[i]:read_all() end
+    assert.is_true(heard_of_run() > 0)
+    local expected = seqs_of(rig:events(id))
+    for i = 1, 2 do assert.same(expected, streams[i]:seqs()) end
+    sub:close()
+    listener:join()
+  end)
+
   it("deliver an event while the run goes on, with a snapshot after it", function()
     start()
     without_looking()

@@ -6,13 +6,13 @@
 local M = {}
 
 ---@param cfg table settings of the plane
----@param role table db, name, lease, hub, follower
+---@param role table db, name, lease, hub, follower, owner
 ---@return table|nil nil: nothing is told
 function M.new(cfg, role)
   if cfg.stream_hub_strategy == "memory" then return nil end
   return require("macp.plane.announce." .. cfg.stream_hub_strategy).new({
     db = role.db, name = role.name, lease = role.lease, hub = role.hub, follower = role.follower,
-    redis_url = cfg.redis_url,
+    redis_url = cfg.redis_url, owned = function(run_id) return role.owner.runs[run_id] end,
   })
 end
 
