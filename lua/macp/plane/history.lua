@@ -12,7 +12,7 @@ local session_start = require("macp.plane.session_start")
 
 local events_store = require("macp.store.events")
 
-local PAGE = 500
+local PAGE, FIRST_PAGE = 500, 16 -- rows at once; what is looked for is often among the first
 local END = 9007199254740991
 
 local M = { END = END }
@@ -28,16 +28,17 @@ end
 M.decode_frame = decode_frame
 
 -- fn(row) for every row of a paged range. (yields)
-local function each(read, db, tenant, run_id, from, to, fn)
+local function each(read, db, tenant, run_id, from, to, fn, first_page)
+  local page = first_page or PAGE
   while from < to do
-    local rows, err = read(db, tenant, run_id, from, to, PAGE)
+    local rows, err = read(db, tenant, run_id, from, to, page)
     if rows == nil then return nil, err end
     for _, row in ipairs(rows) do
       local ok, fn_err = fn(row)
       if ok == nil and fn_err then return nil, fn_err end
     end
-    if #rows < PAGE then break end
-    from = rows[#rows].seq
+    if #rows < page then break end
+    from, page = rows[#rows].seq, PAGE
   end
   return true
 end
@@ -76,13 +77,13 @@ local function pauses_of(replica, clock, range)
 end
 
 -- Envelopes of the accepted history with seq in (from, to]: fn(env, row) until it returns false. (yields)
-local function each_envelope(replica, from, to, fn)
+local function each_envelope(replica, from, to, fn, first_page)
   return each(events_store.raw_range, replica.db, replica.tenant, replica.run_id, from, to, function(row)
     if row.ordinal == nil or row.frame == nil or row.kind ~= "stream-envelope" then return true end
     local env, err = decode_frame(row.frame)
     if env == nil then return nil, err end
     return fn(env, row)
-  end)
+  end, first_page)
 end
 
 local STOP = { code = "STOP" }
@@ -94,7 +95,7 @@ local function find_start(replica, to)
     if env.message_type ~= "SessionStart" then return true end
     start_env, start_row = env, row
     return nil, STOP
-  end)
+  end, FIRST_PAGE)
   if done == nil and err ~= STOP then return nil, err end
   return start_env or false, start_row
 end

@@ -34,27 +34,34 @@ local function reading(self, tenant, run_id)
     past = self.states:of(tenant .. "/" .. run_id, name) }
 end
 
--- The stored state that is nearest to seq, false when there is none. (yields)
-local function stored_base(self, place, seq)
-  if seq < history.END then
-    return projections_store.nearest(self.db, place.tenant, place.run_id, seq, projection.STORED_VERSION)
-  end
-  local row, err = projections_store.find(self.db, place.tenant, place.run_id)
-  if row and row.schema_version ~= projection.STORED_VERSION then return false end
-  return row, err
-end
+-- true when no stored state can be much nearer to seq than the remembered one.
+local function is_near(list, found, seq) return found ~= nil and seq - found.seq <= list.step * 2 end
 
--- The nearest remembered states, else what is stored nearer to seq: host, mode; false, nil for none. (yields)
+-- The nearer one of a remembered and a stored state.
+local function nearer(found, row) return row and (found == nil or row.seq > found.seq) and row or found end
+
+-- The nearest states, remembered or stored: host, mode; false, nil for none. (yields)
 local function bases(self, place, seq)
-  local past = place.past
+  local past, db, version = place.past, self.db, projection.STORED_VERSION
   local host, mode = past:nearest("host", seq), past:nearest("mode", seq)
-  local is_near = host and seq - host.seq <= past.host.step * 2
-    and (place.rev == nil or mode and seq - mode.seq <= past.mode.step * 2)
-  if is_near then return host, mode end
-  local row, err = stored_base(self, place, seq)
-  if row == nil then return nil, nil, err end
-  if row and (host == nil or row.seq > host.seq) then host = row end
-  if row and row.mode_state and (mode == nil or row.seq > mode.seq) then mode = row end
+  if seq == history.END then
+    local row, err = projections_store.find(db, place.tenant, place.run_id)
+    if row == nil then return nil, nil, err end
+    if row and row.schema_version ~= version then row = false end
+    host, mode = nearer(host, row), nearer(mode, row and row.mode_state and row)
+    return host or false, mode
+  end
+  if not is_near(past.host, host, seq) then
+    local row, err = projections_store.nearest(db, place.tenant, place.run_id, seq, version)
+    if row == nil then return nil, nil, err end
+    host = nearer(host, row)
+  end
+  if place.rev and not is_near(past.mode, mode, seq) then
+    local row, err = projections_store.nearest_mode(db, place.tenant, place.run_id, mode and mode.seq or 0, seq,
+      version)
+    if row == nil then return nil, nil, err end
+    mode = row or mode
+  end
   return host or false, mode
 end
 
@@ -74,10 +81,10 @@ local function fold_host(self, place, base, seq)
 end
 
 -- What stands in the internal part of a stored state and in a remembered one: the clock of the session at its number.
-local function clock_of(base, run_id)
+local function clock_of(base)
   if base.clock then return base.clock end
-  local state = projection.load(run_id, base.document, base.internal)
-  return state and session_clock.copy(state.clock)
+  local clock = projection.clock_of(base.internal)
+  return clock and session_clock.copy(clock)
 end
 
 -- Mode part: its view at seq, nil without one. (yields)
@@ -85,14 +92,20 @@ local function mode_view(self, place, base, seq)
   local past, rev = place.past, place.rev
   if rev == nil then return false end
   if base then
-    local clock = clock_of(base, place.run_id)
+    local clock = clock_of(base)
     base = clock and { seq = base.seq, mode_state = base.mode_state, clock = clock } or nil
   end
   place.start = past.start
+  local folded = base and base.seq or 0
   place.on_step = function(at, clock)
-    if not past:wants("mode", at) then return end
+    local pays = past:earn(at - folded)
+    folded = at
+    if not (pays and past:wants("mode", at)) then return end
     local bytes = rev:encode(place.key)
-    if bytes then past:add("mode", { seq = at, mode_state = bytes, clock = session_clock.copy(clock) }, #bytes) end
+    if bytes then
+      past:spend(#bytes)
+      past:add("mode", { seq = at, mode_state = bytes, clock = session_clock.copy(clock) }, #bytes)
+    end
     task.sleep(0) -- encoding takes its time: others come first
   end
   return aside.with(self, place, base, seq, function(_, key, result)

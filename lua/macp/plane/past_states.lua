@@ -7,10 +7,12 @@ local lru = require("macp.core.lru")
 local RUNS_MAX = 256
 local OVERHEAD = 256 -- bytes of a step besides its texts, roughly
 local SHARE = 8 -- one step may be this part of everything at most
-local STEP = { host = 250, mode = 500 } -- numbers between two steps, until there are too many
+local STEP = { host = 96, mode = 300 } -- numbers between two steps, until there are too many
+local CREDIT_PER_NUMBER = 400 -- bytes of modes' states that may be encoded for each number that was folded anyway
 
 ---@class macp.plane.PastRun what is remembered of one run, as one reading of its mode sees it
 ---@field start table|nil arguments that started the mode's session
+---@field credit integer bytes that may be encoded: making steps takes a part of the time of a question at most
 local PastRun = {}
 PastRun.__index = PastRun
 
@@ -46,7 +48,8 @@ function PastStates:of(run_id, reading)
     self.runs:remove(run_id)
     self:release(run)
   end
-  run = setmetatable({ states = self, reading = reading, bytes = 0, host = { step = STEP.host, bytes = 0 },
+  run = setmetatable({ states = self, reading = reading, bytes = 0, credit = 0, mode_bytes = 0,
+    host = { step = STEP.host, bytes = 0 },
     mode = { step = STEP.mode, bytes = 0 } }, PastRun)
   self.runs:set(run_id, run)
   return run
@@ -77,6 +80,18 @@ function PastRun:wants(kind, seq)
   local at = position(list, seq)
   local below, above = list[at], list[at + 1]
   return (below == nil or seq - below.seq >= list.step) and (above == nil or above.seq - seq >= list.step)
+end
+
+---So many numbers were folded; true when that pays for remembering another state of the mode. No more than one is saved
+---for, so that no question pays for many.
+function PastRun:earn(numbers)
+  self.credit = math.min(self.mode_bytes, self.credit + numbers * CREDIT_PER_NUMBER)
+  return self.credit >= self.mode_bytes
+end
+
+---A state of the mode was encoded.
+function PastRun:spend(bytes)
+  self.credit, self.mode_bytes = 0, bytes
 end
 
 -- Drops every second step of the list that holds more. What is left is twice as far apart.

@@ -15,7 +15,10 @@ local sessions_store = require("macp.store.sessions")
 
 local BYTES_PER_EVENT = 64 -- of stored state that one event may cause on average
 
-local M = { EVERY = 200, MILESTONE_EVERY = 1000 }
+local HOST_MILESTONE = { every = 500, bytes_per_event = 64 }
+local MODE_MILESTONE = { every = 1000, bytes_per_event = 128 }
+
+local M = { EVERY = 200 }
 
 ---The mode's part of the projection as JSON text, nil when no mode reads this run.
 function M.mode_view(run)
@@ -60,6 +63,38 @@ function M.is_due(run)
   return since >= M.EVERY and since * BYTES_PER_EVENT >= run.stored_bytes
 end
 
+-- Milestones are where states of the past are folded from. A large part is stored less often than a small one, so that
+-- each event costs the same.
+local function is_milestone(rule, since, bytes)
+  return since >= rule.every and since * rule.bytes_per_event >= bytes
+end
+
+---true when a state of the past should be stored again.
+function M.milestone_is_due(run)
+  return is_milestone(HOST_MILESTONE, run.seq - run.milestone_seq, run.host_bytes)
+end
+
+---Adds a milestone to a batch that holds the run's last event; the mode's state is part of every few.
+---@param batch macp.plane.Batch
+---@param stored table|nil of M.stored, when it is there anyway
+---@return integer bytes
+function M.add_milestone(batch, run, stored)
+  local rev = run.rev_started and run.rev or nil
+  local has_mode = rev and is_milestone(MODE_MILESTONE, run.seq - run.mode_milestone_seq, run.mode_bytes)
+  local mode_state
+  if has_mode then mode_state = stored and stored.mode_state or rev:encode(run.rev_key) end
+  local milestone = {
+    seq = run.seq, schema_version = projection.STORED_VERSION, mode_state = mode_state,
+    document = stored and stored.document or projection.render(run.state),
+    internal = stored and stored.internal or projection.internal(run.state),
+  }
+  batch:own(run)
+  projections_store.add_checkpoint(batch, run.tenant, run.id, milestone)
+  run.milestone_seq, run.host_bytes = run.seq, #milestone.document + #milestone.internal
+  if mode_state then run.mode_milestone_seq, run.mode_bytes = run.seq, #mode_state end
+  return run.host_bytes + #(mode_state or "")
+end
+
 ---Adds the run's state to a batch that holds its last event.
 ---@param batch macp.plane.Batch
 function M.add(batch, run, now_ms)
@@ -67,10 +102,7 @@ function M.add(batch, run, now_ms)
   local stored = M.stored(run, now_ms)
   batch:own(run)
   projections_store.add_upsert(batch, run.tenant, run.id, stored)
-  if run.seq - run.milestone_seq >= M.MILESTONE_EVERY then
-    projections_store.add_checkpoint(batch, run.tenant, run.id, stored)
-    run.milestone_seq = run.seq
-  end
+  if M.milestone_is_due(run) then M.add_milestone(batch, run, stored) end
   metrics_store.add_upsert(batch, run.tenant, run.id, run.metrics, run_metrics.duration_ms(run.metrics), now_ms)
   run_stats.store(batch, run)
   runs_store.add_checkpoint(batch, run.tenant, run.id, run.seq, now_ms, run.metrics)

@@ -129,6 +129,8 @@ local function seal(self)
         else
           self.open:own(run).store = true -- many fell silent at once: one batch does not take them all
         end
+      elseif spent < MAX_STATE_BYTES and snapshot.milestone_is_due(run) then
+        spent = spent + snapshot.add_milestone(batch, run)
       end
       if run.wants_render then
         run.wants_render = false

@@ -24,9 +24,16 @@ values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing]]
 
 -- run_projection_checkpoints_pkey, backwards
 local NEAREST = [[
-select seq, schema_version, document, internal, mode_state
+select seq, schema_version, document, internal
 from run_projection_checkpoints
 where tenant = $1 and run_id = $2 and seq <= $3 and schema_version = $4 order by seq desc limit 1]]
+
+-- run_projection_checkpoints_pkey, backwards over those without a mode's state: their number grows with its size only
+local NEAREST_MODE = [[
+select seq, internal, mode_state
+from run_projection_checkpoints
+where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and schema_version = $5 and mode_state is not null
+order by seq desc limit 1]]
 
 -- runs_pkey: who writes a finished run's state holds its row.
 local LOCK_RUN = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
@@ -100,7 +107,13 @@ function M.try_lock(tx) return db_door.one(tx, TRY_LOCK) end
 ---(yields) the row, false when there is none
 function M.find(db, tenant, run_id) return db_door.one(db, FIND, tenant, run_id) end
 
----The last checkpoint at or before seq of this schema version, false when there is none. (yields)
+---The last checkpoint with a mode's state, after one number and at or before another: { seq, internal, mode_state },
+---false when there is none. (yields)
+function M.nearest_mode(db, tenant, run_id, after, seq, schema_version)
+  return db_door.one(db, NEAREST_MODE, tenant, run_id, after, seq, schema_version)
+end
+
+---The last checkpoint at or before seq of this schema version without the mode's state, false when there is none. (yields)
 function M.nearest(db, tenant, run_id, seq, schema_version)
   return db_door.one(db, NEAREST, tenant, run_id, seq, schema_version)
 end

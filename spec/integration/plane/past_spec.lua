@@ -46,6 +46,27 @@ describe("the state at a sequence number", function()
 
   local function canonical(text) return json.canonical(assert(json.decode(text))) end
 
+  it("is stored on the way, that of the mode less often", function()
+    local rows = rig:rows([[select seq, mode_state is not null as has_mode, octet_length(document) as bytes
+      from run_projection_checkpoints where run_id = $1 order by seq]], id)
+    local with_mode, before = 0, 0
+    assert.is_true(#rows >= 1 and #rows <= last / 500)
+    for _, row in ipairs(rows) do
+      assert.is_true(row.seq - before >= 500)
+      before = row.seq
+      if row.has_mode then with_mode = with_mode + 1 end
+    end
+    assert.is_true(with_mode >= 1 and with_mode <= last / 1000)
+    local bare, fold, read = reader(0), history.fold, nil
+    history.fold = function(db, tenant, run_id, from, to, ...)
+      read = to - from
+      return fold(db, tenant, run_id, from, to, ...)
+    end
+    assert(bare:state_at("default", id, rows[1].seq + 3))
+    history.fold = fold
+    assert.equal(3, read)
+  end)
+
   it("is that of a fold of everything, wherever it is asked for and whatever was asked before", function()
     local warm, bare, texts = rig.plane.past, reader(0), {}
     math.randomseed(7)

@@ -26,11 +26,24 @@ describe("remembered states", function()
     local run = past_states.new(1000000):of("r", "m")
     assert.is_true(run:wants("host", 1))
     add(run, "host", 1000)
-    for _, case in ipairs({ { 750, true }, { 751, false }, { 1000, false }, { 1249, false }, { 1250, true } }) do
+    for _, case in ipairs({ { 904, true }, { 905, false }, { 1000, false }, { 1095, false }, { 1096, true } }) do
       assert.equal(case[2], run:wants("host", case[1]))
     end
-    add(run, "host", 1300)
-    assert.is_false(run:wants("host", 1200))
+    add(run, "host", 1150)
+    assert.is_false(run:wants("host", 1100))
+  end)
+
+  it("of a mode are paid for by the numbers that were folded", function()
+    local run = past_states.new(1000000):of("r", "m")
+    assert.is_true(run:earn(1)) -- how large they are is not known yet
+    run:spend(100000)
+    assert.is_false(run:earn(200))
+    assert.is_true(run:earn(100))
+    run:spend(100000)
+    assert.is_false(run:earn(1))
+    assert.is_true(run:earn(1e9))
+    run:spend(100000)
+    assert.is_false(run:earn(1)) -- no more than one is saved for
   end)
 
   it("of other rules are forgotten", function()

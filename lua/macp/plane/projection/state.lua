@@ -120,6 +120,13 @@ function M.internal(state)
   })
 end
 
+---The session's clock in what M.internal gave, nil when that cannot be read.
+---@param internal_text string
+function M.clock_of(internal_text)
+  local internal = json.decode(internal_text)
+  return internal and internal.clock
+end
+
 local function by_key(list, key)
   local out = {}
   for _, item in ipairs(list) do out[item[key]] = item end
