@@ -1,13 +1,8 @@
 local host_journal = require("host.journal")
 
-local descriptor = require("macp.runtime.policies.descriptor")
 local journal_store = require("macp.runtime.policies.journal_store")
 
-local function policy(id, rules)
-  local made = assert(descriptor.of_table({ policy_id = id, mode = "*", rules = rules or {}, schema_version = 3 }))
-  made.registered_at_ms = 1790000000000
-  return made
-end
+local policy = require("spec.support.stored_policy")
 
 describe("policies stored in a journal", function()
   local journal, place

@@ -3,11 +3,7 @@ local fs = require("host.fs")
 local descriptor = require("macp.runtime.policies.descriptor")
 local store = require("macp.runtime.policies.store")
 
-local function policy(id, rules)
-  local made = assert(descriptor.of_table({ policy_id = id, mode = "*", rules = rules or {}, schema_version = 3 }))
-  made.registered_at_ms = 1790000000000
-  return made
-end
+local policy = require("spec.support.stored_policy")
 
 describe("stored policies", function()
   local dir, place
