@@ -3,18 +3,30 @@
 #include "lua/gc_pace.h"
 
 enum {
-    MAX_PERCENT = 1000,   /* a heap of nearly nothing */
-    EARNED_AFTER = 20000, /* looks: a state that starts, or idles, stays small */
+    MAX_PERCENT = 1000,  /* a heap of nearly nothing */
+    BUSY_PERCENT = 100,  /* a larger heap of a busy state, */
+    BUSY_ALLOWANCES = 4, /* up to so many allowances of garbage */
+    EARNED_AFTER = 8,    /* allowances of collected garbage: a state that starts, or idles, stays small */
 };
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 
 static void set_pause(const struct gc_pace *pace, lua_State *L, size_t live)
 {
-    size_t percent = pace->looks < EARNED_AFTER ? 0 : pace->allowance / (live / 100 + 1);
-    if (percent > MAX_PERCENT) {
-        percent = MAX_PERCENT;
-    }
-    if (percent < (size_t)pace->percent) {
-        percent = (size_t)pace->percent;
+    size_t share = live / 100 + 1;
+    size_t percent = (size_t)pace->percent;
+    if (pace->collected >= EARNED_AFTER * pace->allowance) {
+        size_t small = min_size(pace->allowance / share, MAX_PERCENT);
+        size_t large = min_size(BUSY_ALLOWANCES * pace->allowance / share, BUSY_PERCENT);
+        percent = max_size(percent, max_size(small, large));
     }
     (void)lua_gc(L, LUA_GCSETPAUSE, 100 + (int)percent);
 }
@@ -27,10 +39,8 @@ void gc_pace_start(struct gc_pace *pace, lua_State *L, size_t allowance, int per
 
 void gc_pace_look(struct gc_pace *pace, lua_State *L, size_t used)
 {
-    if (pace->looks < EARNED_AFTER) {
-        pace->looks++;
-    }
     if (used < pace->last) {
+        pace->collected += pace->last - used;
         set_pause(pace, L, used);
     }
     pace->last = used;

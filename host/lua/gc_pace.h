@@ -1,6 +1,7 @@
 /* How often the collector of a Lua state runs. LuaJIT knows a share only: a cycle begins when the heap has
- * grown by so many percent. Of a small heap that is little, and it is marked again and again; so a heap may
- * grow by an allowance at least, and by its share when that is more. */
+ * grown by so many percent. Of a small heap that is little, and it is marked again and again; so the heap of
+ * a busy state may grow by an allowance at least, a larger one may double within some allowances, and beyond
+ * it grows by its share. */
 #pragma once
 
 #include <stddef.h>
@@ -11,7 +12,7 @@ struct gc_pace {
     size_t allowance; /* bytes of garbage that are always allowed */
     int percent;      /* growth of a larger heap */
     size_t last;      /* bytes at the last look */
-    unsigned looks;   /* so far, up to where the allowance is earned */
+    size_t collected; /* bytes so far: by them the allowance is earned */
 };
 
 /* Takes charge of a state's collector, which has not begun a cycle. */

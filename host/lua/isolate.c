@@ -20,7 +20,7 @@
 
 /* A cycle starts when a large heap has grown by 30 %: scripts keep many small objects, and what a peak
  * leaves between them the system does not get back. */
-enum { GC_PERCENT = 30, GC_ALLOWANCE = 1 << 20 };
+enum { GC_PERCENT = 30, GC_ALLOWANCE = 2 << 20 };
 
 #define DEFAULT_MEMORY ((size_t)256 << 20)
 #define DEFAULT_WALL_MS 2000

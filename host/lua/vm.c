@@ -19,8 +19,7 @@
 
 /* The collector starts a cycle when a large heap has grown by 40 % (the default: doubled) and works faster
  * while it runs: a little more processor time for a much smaller peak, which the system would never get back
- * whole.
- */
+ * whole. */
 enum { GC_PERCENT = 40, GC_ALLOWANCE = 6 << 20, GC_STEPMUL = 300 };
 
 struct vm {
