@@ -279,7 +279,8 @@ return {
     choices = { "notify", "redis", "memory" },
     doc = "How processes over one database tell each other of new events: notify (by the database; only of "
       .. "runs that streams of another process follow), redis (by REDIS_URL; every event is published on "
-      .. "macp:stream-hub, and rows of the database are what streams send) or memory (not at all: streams of other processes' runs look every "
+      .. "macp:stream-hub, and rows of the database are what streams send) or memory (not at all: streams of "
+      .. "other processes' runs look every "
       .. "second, as they do while Redis is away).",
   },
   {
