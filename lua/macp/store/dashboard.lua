@@ -4,18 +4,28 @@
 local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
+local run_list = require("macp.store.run_list")
+local scenarios = require("macp.store.scenarios")
 
 local RECENT = 10
 
--- Runs of the window once (runs_created_at_idx), then one row per bucket or label of each part.
--- $1 tenant, $2 unit of the buckets, $3 from; %s: further conditions on runs, minutes and ended runs.
+-- Runs of the window once, those that are open and those that have ended (runs_open_idx, runs_ended_created_at_idx), then
+-- one row per bucket or label of each part; runs_ended_at_status_idx, run_activity_minute_idx.
+-- $1 tenant, $2 unit of the buckets, $3 from; {runs}, {minutes}, {ended}: further conditions on each of them.
 local OVERVIEW = [[
 with r as materialized (
   select r.status, date_trunc($2, r.created_at, 'UTC') as created, date_trunc($2, r.ended_at, 'UTC') as ended,
-    case when r.status = 'completed' then extract(epoch from r.ended_at - r.started_at)::float8 * 1000 end as ms,
+    case when r.status = 'completed' then date_part('epoch', r.ended_at - r.started_at) * 1000 end as ms,
     r.error_code, r.source_ref, r.total_tokens, r.estimated_cost_usd
-  from runs r
-  where r.tenant = $1 and r.created_at >= $3%s
+  from (
+    select r.status, r.created_at, r.started_at, r.ended_at, r.error_code, r.source_ref, r.total_tokens,
+      r.estimated_cost_usd
+    from runs r where r.tenant = $1 and r.ended_at is null and r.created_at >= $3{runs}
+    union all
+    select r.status, r.created_at, r.started_at, r.ended_at, r.error_code, r.source_ref, r.total_tokens,
+      r.estimated_cost_usd
+    from runs r where r.tenant = $1 and r.ended_at is not null and r.created_at >= $3{runs}
+  ) r
 ),
 errors as (
   select coalesce(error_code, 'UNKNOWN') as label, count(*) as n from r where status = 'failed'
@@ -47,43 +57,53 @@ select 'scenario', null, label, n::float8, null, null, null, null, null, null, n
 union all
 (select 'activity', date_trunc($2, a.minute, 'UTC'), null, sum(a.signals)::float8, sum(a.decisions)::float8,
   sum(a.positives - a.negatives)::float8, null, null, null, null, null, null
-from run_activity a where a.tenant = $1 and a.minute >= date_trunc('minute', $3::timestamptz, 'UTC')%s group by 2)
+from run_activity a where a.tenant = $1 and a.minute >= date_trunc('minute', $3::timestamptz, 'UTC'){minutes}
+group by 2)
 union all
 (select 'done', date_trunc($2, r.ended_at, 'UTC'), null, count(*)::float8, null, null, null, null, null, null, null,
   null
-from runs r where r.tenant = $1 and r.ended_at >= $3 and r.status = 'completed'%s group by 2)
+from runs r where r.tenant = $1 and r.ended_at >= $3 and r.status = 'completed'{ended} group by 2)
 order by 1, 2, 4 desc, 3]]
 
--- runs_created_at_idx, backwards
+-- Of the newest runs: store/run_list.lua finds them.
 local NEWEST = [[
-select r.id, r.status, r.runtime_kind, r.source_ref, r.created_at, r.started_at, r.ended_at,
-  jsonb_strip_nulls(jsonb_build_object('scenarioRef', r.metadata->'scenarioRef',
-    'environment', r.metadata->'environment', 'modeName', r.metadata->'modeName',
-    'templateId', r.metadata->'templateId', 'finalAction', r.metadata->'finalAction',
-    'finalConfidence', r.metadata->'finalConfidence', 'durationMs', r.metadata->'durationMs',
-    'totalTokens', r.metadata->'totalTokens', 'estimatedCostUsd', r.metadata->'estimatedCostUsd',
-    'error', r.metadata->'error')) as metadata
-from runs r where r.tenant = $1 and r.mode <> 'sandbox' and r.archived_at is null%s
-order by r.created_at desc, r.id desc limit ]] .. RECENT
+id, status, runtime_kind, source_ref, created_at, started_at, ended_at,
+  jsonb_strip_nulls(jsonb_build_object('scenarioRef', metadata->'scenarioRef',
+    'environment', metadata->'environment', 'modeName', metadata->'modeName',
+    'templateId', metadata->'templateId', 'finalAction', metadata->'finalAction',
+    'finalConfidence', metadata->'finalConfidence', 'durationMs', metadata->'durationMs',
+    'totalTokens', metadata->'totalTokens', 'estimatedCostUsd', metadata->'estimatedCostUsd',
+    'error', metadata->'error')) as metadata]]
 
--- runs_created_at_idx, run_participant_stats_pkey; without conditions on runs the table alone
+-- {runs}: nothing, or the runs that are meant: run_participant_stats_pkey, or the table alone
 local AGENTS = [[
 select s.participant_id, count(*) as runs, sum(s.signals)::bigint as signals, sum(s.messages)::bigint as messages,
   coalesce(sum(s.confidence_sum) / nullif(sum(s.confidence_n), 0), 0)::float8 as confidence,
   (sum(s.latency_ms_sum) / nullif(sum(s.latency_n), 0))::float8 as latency_ms
-from run_participant_stats s%s where s.tenant = $1%s
-group by s.participant_id order by runs desc, s.participant_id limit %s]]
+from run_participant_stats s{runs} where s.tenant = $1
+group by s.participant_id order by runs desc, s.participant_id limit {limit}]]
+
+-- runs_open_idx, runs_ended_created_at_idx
+local AGENTS_RUNS = [[
+ join (
+  select r.id from runs r where r.tenant = $1 and r.ended_at is null{where}
+  union all
+  select r.id from runs r where r.tenant = $1 and r.ended_at is not null{where}
+) chosen on chosen.id = s.run_id]]
 
 local M = {}
 
 -- Conditions on the alias r that do not depend on time.
 local function add_names(filter, query)
-  if query.environment then filter:add("r.environment = ?", query.environment) end
+  if query.environment then scenarios.add_equal(filter, "r.environment", query.environment) end
   if query.scenario_ref then
     filter:add("(r.source_ref = " .. filter:param(query.scenario_ref) .. " or r.scenario_ref ilike ?)",
       db_door.contains(query.scenario_ref))
   end
 end
+
+-- A text with its gaps filled.
+local function filled(text, values) return (text:gsub("{(%a+)}", values)) end
 
 -- The text that a filter gets by `fill`, and its conditions emptied: one list of parameters, several texts.
 local function conditions(filter, fill)
@@ -103,13 +123,8 @@ local function overview_statement(tenant, query)
   if names ~= "" then
     minutes = minutes .. " and exists (select from runs r where r.tenant = a.tenant and r.id = a.run_id" .. names .. ")"
   end
-  return { OVERVIEW:format(names .. until_to("r.created_at"), minutes, names .. until_to("r.ended_at")), filter.params }
-end
-
-local function overview_statements(tenant, query)
-  local newest = db_door.filter(tenant)
-  add_names(newest, query)
-  return { overview_statement(tenant, query), { NEWEST:format(newest:text()), newest.params } }
+  return { filled(OVERVIEW, { runs = names .. until_to("r.created_at"), minutes = minutes,
+    ended = names .. until_to("r.ended_at") }), filter.params }
 end
 
 ---The figures of a window, by part, and the newest runs. (yields)
@@ -118,14 +133,18 @@ end
 ---@return { figures: table[], recent: table[] }|nil
 ---@return table|nil err
 function M.overview(db, tenant, query)
-  local results, err = db:batch(overview_statements(tenant, query))
+  local results, err = db:batch({ db_door.ROOM, overview_statement(tenant, query) })
   if results == nil then return db_door.fail(err) end
-  return { figures = results[1].rows, recent = results[2].rows }
+  local recent, recent_err = run_list.rows(db, tenant, { environment = query.environment,
+    scenario_ref = query.scenario_ref, sort_by = "createdAt", sort_order = "desc", limit = RECENT, offset = 0,
+    columns = NEWEST })
+  if recent == nil then return nil, recent_err end
+  return { figures = results[2].rows, recent = recent }
 end
 
 ---How PostgreSQL would do M.overview: the lines of its plans. For specs. (yields)
 function M.explain(db, tenant, query)
-  return db_door.explain(db, overview_statements(tenant, query))
+  return db_door.explain(db, { overview_statement(tenant, query) })
 end
 
 ---Participants with their counters over the runs of a window, those with most runs first. (yields)
@@ -137,9 +156,8 @@ function M.agents(db, tenant, query)
   if query.to_ms then filter:add("r.created_at < ?", pg.ts(query.to_ms)) end
   add_names(filter, query)
   local where = filter:text()
-  local join = where ~= "" and " join runs r on r.tenant = s.tenant and r.id = s.run_id" or ""
-  if where ~= "" then where = " and r.tenant = $1" .. where end
-  local text = AGENTS:format(join, where, filter:param(query.limit))
+  local text = filled(AGENTS, { runs = where ~= "" and filled(AGENTS_RUNS, { where = where }) or "",
+    limit = filter:param(query.limit) })
   local result, err = db:query(text, filter.params)
   if result == nil then return db_door.fail(err) end
   return result.rows

@@ -11,6 +11,9 @@ local FOREIGN_KEY_VIOLATION = "23503"
 
 local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
 
+-- First statement of a batch that sorts or gathers much: memory for that, until the batch is over.
+M.ROOM = { "select set_config('work_mem', '32MB', true)", { n = 0 } }
+
 ---Opens the pool; connections are made when they are first needed.
 ---@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, statement_ms: integer,
 --- silence_ms: integer, name: string, observe: macp.store.Observe }

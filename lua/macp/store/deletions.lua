@@ -31,7 +31,7 @@ local DELETE_RAW = "delete from run_events_raw where tenant = $1 and run_id = an
 
 -- The next runs that ended, oldest first: $7 are looked at, and those to be deleted have about $8 rows of events. $2, $3,
 -- $4: what completed, failed, was cancelled before is to be deleted; $5, $6: end and id of the last one that was looked at.
--- runs_ended_at_idx
+-- runs_ended_at_status_idx
 local EXPIRED = [[
 select id, ended_at::text as ended_at, is_due from (
   select id, ended_at, is_due, sum(rows) over (order by ended_at, id) - rows as before from (

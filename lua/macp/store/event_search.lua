@@ -8,6 +8,7 @@ local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
 local deletions = require("macp.store.deletions")
+local scenarios = require("macp.store.scenarios")
 
 local COLUMNS = "run_id, seq, ts, document"
 local ORDER = " order by ts, run_id, seq"
@@ -25,10 +26,29 @@ local function add_conditions(filter, query, is_any_going)
   if query.before_ms then filter:add("ts < ?", pg.ts(query.before_ms)) end
 end
 
--- The runs of a scenario: runs_scenario_ref_idx, runs_source_ref_idx
-local function runs_of(filter, scenario_ref)
-  return "select id from runs where tenant = $1 and (scenario_ref ilike "
-    .. filter:param(db_door.contains(scenario_ref)) .. " or source_ref = " .. filter:param(scenario_ref) .. ")"
+-- The runs of a scenario, those that are open and those that have ended: runs_open_idx, and what scenarios.lua tells.
+local function runs_of(filter, query)
+  local conditions = filter.conditions
+  filter.conditions = {}
+  scenarios.add_plain(filter, query.scenario_ref)
+  local open = filter:text()
+  filter.conditions = {}
+  scenarios.add_ended(filter, query.scenario_ref, query.names)
+  local ended = filter:text()
+  filter.conditions = conditions
+  return "select id from runs where tenant = $1 and ended_at is null" .. open
+    .. " union all select id from runs where tenant = $1 and ended_at is not null" .. ended
+end
+
+-- The one run that is asked for is of the scenario: runs_pkey
+local function add_of_run(filter, query)
+  local conditions = filter.conditions
+  filter.conditions = {}
+  scenarios.add_plain(filter, query.scenario_ref)
+  local is_of_scenario = filter:text()
+  filter.conditions = conditions
+  filter:only("exists (select from runs where tenant = $1 and id = " .. filter:param(query.run_id) .. "::uuid"
+    .. is_of_scenario .. ")")
 end
 
 -- The condition of each branch.
@@ -62,15 +82,16 @@ local function union(columns, where, branches, order, limit)
   return table.concat(list, " union all ")
 end
 
--- What comes before a statement that asks for a scenario, and its events: those of few runs, or chosen of all.
+-- What comes before a statement that asks for a scenario, and its events: those of few runs, or chosen of all. With
+-- `is true` the runs are looked up once and kept in a hash, however few of them the planner believes in.
 local function of_scenario(filter, columns, where, query, order, limit)
-  local runs = runs_of(filter, query.scenario_ref)
+  local runs = runs_of(filter, query)
   local types = query.types and " and type = any(" .. filter:param(pg.array(query.types)) .. ")" or ""
   local count = "(select count(*) from chosen)"
   return "with chosen as materialized (" .. runs .. " limit " .. RUNS + 1 .. ") ",
     "select e.* from chosen c cross join lateral (select " .. columns .. " from run_events_canonical where tenant = $1 "
     .. "and run_id = c.id" .. types .. where .. order .. " limit " .. limit .. ") e where " .. count .. " <= " .. RUNS
-    .. " union all select w.* from (" .. union(columns, where .. " and run_id in (" .. runs .. ")",
+    .. " union all select w.* from (" .. union(columns, where .. " and (run_id in (" .. runs .. ")) is true",
       branches_of(filter, unique(query.types)), order, limit) .. ") w where " .. count .. " > " .. RUNS
 end
 
@@ -91,9 +112,7 @@ local function page_statement(tenant, query, is_any_going)
     filter:only("(ts, run_id, seq) > (" .. ts .. ", " .. filter:param(position.run_id) .. "::uuid, "
       .. filter:param(position.seq) .. "::bigint)")
   end
-  if query.scenario_ref and query.run_id then
-    filter:only("run_id in (" .. runs_of(filter, query.scenario_ref) .. ")")
-  end
+  if query.scenario_ref and query.run_id then add_of_run(filter, query) end
   local limit = filter:param(query.limit + 1)
   local with, events = events_of(query)(filter, COLUMNS, filter:text(), query, ORDER, limit)
   return { with .. "select run_id, seq, (extract(epoch from ts) * 1000000)::bigint::text as ts_us, document from ("
@@ -104,10 +123,12 @@ end
 local function count_statement(tenant, query, is_any_going)
   local filter = db_door.filter(tenant)
   add_conditions(filter, query, is_any_going)
-  if query.scenario_ref and (query.run_id or query.exact) then
-    filter:only("run_id in (" .. runs_of(filter, query.scenario_ref) .. ")")
-  end
+  if query.scenario_ref and query.run_id then add_of_run(filter, query) end
   local where = filter:text()
+  if query.exact and query.scenario_ref and not query.run_id then
+    local with, events = of_scenario(filter, "1 as one", where, query, "", "all")
+    return { with .. "select count(*) as total from (" .. events .. ") found", filter.params }
+  end
   if query.exact then
     if query.types then where = where .. " and type = any(" .. filter:param(pg.array(query.types)) .. ")" end
     return { "select count(*) as total from run_events_canonical where tenant = $1" .. where, filter.params }
@@ -117,6 +138,14 @@ local function count_statement(tenant, query, is_any_going)
   local with, events = events_of(query)(filter, "1 as one", where, query, order, limit)
   return { with .. "select count(*) as total from (select from (" .. events .. ") found limit " .. limit .. ") counted",
     filter.params }
+end
+
+-- The query with the names of its scenarios. (yields)
+local function named(db, tenant, query)
+  if query.scenario_ref == nil then return query end
+  local names, err = scenarios.names(db, tenant, query.scenario_ref)
+  if names == nil then return nil, err end
+  return setmetatable({ names = names }, { __index = query })
 end
 
 ---Rows { run_id, seq, ts_us, document } after a position, one more than a page when there are further ones, and the
@@ -130,8 +159,10 @@ function M.page(db, tenant, query)
   local going, going_err = deletions.unpurged(db, tenant)
   if going == nil then return nil, going_err end
   local is_any_going = going ~= false
+  local asked, asked_err = named(db, tenant, query)
+  if asked == nil then return nil, asked_err end
   local results, err = db:batch({
-    page_statement(tenant, query, is_any_going), count_statement(tenant, query, is_any_going),
+    page_statement(tenant, asked, is_any_going), count_statement(tenant, asked, is_any_going),
   })
   if results == nil then return db_door.fail(err) end
   return { rows = results[1].rows, total = results[2].rows[1].total }

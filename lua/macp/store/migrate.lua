@@ -38,6 +38,13 @@ local CREATE = [[create table if not exists _migrations (
 local FIND = "select checksum from _migrations where name = $1"
 local RECORD = "insert into _migrations (name, checksum) values ($1, $2)"
 
+-- What is to be done when an extension is neither there nor can be created, by SQLSTATE.
+local REMEDIES = {
+  ["0A000"] = "install the contrib modules of PostgreSQL on the database server (Debian has them in postgresql-NN, "
+    .. "Red Hat in postgresql-contrib)",
+  ["42501"] = "let the owner of the database or a superuser run `create extension %s` in it",
+}
+
 local UNDEFINED_TABLE = "42P01"
 local LOCK_NOT_AVAILABLE = "55P03"
 
@@ -102,6 +109,16 @@ local function record(db, file)
   return db:query(RECORD, { file.name, file.checksum, n = 2 })
 end
 
+-- The error of the i-th statement of a file, with what to do where that is known.
+local function failed(file, i, statement, err)
+  local where = string.format("migration %s, statement %d", file.name, i)
+  local extension = statement:match("create extension if not exists ([%w_]+)")
+  local remedy = extension and REMEDIES[err.sqlstate]
+  if remedy == nil then return errors.wrap(err, where) end
+  return errors.new("INTERNAL_ERROR", nil, string.format("%s needs the extension %s: %s; %s, then try again",
+    where, extension, err.message, remedy:format(extension)))
+end
+
 -- One file in one transaction. (yields)
 local function apply_once(db, file, statements)
   return db:tx(function(tx)
@@ -110,7 +127,7 @@ local function apply_once(db, file, statements)
     for i, statement in ipairs(statements) do
       local done, statement_err = tx:query(statement)
       if done == nil then
-        local wrapped = errors.wrap(statement_err, string.format("migration %s, statement %d", file.name, i))
+        local wrapped = failed(file, i, statement, statement_err)
         wrapped.is_busy = statement_err.sqlstate == LOCK_NOT_AVAILABLE
         return nil, wrapped
       end

@@ -33,7 +33,7 @@ delete from webhook_deliveries where tenant = $1 and status <> 'pending' and id 
 
 local COUNTED = 100000 -- of each kind and tenant; beyond it a count says "at least"
 
--- $2, $3, $4 as in store/deletions.lua. runs_ended_at_idx
+-- $2, $3, $4 as in store/deletions.lua. runs_ended_at_status_idx
 local DUE_RUNS = [[
 select status, count(*) filter (where is_due) as n, sum(last_event_seq) filter (where is_due) as events,
   min(ended_at) filter (where is_due) as oldest, count(*) as looked_at

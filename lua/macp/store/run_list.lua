@@ -1,4 +1,5 @@
--- Lists of runs. Every order has an index, and so has every filter that can be rare; the counts of a page stop at
+-- Lists of runs. Runs that have ended have an index for every order, and for every filter that can be rare; those that are
+-- not over are few and found in runs_open_idx. Each list is read of both. The counts of a page stop at
 -- COUNT_MAX, so that a page costs the same however many runs there are. What is looked for within texts
 -- and tags is found by the index of that, counted and put in order, unless it is so common that it is soon met in order.
 
@@ -7,80 +8,115 @@ local pg = require("host.pg")
 local json = require("macp.core.json")
 local db_door = require("macp.store.db")
 local runs_store = require("macp.store.runs")
+local scenarios = require("macp.store.scenarios")
 
--- runs_created_at_idx, runs_updated_at_idx; with a status runs_status_idx, with an environment runs_environment_idx
-local ORDER = {
-  createdAt = { asc = "created_at asc, id asc", desc = "created_at desc, id desc" },
-  updatedAt = { asc = "updated_at asc, id asc", desc = "updated_at desc, id desc" },
-}
+-- runs_ended_created_at_idx, runs_ended_updated_at_idx; with a status runs_ended_status_idx, with an environment
+-- runs_ended_environment_idx
+local COLUMN = { createdAt = "created_at", updatedAt = "updated_at" }
 
--- runs_search_idx has this very expression: everything that is searched, one thing per line.
-local SEARCHED = [[(id::text || E'\n' || coalesce(scenario_ref, '') || E'\n' || coalesce(environment, '') || E'\n'
-  || coalesce(source_ref, '') || E'\n' || tags::text || E'\n'
-  || coalesce(metadata #>> '{executionRequest,session,policyVersion}', ''))]]
-
-local DEEP = 1000 -- an offset from which on rows are skipped in the index, without reading them
-
+local DENSE = 8 -- one in so many runs: then looking through them in their order finds a page soon
 local WINDOW = 8000 -- runs of the order that are looked through one by one
-local DENSE = 20 -- one in so many runs: then looking through them in their order finds a page soon
 
 local M = { COUNT_MAX = 10000, FOUND_MAX = 5000 }
 
+local function order_of(query, column)
+  return (" order by %s %s, id %s"):format(column or COLUMN[query.sort_by], query.sort_order, query.sort_order)
+end
+
 -- The conditions that the indexes of orders know.
-local function filter_of(tenant, query)
-  local filter = db_door.filter(tenant)
+local function add_plain(filter, query)
   if query.status then filter:add("status = ?", query.status) end
   if query.created_after_ms then filter:add("created_at > ?", pg.ts(query.created_after_ms)) end
   if query.created_before_ms then filter:add("created_at < ?", pg.ts(query.created_before_ms)) end
   if not query.include_sandbox then filter:only("mode <> 'sandbox'") end
   if not query.include_archived then filter:only("archived_at is null") end
-  if query.environment then filter:add("environment = ?", query.environment) end
-  return filter
+  if query.environment then scenarios.add_equal(filter, "environment", query.environment) end
 end
 
--- The others.
-local function add_texts(filter, query)
+-- The others. `names`: as scenarios.add_ended takes them; nil: of runs that are few anyway.
+local function add_texts(filter, query, names)
   if query.tags then filter:add("tags @> ?::jsonb", query.tags) end
-  if query.scenario_ref then
-    -- runs_scenario_ref_idx, runs_source_ref_idx
-    filter:add("(scenario_ref ilike ? or source_ref = " .. filter:param(query.scenario_ref) .. ")",
-      db_door.contains(query.scenario_ref))
-  end
+  if query.scenario_ref and names == nil then scenarios.add_plain(filter, query.scenario_ref) end
+  if query.scenario_ref and names ~= nil then scenarios.add_ended(filter, query.scenario_ref, names) end
   if query.mode_name then -- runtime_sessions_mode_name_idx
     filter:add("id in (select s.run_id from runtime_sessions s where s.tenant = $1 and s.mode_name = ?)",
       query.mode_name)
   end
-  if query.search then filter:add(SEARCHED .. " ilike ?", db_door.contains(query.search)) end
-  return filter
+  if query.search then filter:add(scenarios.SEARCHED .. " ilike ?", db_door.contains(query.search)) end
 end
 
 local function searches(query) return query.tags or query.scenario_ref or query.mode_name or query.search end
 
--- Rows of a page in their order.
+-- The text of the conditions that `add` adds; the parameters stay with the filter.
+local function conditions(filter, add)
+  filter.conditions = {}
+  add()
+  return filter:text()
+end
+
+-- That a run has ended, in the words of each index that may be used: alike, they could not be used together.
+local function add_ended(filter, query)
+  if query.status then filter:only("(ended_at is null) is false") end
+  if query.environment then filter:only("(ended_at is null) is not true") end
+  if query.tags then filter:only("ended_at < 'infinity'") end
+  if query.search then filter:only("ended_at > '-infinity'") end
+  if query.scenario_ref or not (query.status or query.environment) then filter:only("ended_at is not null") end
+end
+
+local function ended_where(filter, query)
+  return conditions(filter, function()
+    add_ended(filter, query)
+    add_plain(filter, query)
+    add_texts(filter, query, query.names or false)
+  end)
+end
+
+-- The conditions of runs that are open and of those that have ended.
+local function wheres(filter, query)
+  local open = conditions(filter, function()
+    add_plain(filter, query)
+    add_texts(filter, query)
+  end)
+  return { open = open, ended = ended_where(filter, query) }
+end
+
+-- Columns of both kinds of runs; `tail` ends each of the two.
+local function both(columns, where, tail)
+  return "(select " .. columns .. " from runs where tenant = $1 and ended_at is null" .. where.open .. tail
+    .. ") union all (select " .. columns .. " from runs where tenant = $1" .. where.ended .. tail .. ")"
+end
+
+-- Rows in their order, given a text that tells their ids.
+local function rows_of_ids(query, ids)
+  return "select " .. (query.columns or runs_store.COLUMNS) .. " from runs where tenant = $1 and id = any(" .. ids
+    .. ")" .. order_of(query)
+end
+
+-- Rows of a page, which is looked for in its order: the indexes alone tell it.
 local function page_statement(tenant, query)
-  local filter = add_texts(filter_of(tenant, query), query)
-  local order = ORDER[query.sort_by][query.sort_order]
-  local where = filter:text()
+  local filter = db_door.filter(tenant)
+  local where = wheres(filter, query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  local page = " from runs where tenant = $1" .. where .. " order by " .. order .. " limit " .. limit .. " offset "
-    .. offset
-  if query.offset < DEEP then return { "select " .. runs_store.COLUMNS .. page, filter.params } end
-  return { "select " .. runs_store.COLUMNS .. " from runs where tenant = $1 and id = any(array(select id" .. page
-    .. ")) order by " .. order, filter.params }
+  local reach = filter:param(query.limit + query.offset)
+  return { rows_of_ids(query, "array(select id from ("
+    .. both("id, " .. COLUMN[query.sort_by] .. " as at", where, order_of(query) .. " limit " .. reach) .. ") page"
+    .. order_of(query, "at") .. " limit " .. limit .. " offset " .. offset .. ")"), filter.params }
 end
 
 -- In the same order, so that the same index is read, and only as far as that.
 local function count_statement(tenant, query)
-  local filter = filter_of(tenant, query)
-  return { "select count(*) as total from (select from runs where tenant = $1" .. filter:text() .. " order by "
-    .. ORDER[query.sort_by][query.sort_order] .. " limit " .. M.COUNT_MAX + 1 .. ") as counted", filter.params }
+  local filter = db_door.filter(tenant)
+  local where = wheres(filter, query)
+  return { "select count(*) as total from (" .. both("1", where, order_of(query) .. " limit " .. M.COUNT_MAX + 1)
+    .. ") as counted", filter.params }
 end
 
--- How many there may be, as the planner believes, and how many runs there are.
+-- How many of those that ended there may be, as the planner believes, and how many runs there are.
 local function estimate(db, tenant, query)
-  local filter = add_texts(filter_of(tenant, query), query)
+  local filter = db_door.filter(tenant)
+  local where = ended_where(filter, query)
   local results, err = db:batch({
-    { "explain (format json) select id from runs where tenant = $1" .. filter:text(), filter.params },
+    { "explain (format json) select id from runs where tenant = $1" .. where, filter.params },
     { "select greatest(reltuples, 0)::float8 as n from pg_class where oid = 'runs'::regclass", { n = 0 } },
   })
   if results == nil then return db_door.fail(err) end
@@ -90,35 +126,40 @@ end
 
 -- Finds up to FOUND_MAX runs by the index of what is rarest, counts them and puts them in order.
 local function found_statement(tenant, query)
-  local filter = add_texts(filter_of(tenant, query), query)
-  local where = filter:text()
+  local filter = db_door.filter(tenant)
+  local where = wheres(filter, query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  return { "with found as materialized (select id, created_at, updated_at from runs where tenant = $1" .. where
-    .. " limit " .. M.FOUND_MAX + 1 .. ") select (select count(*) from found) as total, "
-    .. "array(select id from found order by " .. ORDER[query.sort_by][query.sort_order] .. " limit " .. limit
-    .. " offset " .. offset .. ")::text as ids", filter.params }
+  return { "with found as materialized (" .. both("id, created_at, updated_at", where, " limit " .. M.FOUND_MAX + 1)
+    .. ") select (select count(*) from found) as total, array(select id from found" .. order_of(query) .. " limit "
+    .. limit .. " offset " .. offset .. ")::text as ids", filter.params }
 end
 
 -- Looks through the first WINDOW runs of the order only.
 local function window_statement(tenant, query)
-  local filter = filter_of(tenant, query)
-  local inner = filter:text()
-  filter.conditions = {}
-  add_texts(filter, query)
-  local order = ORDER[query.sort_by][query.sort_order]
-  return { "select " .. runs_store.COLUMNS .. " from (select * from runs where tenant = $1" .. inner .. " order by "
-    .. order .. " limit " .. WINDOW .. ") w where tenant = $1" .. filter:text() .. " order by " .. order .. " limit "
-    .. filter:param(query.limit) .. " offset " .. filter:param(query.offset), filter.params }
+  local filter = db_door.filter(tenant)
+  local open = conditions(filter, function() add_plain(filter, query) end)
+  local ended = conditions(filter, function()
+    add_ended(filter, { status = query.status, environment = query.environment })
+    add_plain(filter, query)
+  end)
+  local texts = conditions(filter, function() add_texts(filter, query) end)
+  local order = order_of(query)
+  local limit, offset = filter:param(query.limit), filter:param(query.offset)
+  local columns = "tenant, environment, scenario_ref, " .. runs_store.COLUMNS
+  return { "select " .. (query.columns or runs_store.COLUMNS) .. " from (select * from ("
+    .. both(columns, { open = open, ended = ended }, order .. " limit " .. WINDOW) .. ") b" .. order .. " limit "
+    .. WINDOW .. ") w where tenant = $1" .. texts .. order .. " limit " .. limit .. " offset " .. offset,
+    filter.params }
 end
 
 -- All that are found, put in order: for what is not among the first.
 local function sorted_statement(tenant, query)
-  local filter = add_texts(filter_of(tenant, query), query)
-  local order = ORDER[query.sort_by][query.sort_order]
-  return { "with found as materialized (select id, created_at, updated_at from runs where tenant = $1" .. filter:text()
-    .. ") select " .. runs_store.COLUMNS .. " from runs where tenant = $1 and id = any(array(select id from found "
-    .. "order by " .. order .. " limit " .. filter:param(query.limit) .. " offset " .. filter:param(query.offset)
-    .. ")) order by " .. order, filter.params }
+  local filter = db_door.filter(tenant)
+  local where = wheres(filter, query)
+  local limit, offset = filter:param(query.limit), filter:param(query.offset)
+  return { "with found as materialized (" .. both("id, created_at, updated_at", where, "") .. ") "
+    .. rows_of_ids(query, "array(select id from found" .. order_of(query) .. " limit " .. limit .. " offset " .. offset
+    .. ")"), filter.params }
 end
 
 local function rows_of(db, statement)
@@ -127,9 +168,11 @@ local function rows_of(db, statement)
   return result.rows
 end
 
-local function rows_by_id(db, tenant, query, ids)
-  return rows_of(db, { "select " .. runs_store.COLUMNS .. " from runs where tenant = $1 and id = any($2::uuid[]) "
-    .. "order by " .. ORDER[query.sort_by][query.sort_order], { n = 2, tenant, ids } })
+-- The same with room for what many runs match: without it the pages of runs are remembered instead of the runs.
+local function rows_with_room(db, statement)
+  local results, err = db:batch({ db_door.ROOM, statement })
+  if results == nil then return db_door.fail(err) end
+  return results[2].rows
 end
 
 -- Finding and counting them would most likely be in vain.
@@ -144,10 +187,18 @@ local function common_page(db, tenant, query, estimated)
     if #rows == query.limit then return { rows = rows, estimate = estimated.found } end
   end
   local is_rare = estimated.found * DENSE < estimated.all and deepest <= WINDOW
-  local rows, err = rows_of(db, (is_rare and sorted_statement or page_statement)(tenant, query))
+  local rows, err = rows_with_room(db, (is_rare and sorted_statement or page_statement)(tenant, query))
   if rows == nil then return nil, err end
   local is_last = #rows < query.limit and (#rows > 0 or query.offset == 0)
   return { rows = rows, total = is_last and query.offset + #rows or nil, estimate = estimated.found }
+end
+
+-- The query with the names of its scenarios. (yields)
+local function named(db, tenant, query)
+  if query.scenario_ref == nil then return query end
+  local names, err = scenarios.names(db, tenant, query.scenario_ref)
+  if names == nil then return nil, err end
+  return setmetatable({ names = names }, { __index = query })
 end
 
 -- What is looked for within texts and tags. (yields)
@@ -155,11 +206,11 @@ local function searched_page(db, tenant, query)
   local estimated, err = estimate(db, tenant, query)
   if estimated == nil then return nil, err end
   if not is_common(estimated) then
-    local found, found_err = rows_of(db, found_statement(tenant, query))
+    local found, found_err = rows_with_room(db, found_statement(tenant, query))
     if found == nil then return nil, found_err end
     local total = found[1].total
     if total <= M.FOUND_MAX then
-      local rows, rows_err = rows_by_id(db, tenant, query, found[1].ids)
+      local rows, rows_err = rows_of(db, { rows_of_ids(query, "$2::uuid[]"), { n = 2, tenant, found[1].ids } })
       if rows == nil then return nil, rows_err end
       return { rows = rows, total = total }
     end
@@ -176,11 +227,26 @@ end
 ---  COUNT_MAX, or of what is looked for within texts or tags more than FOUND_MAX: then about `estimate`
 ---@return table|nil err
 function M.page(db, tenant, query)
-  if searches(query) then return searched_page(db, tenant, query) end
+  if searches(query) then
+    local asked, err = named(db, tenant, query)
+    if asked == nil then return nil, err end
+    return searched_page(db, tenant, asked)
+  end
   local results, err = db:batch({ page_statement(tenant, query), count_statement(tenant, query) })
   if results == nil then return db_door.fail(err) end
   local total = results[2].rows[1].total
   return { rows = results[1].rows, total = total <= M.COUNT_MAX and total or nil }
+end
+
+---The rows of a page alone. (yields)
+---@param query table as for M.page; columns: a select list instead of that of runs
+---@return table[]|nil rows
+---@return table|nil err
+function M.rows(db, tenant, query)
+  if not searches(query) then return rows_of(db, page_statement(tenant, query)) end
+  local page, err = M.page(db, tenant, query)
+  if page == nil then return nil, err end
+  return page.rows
 end
 
 ---How many runs there are, all counted. (yields)
@@ -188,10 +254,14 @@ end
 ---@return integer|nil total
 ---@return table|nil err
 function M.count(db, tenant, query)
-  local filter = add_texts(filter_of(tenant, query), query)
-  local result, err = db:query("select count(*) as total from runs where tenant = $1" .. filter:text(), filter.params)
-  if result == nil then return db_door.fail(err) end
-  return result.rows[1].total
+  local asked, err = named(db, tenant, query)
+  if asked == nil then return nil, err end
+  local filter = db_door.filter(tenant)
+  local where = wheres(filter, asked)
+  local rows, rows_err = rows_of(db, { "select count(*) as total from (" .. both("1", where, "") .. ") all_of_them",
+    filter.params })
+  if rows == nil then return nil, rows_err end
+  return rows[1].total
 end
 
 ---How PostgreSQL would do a page: the lines of its plans. For specs. (yields)
@@ -199,10 +269,12 @@ function M.explain(db, tenant, query)
   if not searches(query) then
     return db_door.explain(db, { page_statement(tenant, query), count_statement(tenant, query) })
   end
-  local estimated, err = estimate(db, tenant, query)
-  if estimated == nil then return nil, err end
+  local asked, err = named(db, tenant, query)
+  if asked == nil then return nil, err end
+  local estimated, estimate_err = estimate(db, tenant, asked)
+  if estimated == nil then return nil, estimate_err end
   local statement_of = is_common(estimated) and window_statement or found_statement
-  return db_door.explain(db, { statement_of(tenant, query) })
+  return db_door.explain(db, { statement_of(tenant, asked) })
 end
 
 return M

@@ -43,8 +43,10 @@ update runs set status = $3, started_at = coalesce(started_at, $4), ended_at = c
   updated_at = $10
 where tenant = $1 and id = $2 and status not in ('completed', 'failed', 'cancelled')]]
 
+-- A run that has ended keeps the time of that: changing it would write to every index once more.
 local CHECKPOINT = [[
-update runs set last_event_seq = $3, updated_at = $4, total_tokens = $5, estimated_cost_usd = $6
+update runs set last_event_seq = $3, updated_at = case when ended_at is null then $4 else updated_at end,
+  total_tokens = $5, estimated_cost_usd = $6
 where tenant = $1 and id = $2]]
 
 local TOTALS = "update runs set total_tokens = $3, estimated_cost_usd = $4 where tenant = $1 and id = $2"
@@ -62,10 +64,10 @@ with alive as materialized (
 local CLAIMED = [[r.tenant, r.id, r.status, r.mode, r.runtime_kind, r.runtime_session_id, r.trace_id, r.trace_context,
   r.metadata, r.created_at, r.started_at]]
 
--- Of all tenants: runs_active_idx
+-- Of all tenants: runs_open_idx
 local CLAIM_ALL = ALIVE .. [[
 update runs r set lease_owner = $1
-where r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
+where r.ended_at is null and r.status in ('queued', 'starting', 'binding_session', 'running', 'suspended')
   and (r.lease_owner is null or r.lease_owner not in (select owner from alive))
 returning ]] .. CLAIMED
 

@@ -245,7 +245,7 @@ assert(require("macp.plane.retention").new({ db = db, url = url, enabled = true,
       return table.concat(lines, "\n")
     end
     for name, text in pairs({
-      runs_ended_at_idx = "select id from runs where tenant = 'default' and ended_at < now() "
+      runs_ended_at_status_idx = "select id from runs where tenant = 'default' and ended_at < now() "
         .. "order by ended_at, id limit 5",
       webhook_deliveries_created_at_idx = "select id from webhook_deliveries where tenant = 'default' and "
         .. "created_at < now() and status <> 'pending' order by created_at limit 5",
