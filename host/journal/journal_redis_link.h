@@ -12,10 +12,10 @@
 #include "redis/redis_url.h"
 
 struct journal_redis_link {
-    const struct redis_url *url; /* kept */
-    int timeout_ms;                      /* of connecting, and of one answer */
-    redisContext *context;               /* NULL: not connected */
-    struct journal_redis_tls *tls;       /* on its socket; NULL: none */
+    const struct redis_url *url;   /* kept */
+    int timeout_ms;                /* of connecting, and of one answer */
+    redisContext *context;         /* NULL: not connected */
+    struct journal_redis_tls *tls; /* on its socket; NULL: none */
     char shas[JOURNAL_REDIS_SCRIPT_COUNT][41];
 };
 

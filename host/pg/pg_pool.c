@@ -13,6 +13,7 @@
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "pg/pg_listen.h"
+#include "pg/pg_pool_state.h"
 #include "pg/pg_text.h"
 #include "pg/pg_unit.h"
 
@@ -21,58 +22,6 @@ enum {
     YOUNG_NS = 3000000,  /* a request in flight for longer may be slow */
     BACKOFF_MIN_MS = 50, /* between attempts to connect */
     BACKOFF_MAX_MS = 2000,
-    SPARE_UNITS = 8,
-    LEASE_KIND = 100, /* a pg_lease among the waiting requests */
-};
-
-/* A connection of the pool. */
-struct member {
-    struct list link;
-    struct pg_pool *pool;
-    struct pg_conn *conn;
-    struct pg_lease *lease; /* who has it alone */
-    bool was_ready;
-};
-
-/* A claim to a connection: waiting in the queue, or holding a member. */
-struct pg_lease {
-    struct pg_flight flight; /* first; kind LEASE_KIND, link in the queue */
-    struct pg_pool *pool;
-    struct member *member; /* NULL while waiting, and after the connection broke */
-    uint64_t since_ns;
-    pg_lease_fn fn; /* NULL when it has run */
-    void *arg;
-    struct pg_failure failure;
-};
-
-struct pg_pool {
-    struct loop *loop;
-    struct pg_conn_opts conn_opts;
-    char *conninfo;
-    char *application_name;
-    int max_conns;
-    int acquire_timeout_ms;
-    int idle_close_ms;
-    struct pg_texts *texts;
-    struct list members;
-    int member_count;
-    struct member *slots[PG_SLOTS];
-    struct list queue; /* struct pg_flight: requests and leases */
-    int waiting;
-    struct timer *queue_timer; /* the head's deadline, or the next attempt to connect */
-    bool queue_timer_runs;
-    struct timer *idle_timer;
-    uint64_t backoff_ms; /* 0: connecting works */
-    uint64_t next_connect_ns;
-    struct pg_failure last_failure;
-    struct pg_listener *listener;
-    struct pg_unit
-        *spares[SPARE_UNITS]; /* recent units, for their memory: free when the reference is the only one */
-    int holds;                /* closing connections, leases, deferred calls: the pool outlives them */
-    bool is_closing;
-    void (*close_done)(void *arg);
-    void *close_arg;
-    struct pg_pool_stats stats;
 };
 
 static void place(struct pg_pool *pool);
@@ -86,7 +35,7 @@ static void settle_close(struct pg_pool *pool)
     }
     void (*done)(void *arg) = pool->close_done;
     void *arg = pool->close_arg;
-    for (int i = 0; i < SPARE_UNITS; i++) {
+    for (int i = 0; i < PG_SPARE_UNITS; i++) {
         pg_unit_unref(pool->spares[i]);
     }
     pg_texts_unref(pool->texts);
@@ -103,7 +52,7 @@ static void on_conn_closed(void *arg)
     settle_close(pool);
 }
 
-static void drop_member(struct pg_pool *pool, struct member *member)
+static void drop_member(struct pg_pool *pool, struct pg_member *member)
 {
     if (member->lease != NULL) {
         member->lease->member = NULL;
@@ -130,11 +79,11 @@ static void on_lease_failed(void *arg)
 }
 
 /* Ends a waiting request or lease, from the loop. */
-static void fail_waiter(struct pg_pool *pool, struct pg_flight *flight, const struct pg_failure *failure)
+void pg_pool_fail_waiter(struct pg_pool *pool, struct pg_flight *flight, const struct pg_failure *failure)
 {
     list_remove(&flight->link);
     pool->waiting--;
-    if (flight->kind == LEASE_KIND) {
+    if (flight->kind == PG_LEASE_KIND) {
         struct pg_lease *lease = (struct pg_lease *)flight;
         lease->failure = *failure;
         loop_defer(pool->loop, on_lease_failed, lease);
@@ -146,7 +95,7 @@ static void fail_waiter(struct pg_pool *pool, struct pg_flight *flight, const st
 static void fail_queue(struct pg_pool *pool, const struct pg_failure *failure)
 {
     while (!list_is_empty(&pool->queue)) {
-        fail_waiter(pool, list_entry(pool->queue.next, struct pg_flight, link), failure);
+        pg_pool_fail_waiter(pool, list_entry(pool->queue.next, struct pg_flight, link), failure);
     }
 }
 
@@ -154,7 +103,7 @@ static void fail_queue(struct pg_pool *pool, const struct pg_failure *failure)
 
 static void on_ready(void *arg, struct pg_conn *conn)
 {
-    struct member *member = arg;
+    struct pg_member *member = arg;
     struct pg_pool *pool = member->pool;
     member->was_ready = true;
     pool->backoff_ms = 0;
@@ -165,7 +114,7 @@ static void on_ready(void *arg, struct pg_conn *conn)
 static bool has_connection(const struct pg_pool *pool)
 {
     list_each (node, &pool->members) {
-        if (list_entry(node, struct member, link)->was_ready) {
+        if (list_entry(node, struct pg_member, link)->was_ready) {
             return true;
         }
     }
@@ -174,7 +123,7 @@ static bool has_connection(const struct pg_pool *pool)
 
 static void on_lost(void *arg, struct pg_conn *conn, const struct pg_failure *failure)
 {
-    struct member *member = arg;
+    struct pg_member *member = arg;
     struct pg_pool *pool = member->pool;
     if (!member->was_ready) {
         pool->stats.connect_failures++;
@@ -193,7 +142,7 @@ static void on_lost(void *arg, struct pg_conn *conn, const struct pg_failure *fa
 
 static void on_progress(void *arg, struct pg_conn *conn)
 {
-    struct member *member = arg;
+    struct pg_member *member = arg;
     place(member->pool);
 }
 
@@ -203,9 +152,9 @@ static const struct pg_conn_events conn_events = {
     .on_progress = on_progress,
 };
 
-static struct member *open_member(struct pg_pool *pool)
+static struct pg_member *open_member(struct pg_pool *pool)
 {
-    struct member *member = xcalloc(1, sizeof(*member));
+    struct pg_member *member = xcalloc(1, sizeof(*member));
     list_init(&member->link);
     member->pool = pool;
     member->conn = pg_conn_open(pool->loop, &pool->conn_opts, pool->texts, &conn_events, member);
@@ -224,18 +173,18 @@ static void grow(struct pg_pool *pool)
     bool has_shared = false;
     list_each (node, &pool->queue) {
         const struct pg_flight *flight = list_entry(node, struct pg_flight, link);
-        wanted += flight->kind == LEASE_KIND ? 1 : 0;
-        has_shared = has_shared || flight->kind != LEASE_KIND;
+        wanted += flight->kind == PG_LEASE_KIND ? 1 : 0;
+        has_shared = has_shared || flight->kind != PG_LEASE_KIND;
         if (wanted >= pool->max_conns) {
             break;
         }
     }
     wanted += has_shared ? 1 : 0;
     list_each (member_node, &pool->members) {
-        wanted -= list_entry(member_node, struct member, link)->was_ready ? 0 : 1;
+        wanted -= list_entry(member_node, struct pg_member, link)->was_ready ? 0 : 1;
     }
     while (wanted-- > 0 && pool->member_count < pool->max_conns && may_connect(pool)) {
-        struct member *member = open_member(pool);
+        struct pg_member *member = open_member(pool);
         list_push_back(&pool->members, &member->link);
         pool->member_count++;
         if (pool->backoff_ms > 0) {
@@ -246,10 +195,10 @@ static void grow(struct pg_pool *pool)
 
 /* --- placing -------------------------------------------------------------------------------- */
 
-static struct member *find_idle(struct pg_pool *pool)
+static struct pg_member *find_idle(struct pg_pool *pool)
 {
     list_each (node, &pool->members) {
-        struct member *member = list_entry(node, struct member, link);
+        struct pg_member *member = list_entry(node, struct pg_member, link);
         if (member->lease == NULL && pg_conn_is_ready(member->conn) && pg_conn_load(member->conn) == 0) {
             return member;
         }
@@ -257,12 +206,12 @@ static struct member *find_idle(struct pg_pool *pool)
     return NULL;
 }
 
-static struct member *find_shared(struct pg_pool *pool)
+static struct pg_member *find_shared(struct pg_pool *pool)
 {
-    struct member *best = NULL;
+    struct pg_member *best = NULL;
     uint64_t now = 0;
     list_each (node, &pool->members) {
-        struct member *member = list_entry(node, struct member, link);
+        struct pg_member *member = list_entry(node, struct pg_member, link);
         size_t load = pg_conn_load(member->conn);
         if (member->lease != NULL || load >= MAX_IN_FLIGHT || !pg_conn_is_ready(member->conn)) {
             continue;
@@ -279,7 +228,7 @@ static struct member *find_shared(struct pg_pool *pool)
     return best;
 }
 
-static void give(struct pg_lease *lease, struct member *member)
+static void give(struct pg_lease *lease, struct pg_member *member)
 {
     member->lease = lease;
     lease->member = member;
@@ -302,13 +251,13 @@ static void on_queue_timer(void *arg)
                   pool->acquire_timeout_ms, pool->member_count, pool->max_conns);
     while (!list_is_empty(&pool->queue)) {
         struct pg_flight *flight = list_entry(pool->queue.next, struct pg_flight, link);
-        uint64_t since = flight->kind == LEASE_KIND ? ((struct pg_lease *)flight)->since_ns
-                                                    : ((struct pg_request *)flight)->since_ns;
+        uint64_t since = flight->kind == PG_LEASE_KIND ? ((struct pg_lease *)flight)->since_ns
+                                                       : ((struct pg_request *)flight)->since_ns;
         if (now - since < (uint64_t)pool->acquire_timeout_ms * 1000000) {
             break;
         }
-        fail_waiter(pool, flight,
-                    has_connection(pool) || pool->backoff_ms == 0 ? &failure : &pool->last_failure);
+        pg_pool_fail_waiter(pool, flight,
+                            has_connection(pool) || pool->backoff_ms == 0 ? &failure : &pool->last_failure);
     }
     place(pool);
 }
@@ -333,8 +282,8 @@ static void place(struct pg_pool *pool)
 {
     while (!pool->is_closing && !list_is_empty(&pool->queue)) {
         struct pg_flight *head = list_entry(pool->queue.next, struct pg_flight, link);
-        bool is_lease = head->kind == LEASE_KIND;
-        struct member *member = is_lease ? find_idle(pool) : find_shared(pool);
+        bool is_lease = head->kind == PG_LEASE_KIND;
+        struct pg_member *member = is_lease ? find_idle(pool) : find_shared(pool);
         if (member == NULL) {
             grow(pool);
             watch_queue(pool);
@@ -358,6 +307,11 @@ static void on_place_due(void *arg)
     settle_close(pool);
 }
 
+void pg_pool_place_soon(struct pg_pool *pool)
+{
+    loop_defer(pool->loop, on_place_due, pool);
+}
+
 /* --- public --------------------------------------------------------------------------------- */
 
 static void on_idle_timer(void *arg)
@@ -365,7 +319,7 @@ static void on_idle_timer(void *arg)
     struct pg_pool *pool = arg;
     uint64_t now = loop_mono_ns();
     list_each_safe (node, &pool->members) {
-        struct member *member = list_entry(node, struct member, link);
+        struct pg_member *member = list_entry(node, struct pg_member, link);
         if (pool->member_count > 1 && member->lease == NULL && pg_conn_is_ready(member->conn) &&
             pg_conn_load(member->conn) == 0 &&
             now - pg_conn_idle_since_ns(member->conn) > (uint64_t)pool->idle_close_ms * 1000000) {
@@ -420,7 +374,7 @@ void pg_pool_close(struct pg_pool *pool, void (*done)(void *arg), void *arg)
     timer_close(pool->queue_timer);
     timer_close(pool->idle_timer);
     while (!list_is_empty(&pool->members)) {
-        drop_member(pool, list_entry(pool->members.next, struct member, link));
+        drop_member(pool, list_entry(pool->members.next, struct pg_member, link));
     }
     for (int i = 0; i < PG_SLOTS; i++) {
         if (pool->slots[i] != NULL) {
@@ -438,7 +392,7 @@ void pg_pool_close(struct pg_pool *pool, void (*done)(void *arg), void *arg)
 struct pg_unit *pg_pool_unit(struct pg_pool *pool)
 {
     int at = 0;
-    while (at < SPARE_UNITS - 1 && pool->spares[at] != NULL && pool->spares[at]->refs > 1) {
+    while (at < PG_SPARE_UNITS - 1 && pool->spares[at] != NULL && pool->spares[at]->refs > 1) {
         at++;
     }
     if (pool->spares[at] != NULL && pool->spares[at]->refs == 1) {
@@ -496,80 +450,8 @@ void pg_pool_cancel(struct pg_pool *pool, struct pg_request *request)
     struct pg_failure failure = {0};
     (void)err_set(&failure.err, ERR_CANCELLED, "the query was cancelled");
     if (!list_is_empty(&request->flight.link)) {
-        fail_waiter(pool, &request->flight, &failure);
+        pg_pool_fail_waiter(pool, &request->flight, &failure);
     }
-}
-
-struct pg_lease *pg_pool_lease(struct pg_pool *pool, pg_lease_fn fn, void *arg)
-{
-    struct pg_lease *lease = xcalloc(1, sizeof(*lease));
-    list_init(&lease->flight.link);
-    lease->flight.kind = LEASE_KIND;
-    lease->pool = pool;
-    lease->since_ns = loop_mono_ns();
-    lease->fn = fn;
-    lease->arg = arg;
-    list_push_back(&pool->queue, &lease->flight.link);
-    pool->waiting++;
-    if (pool->is_closing) {
-        struct pg_failure failure = {0};
-        (void)err_set(&failure.err, ERR_CLOSED, "the pool is closed");
-        fail_waiter(pool, &lease->flight, &failure);
-        return lease;
-    }
-    pool->holds++; /* keeps the pool until the call has run */
-    loop_defer(pool->loop, on_place_due, pool);
-    return lease;
-}
-
-void pg_pool_lease_cancel(struct pg_lease *lease)
-{
-    if (!list_is_empty(&lease->flight.link)) {
-        struct pg_failure failure = {0};
-        (void)err_set(&failure.err, ERR_CANCELLED, "the wait for a connection was cancelled");
-        fail_waiter(lease->pool, &lease->flight, &failure);
-    }
-}
-
-void pg_lease_submit(struct pg_lease *lease, struct pg_request *request)
-{
-    lease->pool->stats.requests++;
-    if (lease->member == NULL) {
-        struct pg_failure failure = {0};
-        (void)err_set(&failure.err, ERR_UNAVAILABLE, "the connection of this transaction is gone");
-        pg_request_fail(lease->pool->loop, request, &failure);
-        return;
-    }
-    pg_conn_submit(lease->member->conn, request);
-}
-
-static void ignore_answer(void *arg, struct pg_result *results, size_t count,
-                          const struct pg_failure *failure)
-{
-}
-
-void pg_lease_release(struct pg_lease *lease)
-{
-    struct pg_pool *pool = lease->pool;
-    struct member *member = lease->member;
-    free(lease);
-    loop_defer(pool->loop, on_place_due, pool); /* ends the lease's hold */
-    if (member == NULL) {
-        return;
-    }
-    member->lease = NULL;
-    pg_conn_touch(member->conn);
-    if (pg_conn_in_tx(member->conn) || pg_conn_load(member->conn) > 0) {
-        struct pg_unit *unit = pg_pool_unit(pool);
-        pg_unit_begin(unit, "rollback", 8); /* a warning at most when no transaction is open */
-        pg_conn_submit(member->conn, pg_request_new(unit, false, ignore_answer, NULL));
-        pg_unit_unref(unit);
-    }
-}
-
-bool pg_lease_in_failed_tx(const struct pg_lease *lease)
-{
-    return lease->member != NULL && pg_conn_in_failed_tx(lease->member->conn);
 }
 
 struct loop *pg_pool_loop(struct pg_pool *pool)
@@ -591,7 +473,7 @@ void pg_pool_stats(const struct pg_pool *pool, struct pg_pool_stats *stats)
     stats->max = pool->max_conns;
     stats->waiting = pool->waiting;
     list_each (node, &pool->members) {
-        const struct member *member = list_entry(node, struct member, link);
+        const struct pg_member *member = list_entry(node, struct pg_member, link);
         stats->open += member->was_ready ? 1 : 0;
         stats->connecting += member->was_ready ? 0 : 1;
         stats->leased += member->lease != NULL ? 1 : 0;

@@ -60,8 +60,7 @@ TEST(user_and_password_are_decoded_and_not_shown)
 
 TEST(tls_has_files)
 {
-    struct redis_url url =
-        parse("rediss://ann:s3cret@cache.example:7000/3?ca=/etc/a%26b.pem&cert=c&key=k");
+    struct redis_url url = parse("rediss://ann:s3cret@cache.example:7000/3?ca=/etc/a%26b.pem&cert=c&key=k");
     CHECK(url.has_tls);
     CHECK_STR(url.host, "cache.example");
     CHECK_INT(url.port, 7000);
