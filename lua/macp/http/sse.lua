@@ -40,13 +40,6 @@ end
 local Stream = {}
 Stream.__index = Stream
 
----Sends a frame (text or host.bytes), waiting while the client is slow. (yields)
----@return true|nil
----@return table|nil err
-function Stream:send(frame)
-  return self.res:write(frame)
-end
-
 ---Sends a frame without waiting.
 ---@return boolean
 ---@return "full"|"closed"|nil
@@ -78,6 +71,18 @@ local function turn_away(stream, reason)
   stream:offer(M.frame("error", nil, reason))
   stream:close()
   if stream.on_end then stream.on_end() end
+end
+
+---Sends a frame (text or host.bytes), waiting while the client is slow. (yields)
+---@return true|nil
+---@return table|nil err the client is gone, or may be told no more
+function Stream:send(frame)
+  local reason = caller.refusal(self.actor, sys.now_ms())
+  if reason then
+    turn_away(self, reason)
+    return nil, GONE
+  end
+  return self.res:write(frame)
 end
 
 ---@class macp.EventStreams the open streams of an application

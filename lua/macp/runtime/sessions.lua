@@ -162,14 +162,19 @@ local function load_cold(sessions, id)
       session.quarantined, session.due = "the session was not recovered", nil
     end
     session.is_noted = lifecycle.is_terminal(session.state)
+    if not sessions:exists(id) then return nil end -- deleted while it was read
     sessions.cold:add(session)
     return session
   end)
 end
 
----Whether a session with this id is stored or on its way there. Does not yield.
+---Whether a session with this id is stored or on its way there; one whose deletion is on its way is not. Does not
+---yield.
 function Sessions:exists(id)
-  return self.by_id[id] ~= nil or (layout.is_session(id) and self.journal:count(id) > 0)
+  if self.by_id[id] then return true end
+  if not layout.is_session(id) then return false end
+  local _, with_pending = self.journal:count(id)
+  return with_pending > 0
 end
 
 ---The session with this id, in step with the journal; nil when there is none. Of a finished session the message ids

@@ -15,6 +15,7 @@ local system = require("spec.support.system")
 local SENDERS = { "ann", "bob" }
 local OPEN, CANCELLED, CREATED = 1, 5, 1
 local LARGE = 250000 -- bytes of a message when a segment shall be full soon
+local REST_MS = 400 -- longer than a session has to be silent before it counts as one at rest
 local CHURN = 10 -- such messages in a session whose history is dropped
 
 -- By store: what MACP_FAULT arms (N: hits that pass first), and whether messages are large; `churns`: those of sessions
@@ -37,13 +38,15 @@ local PASSES = { 3, 11, 20 }
 local STRICT = { MACP_STRICT_RECOVERY = "1" }
 
 -- In every store: what is written beside the messages. `env` has settings of the life that ends there; with `collects`
--- finished sessions are deleted, with `at_start` it ends before it serves.
+-- finished sessions are deleted, with `rests` the senders pause now and then, which is when checkpoints are written, with
+-- `at_start` it ends before it serves.
 local DROPS = { MACP_COMPACT_TERMINAL = "drop" }
 local COLLECTS = { MACP_COMPACT_TERMINAL = "drop", MACP_SESSION_DISK_RETENTION_SECS = "1",
   MACP_CLEANUP_INTERVAL_SECS = "1" }
 local CHECKPOINTS = { MACP_CHECKPOINT_INTERVAL = "4" }
 local EVERYWHERE = {
-  { "checkpoint.before_replace=kill:3", env = CHECKPOINTS }, { "checkpoint.replaced=kill:3", env = CHECKPOINTS },
+  { "checkpoint.before_replace=kill:1", env = CHECKPOINTS, rests = true },
+  { "checkpoint.replaced=kill:1", env = CHECKPOINTS, rests = true },
   { "ending.before_replace=kill:5", env = DROPS }, { "ending.replaced=kill:5", env = DROPS },
   { "ending.before_remove=kill:1", env = COLLECTS, collects = true },
   { "ending.removed=kill", env = COLLECTS, collects = true },
@@ -73,12 +76,13 @@ local function note(book, name, response, err)
 end
 
 -- One sender until nobody answers: messages that are accepted, and between them some that are not. (yields)
-local function talk(rig, book, sender, round, is_large)
+local function talk(rig, book, sender, round, case)
   for i = 1, 400 do
+    if case.rests and i % 100 == 0 then task.sleep(REST_MS) end
     local name = string.format("%s-%d-%d", sender, round, i)
     local is_bad = i % 3 == 0
     local response, err = rig:call(sender, "Send", { envelope = client.envelope({
-      session_id = book.id, message_id = name, payload = is_bad and "\255" or proposal(name, is_large),
+      session_id = book.id, message_id = name, payload = is_bad and "\255" or proposal(name, case.is_large),
     }) })
     if not note(book, name, response, err) then return true end
     if is_bad then assert.is_string(book.refused[name]) end
@@ -185,7 +189,7 @@ local function live_until_killed(world, book, round, fault, case)
   local rig, tasks = world:client(), {}
   tasks[1], tasks[2] = task.spawn(follow, rig, book), task.spawn(watch, rig)
   tasks[3] = task.spawn(come_and_go, rig, book, case.churns)
-  for _, sender in ipairs(SENDERS) do tasks[#tasks + 1] = task.spawn(talk, rig, book, sender, round, case.is_large) end
+  for _, sender in ipairs(SENDERS) do tasks[#tasks + 1] = task.spawn(talk, rig, book, sender, round, case) end
   for _, running in ipairs(tasks) do assert(running:join()) end
   world:disconnect()
   assert.equal(9, world.program:wait().signal, world.program:output():sub(-2000))

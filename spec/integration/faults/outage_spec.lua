@@ -237,7 +237,8 @@ describe("event streams that nobody reads", function()
       local seen = assert(reader:join())
       assert.is_true(sys.mono_ms() - finished < 30000)
       local grown = world:rss_mib() - before
-      assert.is_true(system.is_slow or grown < 100, grown .. " MiB more for " .. READERS .. " streams")
+      -- A reader may hold some pieces; all of them at once would be 12 MiB each.
+      assert.is_true(system.is_slow or grown < 40 + 4 * READERS, grown .. " MiB more for " .. READERS .. " streams")
       local dropped = select(4, world:get("/metrics")):match("macp_sse_dropped_total (%d+)")
       assert.is_true(tonumber(dropped) >= READERS, dropped .. " readers fell behind")
       local stored = seqs_of(world:events(id))

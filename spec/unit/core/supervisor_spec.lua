@@ -13,7 +13,7 @@ local function with(opts)
 end
 
 local function wait_until(condition)
-  for _ = 1, 500 do
+  for _ = 1, 5000 do
     if condition() then return true end
     task.sleep(2)
   end
