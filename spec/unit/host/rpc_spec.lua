@@ -189,7 +189,7 @@ describe("a unary call", function()
       local _, err = channel:unary("/t.S/Unary", "", { timeout_ms = 1000 })
       assert.equal(STATUS.DEADLINE_EXCEEDED, err.status)
       assert.is_true(sys.mono_ms() - began < 30000)
-      assert.is_true(remaining > 0 and remaining <= 1000)
+      assert.is_true(remaining > 0 and remaining <= 1100) -- the wire has three digits, rounded up
       eventually(function() return was_cancelled end)
     end)
   end)
