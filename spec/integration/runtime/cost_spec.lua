@@ -93,8 +93,8 @@ describe("the cost", function()
           in_parallel(messages, 32, function(i) evaluate(sessions[i % 32 + 1]) end)
           local flushes = flushes_of(port) - before
           assert.is_true(flushes >= 1, "nothing was flushed")
-          -- With a sanitizer the program is so slow that few messages meet at the disk.
-          local most = messages * (SLOW and 0.75 or 0.25)
+          -- The faster the disk, and the slower the program (a sanitizer), the fewer messages meet there.
+          local most = messages * (SLOW and 0.75 or 0.5)
           assert.is_true(flushes <= most, flushes .. " flushes for " .. messages .. " messages")
         end)
       end)
