@@ -5,6 +5,7 @@ local fs = require("host.fs")
 local sys = require("host.sys")
 
 local config = require("macp.config")
+local certificates = require("spec.support.certificates")
 local program = require("spec.support.program")
 local tables = require("macp.core.tables")
 
@@ -36,8 +37,7 @@ describe("examples/deploy", function()
 
   setup(function()
     dir = assert(fs.temp_dir("macp-deploy-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", dir } }))
-    assert.equal(0, proc:wait().code)
+    certificates.make(dir)
   end)
   teardown(function() fs.remove_tree(dir) end)
 

@@ -177,11 +177,22 @@ local function prepare(opts)
   return busted, tally
 end
 
+local function run_in_parallel(opts)
+  local problem
+  if opts.jobs < 1 then
+    problem = "--jobs: expected a number of 1 or more, got " .. opts.jobs
+  elseif opts.list or opts.output ~= "plain" then
+    problem = "--jobs reports in its own way: leave out " .. (opts.list and "--list" or "--output")
+  end
+  if problem then return nil, { code = "USAGE", message = problem } end
+  return parallel.run(opts.args, {
+    jobs = opts.jobs, pattern = opts.pattern, words = passed_on(opts), fail_fast = opts.fail_fast,
+  })
+end
+
 ---Runs the files. (yields)
 function M.run(opts)
-  if opts.jobs > 1 then
-    return parallel.run(opts.args, { jobs = opts.jobs, pattern = opts.pattern, words = passed_on(opts) })
-  end
+  if opts.jobs ~= 1 then return run_in_parallel(opts) end
   if opts.lpath then package.path = table.concat(opts.lpath, ";") .. ";" .. package.path end
   preload_host_modules()
   log.set_level(opts.log_level)

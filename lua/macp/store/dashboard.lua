@@ -105,19 +105,12 @@ end
 -- A text with its gaps filled.
 local function filled(text, values) return (text:gsub("{(%a+)}", values)) end
 
--- The text that a filter gets by `fill`, and its conditions emptied: one list of parameters, several texts.
-local function conditions(filter, fill)
-  filter.conditions = {}
-  fill()
-  return filter:text()
-end
-
 local function overview_statement(tenant, query)
   local filter = db_door.filter(tenant)
   filter:param(query.bucket)
   filter:param(pg.ts(query.from_ms))
   local to = query.to_ms and filter:param(pg.ts(query.to_ms))
-  local names = conditions(filter, function() add_names(filter, query) end)
+  local names = filter:apart(function() add_names(filter, query) end)
   local until_to = function(column) return to and (" and " .. column .. " < " .. to) or "" end
   local minutes = until_to("a.minute")
   if names ~= "" then

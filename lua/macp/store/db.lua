@@ -162,6 +162,17 @@ function Filter:text()
   return " and " .. table.concat(self.conditions, " and ")
 end
 
+---The text of the conditions that `add` adds to this filter, which are not kept; their parameters are.
+---@param add fun(): nil
+function Filter:apart(add)
+  local kept = self.conditions
+  self.conditions = {}
+  add()
+  local text = self:text()
+  self.conditions = kept
+  return text
+end
+
 ---A pattern that finds `text` anywhere, with the wildcards in it taken literally.
 function M.contains(text)
   return "%" .. text:gsub("[\\%%_]", "\\%0") .. "%"

@@ -28,25 +28,15 @@ end
 
 -- The runs of a scenario, those that are open and those that have ended: runs_open_idx, and what scenarios.lua tells.
 local function runs_of(filter, query)
-  local conditions = filter.conditions
-  filter.conditions = {}
-  scenarios.add_plain(filter, query.scenario_ref)
-  local open = filter:text()
-  filter.conditions = {}
-  scenarios.add_ended(filter, query.scenario_ref, query.names)
-  local ended = filter:text()
-  filter.conditions = conditions
+  local open = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
+  local ended = filter:apart(function() scenarios.add_ended(filter, query.scenario_ref, query.names) end)
   return "select id from runs where tenant = $1 and ended_at is null" .. open
     .. " union all select id from runs where tenant = $1 and ended_at is not null" .. ended
 end
 
 -- The one run that is asked for is of the scenario: runs_pkey
 local function add_of_run(filter, query)
-  local conditions = filter.conditions
-  filter.conditions = {}
-  scenarios.add_plain(filter, query.scenario_ref)
-  local is_of_scenario = filter:text()
-  filter.conditions = conditions
+  local is_of_scenario = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
   filter:only("exists (select from runs where tenant = $1 and id = " .. filter:param(query.run_id) .. "::uuid"
     .. is_of_scenario .. ")")
 end
@@ -140,14 +130,6 @@ local function count_statement(tenant, query, is_any_going)
     filter.params }
 end
 
--- The query with the names of its scenarios. (yields)
-local function named(db, tenant, query)
-  if query.scenario_ref == nil then return query end
-  local names, err = scenarios.names(db, tenant, query.scenario_ref)
-  if names == nil then return nil, err end
-  return setmetatable({ names = names }, { __index = query })
-end
-
 ---Rows { run_id, seq, ts_us, document } after a position, one more than a page when there are further ones, and the
 ---total. For one run run_events_canonical_pkey. (yields)
 ---@param query { run_id: string|nil, after_seq: integer, after_ms: integer|nil, before_ms: integer|nil,
@@ -159,7 +141,7 @@ function M.page(db, tenant, query)
   local going, going_err = deletions.unpurged(db, tenant)
   if going == nil then return nil, going_err end
   local is_any_going = going ~= false
-  local asked, asked_err = named(db, tenant, query)
+  local asked, asked_err = scenarios.named(db, tenant, query)
   if asked == nil then return nil, asked_err end
   local results, err = db:batch({
     page_statement(tenant, asked, is_any_going), count_statement(tenant, asked, is_any_going),

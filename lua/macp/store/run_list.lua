@@ -47,13 +47,6 @@ end
 
 local function searches(query) return query.tags or query.scenario_ref or query.mode_name or query.search end
 
--- The text of the conditions that `add` adds; the parameters stay with the filter.
-local function conditions(filter, add)
-  filter.conditions = {}
-  add()
-  return filter:text()
-end
-
 -- That a run has ended, in the words of each index that may be used: alike, they could not be used together.
 local function add_ended(filter, query)
   if query.status then filter:only("(ended_at is null) is false") end
@@ -64,7 +57,7 @@ local function add_ended(filter, query)
 end
 
 local function ended_where(filter, query)
-  return conditions(filter, function()
+  return filter:apart(function()
     add_ended(filter, query)
     add_plain(filter, query)
     add_texts(filter, query, query.names or false)
@@ -73,7 +66,7 @@ end
 
 -- The conditions of runs that are open and of those that have ended.
 local function wheres(filter, query)
-  local open = conditions(filter, function()
+  local open = filter:apart(function()
     add_plain(filter, query)
     add_texts(filter, query)
   end)
@@ -137,12 +130,12 @@ end
 -- Looks through the first WINDOW runs of the order only.
 local function window_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local open = conditions(filter, function() add_plain(filter, query) end)
-  local ended = conditions(filter, function()
+  local open = filter:apart(function() add_plain(filter, query) end)
+  local ended = filter:apart(function()
     add_ended(filter, { status = query.status, environment = query.environment })
     add_plain(filter, query)
   end)
-  local texts = conditions(filter, function() add_texts(filter, query) end)
+  local texts = filter:apart(function() add_texts(filter, query) end)
   local order = order_of(query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
   local columns = "tenant, environment, scenario_ref, " .. runs_store.COLUMNS
@@ -193,14 +186,6 @@ local function common_page(db, tenant, query, estimated)
   return { rows = rows, total = is_last and query.offset + #rows or nil, estimate = estimated.found }
 end
 
--- The query with the names of its scenarios. (yields)
-local function named(db, tenant, query)
-  if query.scenario_ref == nil then return query end
-  local names, err = scenarios.names(db, tenant, query.scenario_ref)
-  if names == nil then return nil, err end
-  return setmetatable({ names = names }, { __index = query })
-end
-
 -- What is looked for within texts and tags. (yields)
 local function searched_page(db, tenant, query)
   local estimated, err = estimate(db, tenant, query)
@@ -228,7 +213,7 @@ end
 ---@return table|nil err
 function M.page(db, tenant, query)
   if searches(query) then
-    local asked, err = named(db, tenant, query)
+    local asked, err = scenarios.named(db, tenant, query)
     if asked == nil then return nil, err end
     return searched_page(db, tenant, asked)
   end
@@ -254,7 +239,7 @@ end
 ---@return integer|nil total
 ---@return table|nil err
 function M.count(db, tenant, query)
-  local asked, err = named(db, tenant, query)
+  local asked, err = scenarios.named(db, tenant, query)
   if asked == nil then return nil, err end
   local filter = db_door.filter(tenant)
   local where = wheres(filter, asked)
@@ -269,7 +254,7 @@ function M.explain(db, tenant, query)
   if not searches(query) then
     return db_door.explain(db, { page_statement(tenant, query), count_statement(tenant, query) })
   end
-  local asked, err = named(db, tenant, query)
+  local asked, err = scenarios.named(db, tenant, query)
   if asked == nil then return nil, err end
   local estimated, estimate_err = estimate(db, tenant, asked)
   if estimated == nil then return nil, estimate_err end

@@ -34,13 +34,16 @@ local INDEXED = 1000 -- bytes up to which a text is in an index of its column
 
 local M = { SEARCHED = SEARCHED, NAMES = NAMES }
 
----The names that have a text in them, as conditions take them; false: there are too many, or too long ones. (yields)
----@return string|false|nil names
+---The query with the `names` that have its scenario_ref in them, as add_ended takes them; false: there are too many, or
+---too long ones. (yields)
+---@param query { scenario_ref: string|nil }
+---@return table|nil query
 ---@return table|nil err
-function M.names(db, tenant, text)
-  local row, err = db_door.one(db, FIND, tenant, db_door.contains(text), NAMES)
+function M.named(db, tenant, query)
+  if query.scenario_ref == nil then return query end
+  local row, err = db_door.one(db, FIND, tenant, db_door.contains(query.scenario_ref), NAMES)
   if row == nil then return nil, err end
-  return not row.is_beyond and row.found
+  return setmetatable({ names = not row.is_beyond and row.found }, { __index = query })
 end
 
 ---Adds to a filter that a column is a text, as the index of the column can tell.

@@ -1,7 +1,7 @@
 -- Acceptance: TLS, signed tokens, observers.
 
+local certificates = require("spec.support.certificates")
 local acceptance = require("spec.support.acceptance")
-local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
 local rpc = require("host.rpc")
@@ -15,9 +15,7 @@ local NOT_JSON = "not.a.token"
 describe("acceptance: TLS", function()
   own_it("serves start and GetSession, and nothing in plain text", function()
     acceptance.with_dir(function(certs)
-      local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-      assert.equal(0, proc:wait().code)
-      proc:close()
+      certificates.make(certs)
       acceptance.with({
         env = { MACP_ALLOW_INSECURE = false, MACP_AUTH_TOKENS_JSON = '[{"token":"t","sender":"agent://lead"}]',
           MACP_TLS_CERT_PATH = certs .. "/server.pem", MACP_TLS_KEY_PATH = certs .. "/server.key" },

@@ -1,11 +1,11 @@
 -- The runtime on a real Redis over TLS: certificates of both sides, user, password and database in the URL.
 
-local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
 local sys = require("host.sys")
 local task = require("host.task")
 
+local certificates = require("spec.support.certificates")
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
 local ports = require("spec.support.ports")
@@ -23,9 +23,7 @@ describe("a runtime on Redis over TLS", function()
 
   setup(function()
     certs = assert(fs.temp_dir("macp-redis-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
-    proc:close()
+    certificates.make(certs)
     server = redis.start({ certs = certs, port = ports.free() })
     server:command("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all")
   end)

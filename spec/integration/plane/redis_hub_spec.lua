@@ -1,7 +1,6 @@
 -- Planes that tell each other of events over a real Redis. What streams send are rows: whatever Redis loses, repeats or
 -- invents, every subscriber gets each event once and in order.
 
-local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
 local redis = require("host.redis")
@@ -9,6 +8,7 @@ local task = require("host.task")
 
 local json = require("macp.core.json")
 
+local certificates = require("spec.support.certificates")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 local ports = require("spec.support.ports")
@@ -236,9 +236,7 @@ describe("planes over a Redis with TLS, user and password", function()
 
   setup(function()
     certs = assert(fs.temp_dir("macp-redis-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
-    proc:close()
+    certificates.make(certs)
     server = redis_server.start({ certs = certs, port = ports.free() })
     server:command("ACL", "SETUSER", "ann", "on", ">s3cret", "resetchannels", "&" .. CHANNEL, "+ping", "+publish",
       "+subscribe")

@@ -1,8 +1,8 @@
 -- Client certificates as identities.
 
+local certificates = require("spec.support.certificates")
 local client = require("spec.support.runtime_client")
 
-local child = require("host.child")
 local crypto = require("host.crypto")
 local fs = require("host.fs")
 local rpc = require("host.rpc")
@@ -15,8 +15,7 @@ describe("a client certificate", function()
 
   setup(function()
     certs = assert(fs.temp_dir("macp-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
+    certificates.make(certs)
     ca = assert(fs.read(certs .. "/ca.pem"))
   end)
   teardown(function() fs.remove_tree(certs) end)

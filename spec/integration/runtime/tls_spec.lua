@@ -1,6 +1,6 @@
+local certificates = require("spec.support.certificates")
 local client = require("spec.support.runtime_client")
 
-local child = require("host.child")
 local fs = require("host.fs")
 local rpc = require("host.rpc")
 
@@ -12,8 +12,7 @@ describe("the gRPC interface over TLS", function()
 
   setup(function()
     certs = assert(fs.temp_dir("macp-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
+    certificates.make(certs)
     ca = assert(fs.read(certs .. "/ca.pem"))
   end)
   teardown(function() fs.remove_tree(certs) end)
@@ -103,8 +102,7 @@ describe("certificates of the gRPC interface", function()
 
   setup(function()
     certs = assert(fs.temp_dir("macp-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
+    certificates.make(certs)
     roots = { old = assert(fs.read(certs .. "/ca.pem")), new = assert(fs.read(certs .. "/other-ca.pem")) }
   end)
   teardown(function() fs.remove_tree(certs) end)

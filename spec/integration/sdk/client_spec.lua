@@ -1,7 +1,6 @@
 -- Each call of the client against a real runtime, and what goes wrong on the way.
 
 local fs = require("host.fs")
-local child = require("host.child")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -9,6 +8,7 @@ local task = require("host.task")
 local macp = require("macp.sdk")
 local messages = require("macp.protocol.messages")
 
+local certificates = require("spec.support.certificates")
 local runtime_client = require("spec.support.runtime_client")
 local sdk_rig = require("spec.support.sdk_rig")
 
@@ -326,9 +326,7 @@ end)
 describe("the SDK's client over TLS", function()
   it("trusts the given roots only", function()
     local certs = assert(fs.temp_dir("macp-certs-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", certs } }))
-    assert.equal(0, proc:wait().code)
-    proc:close()
+    certificates.make(certs)
     local runtime = assert(runtime_client.start({ env = {
       MACP_ALLOW_INSECURE = false, MACP_AUTH_TOKENS_JSON = '[{"token":"k7","sender":"boss"}]',
       MACP_TLS_CERT_PATH = certs .. "/server.pem", MACP_TLS_KEY_PATH = certs .. "/server.key",

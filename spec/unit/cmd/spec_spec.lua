@@ -129,6 +129,24 @@ describe("macp spec", function()
       assert.truthy(out:find("2 successes / 0 failures", 1, true), out)
     end)
 
+    it("adds repetitions up, and begins no file after a failure when told so", function()
+      local good, bad = 'it("g", function() end)', 'it("b", function() error("x") end)'
+      local code, out = run_files({ a = good, b = good }, "--repeat", "3")
+      assert.equal(0, code, out)
+      assert.truthy(out:find("6 successes / 0 failures", 1, true), out)
+      local files = { a = bad, b = bad }
+      for i = 1, 9 do files["c" .. i] = good end
+      code, out = run_files(files, "--fail-fast")
+      assert.equal(1, code)
+      assert.is_nil(out:find("c9_spec", 1, true), out)
+    end)
+
+    it("refuses what it cannot report", function()
+      assert.equal(3, (run_files({ a = two }, "--output", "TAP")))
+      assert.equal(3, (run_files({ a = two }, "--list")))
+      assert.equal(3, (run_files({ a = two }, "--jobs", "0")))
+    end)
+
     it("ends with 1 when there is no file", function()
       assert.equal(1, (run_files({})))
     end)

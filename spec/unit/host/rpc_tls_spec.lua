@@ -1,8 +1,9 @@
 -- host.rpc over TLS: server certificates, wrong authorities, plaintext peers, client certificates.
 
-local child = require("host.child")
 local fs = require("host.fs")
 local rpc = require("host.rpc")
+
+local certificates = require("spec.support.certificates")
 
 local METHOD = "/t.S/Who"
 
@@ -11,8 +12,7 @@ describe("TLS", function()
 
   setup(function()
     dir = assert(fs.temp_dir("rpc-tls"))
-    local proc = assert(child.spawn{ file = "/bin/sh", args = { "spec/support/certs.sh", dir } })
-    assert.equal(0, proc:wait().code)
+    certificates.make(dir)
     pem = {}
     for _, name in ipairs({ "ca", "other-ca", "server", "client" }) do
       local path = dir .. "/" .. name

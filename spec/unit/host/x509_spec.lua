@@ -3,13 +3,14 @@ local fs = require("host.fs")
 local sys = require("host.sys")
 local x509 = require("host.x509")
 
+local certificates = require("spec.support.certificates")
+
 describe("host.x509", function()
   local dir, files
 
   setup(function()
     dir = assert(fs.temp_dir("macp-x509-"))
-    local proc = assert(child.spawn({ file = "/bin/sh", args = { "spec/support/certs.sh", dir } }))
-    assert.equal(0, proc:wait().code)
+    certificates.make(dir)
     files = {}
     for _, name in ipairs({ "ca.pem", "server.pem", "server.key", "client.pem", "client.key" }) do
       files[name] = assert(fs.read(dir .. "/" .. name))

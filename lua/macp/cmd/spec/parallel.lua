@@ -53,9 +53,11 @@ local function run_file(path, words)
 end
 
 local function add_up(totals, result)
-  local counts = { result.said:match(SUMMARY) }
-  for at = 1, 4 do totals[at] = totals[at] + (tonumber(counts[at]) or 0) end
-  result.pending = tonumber(counts[4]) or 0
+  result.pending = 0
+  for good, failed, wrong, pending in result.said:gmatch(SUMMARY) do -- one for each repetition
+    for at, count in ipairs({ good, failed, wrong, pending }) do totals[at] = totals[at] + tonumber(count) end
+    result.pending = result.pending + tonumber(pending)
+  end
   if result.code ~= 0 then totals.bad = totals.bad + 1 end
 end
 
@@ -78,8 +80,9 @@ end
 
 ---Runs every file below the paths. (yields)
 ---@param paths string[]
----@param opts { jobs: integer, pattern: string, words: string[] } words: options that each process is given
----@return integer exit status: 0 when every file passed
+---@param opts { jobs: integer, pattern: string, words: string[], fail_fast: boolean|nil } words: options that each
+---  process is given; fail_fast: no file begins after one has failed
+---@return integer exit status: 0 when every file was run and passed
 function M.run(paths, opts)
   local files, results, totals = {}, {}, { 0, 0, 0, 0, bad = 0 }
   for _, path in ipairs(paths) do add_files(files, path, opts.pattern) end
@@ -87,7 +90,7 @@ function M.run(paths, opts)
   task.group(function(group)
     for _ = 1, math.min(opts.jobs, #files) do
       group:spawn(function()
-        while files[next_file] do
+        while files[next_file] and not (opts.fail_fast and totals.bad > 0) do
           local path = files[next_file]
           next_file = next_file + 1
           local result = run_file(path, opts.words)
@@ -99,7 +102,7 @@ function M.run(paths, opts)
     end
   end)
   summarize(totals, results, sys.mono_ms() - began)
-  return totals.bad == 0 and #files > 0 and 0 or 1
+  return totals.bad == 0 and #files > 0 and #results == #files and 0 or 1
 end
 
 return M
