@@ -129,14 +129,19 @@ function App:openapi()
   return openapi.document(shown, { title = self.title, version = self.version })
 end
 
-local function send(ctx, status, body, extra)
+local function send(ctx, status, body, extra, in_chunks)
   local headers = { ["content-type"] = JSON }
   if body == nil then headers["content-type"] = nil end
   ctx:add_headers(headers, status)
   if extra then
     for name, value in pairs(extra) do headers[name] = value end
   end
-  ctx.res:send(status, headers, body)
+  local res = ctx.res
+  if not in_chunks then
+    res:send(status, headers, body)
+  elseif res:start(status, headers) and res:write(body) then
+    res:finish()
+  end
 end
 
 -- Handler and audit of a matched route; raises. (yields)
@@ -180,8 +185,9 @@ local function handle(ctx)
   local ok, status, value, extra = xpcall(run, with_traceback, ctx)
   if not ok then return fail(ctx, status) end
   if ctx.route.raw or ctx.started then return status or ctx.status or (ctx.started and 200 or CLIENT_GONE) end
-  value, extra = compress.apply(ctx, value, extra)
-  send(ctx, status, value, extra)
+  local is_compressed
+  value, extra, is_compressed = compress.apply(ctx, value, extra)
+  send(ctx, status, value, extra, is_compressed)
   return status
 end
 

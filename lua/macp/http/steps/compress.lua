@@ -1,7 +1,10 @@
 -- Compressing replies: large texts go as gzip to callers that accept it. Event streams and downloads, whose routes write
--- themselves, never come here. A constant document is compressed once.
+-- themselves, never come here. A constant document is compressed once. Compressed replies are sent in chunks: the web
+-- console's proxy unpacks them but passes a Content-Length on as it was, and so would cut them off.
 
 local gzip = require("host.gzip")
+
+local tables = require("macp.core.tables")
 
 local MIN_BYTES = 2048 -- less fits into a packet or two anyway
 local FAST, SMALL = 1, 9 -- for what is compressed for one caller, and once for all
@@ -55,21 +58,20 @@ end
 ---The body of a reply as it is sent, and its headers. (yields)
 ---@param ctx macp.Context
 ---@param body any
----@param headers table|nil
+---@param headers table|nil not changed: routes share theirs between replies
 ---@return any body
 ---@return table|nil headers
+---@return boolean|nil is_compressed
 function M.apply(ctx, body, headers)
   if body == nil then return body, headers end
   local text = type(body) == "string" and body or tostring(body)
   if #text < MIN_BYTES or not is_text(headers or {}) or not may_change(headers or {}) then return body, headers end
-  headers = headers or {}
   ctx.varies = true
   if not M.accepts(ctx.headers["accept-encoding"]) then return body, headers end
   local bytes
   if ctx.route.constant then bytes = constant(ctx.route, text) else bytes = gzip(text, FAST) end
   if bytes == nil then return body, headers end
-  headers["content-encoding"] = "gzip"
-  return bytes, headers
+  return bytes, tables.assign(tables.copy(headers or {}), { ["content-encoding"] = "gzip" }), true
 end
 
 return M
