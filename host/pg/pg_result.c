@@ -125,13 +125,26 @@ void pg_failure_take(struct pg_failure *failure, const PGresult *res)
                          failure->sqlstate, is_ours ? "" : ")");
 }
 
+/* The lines of libpq as one: each run of blanks and line breaks is a single space. */
+static void copy_line(char *out, size_t cap, const char *text)
+{
+    size_t len = 0;
+    for (const char *at = text; *at != '\0' && len + 2 < cap; at++) {
+        bool is_blank = strchr(" \t\r\n", *at) != NULL;
+        if (!is_blank && at > text && len > 0 && strchr(" \t\r\n", at[-1]) != NULL) {
+            out[len++] = ' ';
+        }
+        if (!is_blank) {
+            out[len++] = *at;
+        }
+    }
+    out[len] = '\0';
+}
+
 void pg_failure_conn(struct pg_failure *failure, int code, const char *what, const PGconn *pg)
 {
     memset(failure, 0, sizeof(*failure));
-    const char *words = pg == NULL ? "" : PQerrorMessage(pg);
-    size_t len = strlen(words);
-    while (len > 0 && (words[len - 1] == '\n' || words[len - 1] == ' ')) {
-        len--;
-    }
-    (void)err_set(&failure->err, code, "%s%s%.*s", what, len > 0 ? ": " : "", (int)len, words);
+    char words[sizeof(failure->err.text)];
+    copy_line(words, sizeof(words), pg == NULL ? "" : PQerrorMessage(pg));
+    (void)err_set(&failure->err, code, "%s%s%s", what, words[0] != '\0' ? ": " : "", words);
 }

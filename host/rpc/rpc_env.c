@@ -40,10 +40,28 @@ static struct rpc_env *current;
 static _Thread_local char captured[160];
 static _Thread_local bool is_capturing;
 
+/* What people need of an error of the core: what the system said (os_error:"...", deep inside), or else its
+ * first words, without the places in the core's sources that follow in braces. */
+static void capture(const char *message)
+{
+    static const char cause[] = "os_error:\"";
+    const char *from = strstr(message, cause);
+    size_t len;
+    if (from != NULL) {
+        from += sizeof(cause) - 1;
+        len = strcspn(from, "\"");
+    } else {
+        const char *places = strstr(message, " {");
+        from = message;
+        len = places != NULL ? (size_t)(places - message) : strlen(message);
+    }
+    (void)snprintf(captured, sizeof(captured), "%.*s", (int)len, from);
+}
+
 static void on_core_log(gpr_log_func_args *args)
 {
     if (is_capturing && args->severity == GPR_LOG_SEVERITY_ERROR) {
-        (void)snprintf(captured, sizeof(captured), "%s", args->message); /* a cut message is still a hint */
+        capture(args->message);
         return;
     }
     log_line(args->severity == GPR_LOG_SEVERITY_ERROR ? LOG_WARN : LOG_DEBUG, "rpc.core", "%s",

@@ -106,11 +106,11 @@ local function with_global_options(command)
   return { options = options, arguments = command.arguments, options_first = command.options_first }
 end
 
-local function report_config(problems)
+local function report_config(name, problems)
   local style = console.error_style()
   console.warn(style.red("macp: ") .. "the configuration has problems:")
   for _, problem in ipairs(problems) do console.warn("  " .. problem) end
-  console.warn("Run `macp config` for all settings, their values and sources.")
+  if name ~= "config" then console.warn("Run `macp config` for all settings, their values and sources.") end
   return BAD_CONFIG
 end
 
@@ -173,7 +173,7 @@ local function run_command(argv)
     local problems
     cfg, problems = load_config(command, opts)
     if cfg == nil then
-      return command.report_config and command.report_config(opts, problems) or report_config(problems)
+      return command.report_config and command.report_config(opts, problems) or report_config(name, problems)
     end
   end
   return execute(name, command, opts, cfg)

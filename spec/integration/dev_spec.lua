@@ -220,6 +220,16 @@ describe("macp dev", function()
     end)
   end
 
+  it("refuses ports that cannot be, and starts nothing", function()
+    for _, args in ipairs({ { "dev", "--port", "65536" }, { "dev", "--port", "0", "--grpc-port", "-1" } }) do
+      local proc = program.start({ args = args, env = CLEAN, cwd = dir })
+      assert.equal(3, proc:wait(START_MS).code, proc:output())
+      assert.equal("macp: dev: " .. args[#args - 1] .. " must be from 0 to 65535, not `" .. args[#args] .. "`",
+        proc.lines[1])
+    end
+    assert_nothing_left()
+  end)
+
   it("does not share its data with a second one", function()
     local proc = start({ "--no-demo" })
     proc:wait_line("(ready)", START_MS)
@@ -249,8 +259,11 @@ describe("macp dev", function()
     assert(fs.write(dir .. "/modes/own/mode.lua", "return {"))
     proc:wait_line("(mode%.rejected)", 10000)
     assert.truthy(proc:output():find("modes/own/mode.lua", 1, true))
+    assert(fs.write(dir .. "/modes/own/mode.lua", mode("a third text")))
+    proc:wait_line("^mode .*%(sha256:(%x+)%)$", 10000)
     proc:kill("INT")
     assert.equal(0, proc:wait(15000).code, proc:output())
+    assert.equal(1, select(2, proc:output():gsub("mode%.rejected", "")), proc:output()) -- once, though two roles read it
     assert(fs.remove_tree(dir .. "/modes"))
   end)
 

@@ -63,6 +63,18 @@ describe("macp run", function()
     assert.truthy(output:find("unknown option 'scure' (did you mean `secure`", 1, true), output)
   end)
 
+  it("tells where a script failed by its own lines only", function()
+    local code, output = run("local function f()\n  error('went wrong')\nend\nf()\nreturn 0")
+    local path = dir .. "/agent.lua"
+    assert.equal(1, code)
+    assert.equal(string.format("macp run: %s:2: went wrong\n\t%s:2: in function 'f'\n\t%s:4: in main chunk",
+      path, path, path), output)
+    code, output = run("\nrequire('macp.sdk').client({ target = 'x', scure = true })")
+    assert.equal(1, code)
+    assert.truthy(output:find("^macp run: " .. path:gsub("%p", "%%%0") .. ":2: MacpSdkError: "), output)
+    assert.is_nil(output:find("\n", 1, true), output)
+  end)
+
   it("serves modes of one's own", function()
     assert(fs.mkdir_p(dir .. "/modes/own"))
     assert(fs.write(dir .. "/modes/own/mode.lua", [[return {

@@ -101,10 +101,19 @@ describe("main", function()
     assert.stub(log.set_level).was.called_with("error")
   end)
 
-  it("fails on settings that do not exist", function()
-    local code, _, text = run("config", "plane.prot")
-    assert.equal(1, code)
-    assert.truthy(text:find("no setting is called plane.prot", 1, true))
+  it("refuses words that name no setting, also beside some that do", function()
+    local code, shown, text = run("config", "plane.host", "plane.prot", "runtmie")
+    assert.equal(3, code)
+    assert.equal("", shown)
+    assert.truthy(text:find("macp: config: no setting is called plane.prot (did you mean `plane.port`?), runtmie "
+      .. "(did you mean `runtime`?)", 1, true), text)
+  end)
+
+  it("does not send readers of `macp config` to `macp config`", function()
+    local code, _, text = run("config", "--set", "plane.port=x")
+    assert.equal(2, code)
+    assert.equal("macp: the configuration has problems:\n"
+      .. "  --set plane.port must be a whole number, not `x`\n", text)
   end)
 
   local outcomes = {

@@ -5,6 +5,8 @@ local config = require("macp.config")
 local console = require("macp.core.console")
 local json = require("macp.core.json")
 local redact = require("macp.telemetry.redact")
+local suggest = require("macp.core.suggest")
+local tables = require("macp.core.tables")
 
 local M = {
   summary = "Show every setting: value, source and meaning.",
@@ -45,13 +47,24 @@ local function env_text(setting)
   return type(setting.env) == "table" and table.concat(setting.env, " or ") or setting.env
 end
 
-local function selected(cfg, opts)
-  local wanted = {}
-  for _, entry in ipairs(config.entries(cfg)) do
-    local matches = #opts.args == 0
-    for _, key in ipairs(opts.args) do
-      if entry.setting.key == key or entry.setting.key:match("^(%w+)%.") == key then matches = true end
-    end
+-- Words of the command line that are neither a key nor a section, as one line; nil when there are none.
+local function unknown_words(entries, words)
+  local names = {}
+  for _, entry in ipairs(entries) do
+    names[entry.setting.key], names[entry.setting.key:match("^(%w+)%.")] = true, true
+  end
+  local known, unknown = tables.sorted_keys(names), {}
+  for _, word in ipairs(words) do
+    if not names[word] then unknown[#unknown + 1] = word .. suggest.hint(word, known) end
+  end
+  return #unknown > 0 and "no setting is called " .. table.concat(unknown, ", ") or nil
+end
+
+local function selected(entries, opts)
+  local wanted, words = {}, tables.set(opts.args)
+  for _, entry in ipairs(entries) do
+    local key = entry.setting.key
+    local matches = #opts.args == 0 or words[key] or words[key:match("^(%w+)%.")]
     if matches and (not opts.changed or entry.source ~= "default") then wanted[#wanted + 1] = entry end
   end
   return wanted
@@ -89,11 +102,14 @@ local function print_text(entries, warnings)
   for _, warning in ipairs(warnings) do console.warn(console.error_style().yellow("warning: ") .. warning) end
 end
 
+---@param opts { args: string[], json: boolean|nil, changed: boolean|nil }
+---@param cfg table
+---@return integer|nil exit code; nil, err for words that name nothing
 function M.run(opts, cfg)
-  local entries, warnings = selected(cfg, opts), config.warnings(cfg)
-  if #entries == 0 and #opts.args > 0 and not opts.changed then
-    return nil, { code = "NOT_FOUND", message = "no setting is called " .. table.concat(opts.args, ", ") }
-  end
+  local all = config.entries(cfg)
+  local problem = unknown_words(all, opts.args)
+  if problem then return nil, { code = "USAGE", message = problem } end
+  local entries, warnings = selected(all, opts), config.warnings(cfg)
   if opts.json then print_json(entries, warnings) else print_text(entries, warnings) end
   return 0
 end

@@ -4,7 +4,6 @@ local fs = require("host.fs")
 local log = require("host.log")
 
 local config = require("macp.config")
-local console = require("macp.core.console")
 
 local M = {
   summary = "Run an agent or any other script written in Lua.",
@@ -31,7 +30,33 @@ local function use_modes(dirs)
   require("macp.sdk").use_registry(registry)
 end
 
----@return integer exit code
+-- The frames of a traceback that are the script's: not the program's above main, not those of the SDK and C below.
+local function own_frames(trace)
+  local frames = {}
+  for frame in trace:gmatch("\n\t([^\n]*)") do
+    if frame:find("macp/cmd/run.lua", 1, true) then break end
+    if not frame:find("^%[C%]") and not frame:find("lua/macp/", 1, true) then
+      frames[#frames + 1] = (frame:gsub("in function 'chunk'$", "in main chunk"))
+    end
+  end
+  return frames
+end
+
+-- What went wrong in a script and where. Errors that are tables (those of the SDK) do not carry their place.
+local function failure_of(err)
+  local frames = own_frames(debug.traceback("", 2))
+  local text = type(err) == "table" and not getmetatable(err) and (err.message or err.code) or tostring(err)
+  local place = frames[1] and frames[1]:match("^(.-:%d+):")
+  if place and text:sub(1, #place) ~= place then text = place .. ": " .. text end
+  if #frames > 1 then text = text .. "\n\t" .. table.concat(frames, "\n\t") end
+  return { code = "SCRIPT", message = text }
+end
+
+---(yields) Exit code: what the script returns if that is a number, else 0; 1 when it fails.
+---@param opts { args: string[], modes: string[]|nil }
+---@param cfg table
+---@return integer|nil exit code
+---@return table|nil err
 function M.run(opts, cfg)
   if not config.chosen(cfg)["log.level"] then log.set_level("warn") end -- the script has the say
   local path = opts.args[1]
@@ -39,15 +64,13 @@ function M.run(opts, cfg)
   if not text then return nil, err end
   text = text:gsub("^#[^\n]*", "") -- a first line for the shell: #!/usr/bin/env -S macp run
   local chunk, problem = loadstring(text, "@" .. path)
-  if not chunk then
-    console.warn("macp run: " .. problem)
-    return 1
-  end
+  if not chunk then return nil, { code = "SCRIPT", message = problem } end
   io.stdout:setvbuf("line") -- what an agent prints appears when it prints it, through pipes, too
   local dir = path:match("^(.*)/[^/]*$") or "."
   package.path = dir .. "/?.lua;" .. package.path
   if opts.modes and #opts.modes > 0 then use_modes(opts.modes) end
-  local code = chunk(unpack(opts.args, 2))
+  local ok, code = xpcall(chunk, failure_of, unpack(opts.args, 2))
+  if not ok then return nil, code end
   return type(code) == "number" and code or 0
 end
 

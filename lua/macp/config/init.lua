@@ -71,7 +71,7 @@ local function check_keys(values, known, where, problems)
   end
 end
 
--- The raw value of a setting, where it comes from and its name there. An empty environment variable counts as unset.
+-- The raw value of a setting, the kind of its source and its name there. An empty environment variable counts as unset.
 local function find(setting, environ, from_file, from_flags)
   if from_flags[setting.key] ~= nil then return from_flags[setting.key], "flag", "--set " .. setting.key end
   for _, name in ipairs(names_of(setting)) do
@@ -98,7 +98,10 @@ local function read_setting(setting, cfg, sources)
   end
   local value, problem, hint = types[setting.type](setting, raw)
   if value ~= nil and setting.validate then problem = setting.validate(value) end
-  if problem then return nil, source, origin, describe_problem(setting, origin, raw, problem, hint) end
+  if problem then
+    local where = source == "file" and sources.file_name .. ": " .. origin or origin
+    return nil, source, origin, describe_problem(setting, where, raw, problem, hint)
+  end
   return value, source, origin
 end
 
@@ -150,8 +153,9 @@ function M.load(environ, overrides)
   for _, setting in ipairs(settings) do known[setting.key] = setting end
   local sources = {
     environ = environ, flags = overrides.flags or {}, file = flatten(overrides.file or {}, "", known, {}),
+    file_name = overrides.file_name or "configuration file",
   }
-  check_keys(sources.file, known, overrides.file_name or "configuration file", problems)
+  check_keys(sources.file, known, sources.file_name, problems)
   check_keys(sources.flags, known, "--set", problems)
   local cfg, entries = build_sections(settings), {}
   for i, setting in ipairs(settings) do

@@ -2,6 +2,8 @@
 
 local http = require("host.http")
 
+local MAX = 65535
+
 local M = {}
 
 ---The port to use: the given one when it is free, a free one for 0.
@@ -11,6 +13,9 @@ local M = {}
 ---@return integer|nil port
 ---@return table|nil err one line: the port and how to choose another
 function M.claim(host, port, option)
+  if port < 0 or port > MAX then
+    return nil, { code = "USAGE", message = string.format("%s must be from 0 to %d, not `%d`", option, MAX, port) }
+  end
   local server, err = http.listen({ host = host, port = port })
   if not server then
     return nil, { code = "UNAVAILABLE", message = string.format(

@@ -63,9 +63,9 @@ function M.folders(paths, opts)
   for _, path in ipairs(paths) do
     path = path:gsub("/+$", "")
     local stat = fs.stat(path)
-    if stat == nil or stat.type ~= "dir" then
-      if #paths == 1 then return nil, path .. " is not a folder" end
-    else
+    if stat == nil or (stat.type ~= "dir" and #paths == 1) then
+      return nil, path .. " is not a folder"
+    elseif stat.type == "dir" then -- a file among many is what `modes/*` names besides folders
       local files, err = source.read(path)
       if files == nil then return nil, err.message end
       outcomes[#outcomes + 1] = M.files(files, path .. "/", opts)

@@ -120,7 +120,7 @@ function Play:check_rejection(step, rejection, before)
       step.reject)
   end
   if step.because and not rejection.message:find(step.because, 1, true) then
-    fail(step, "%s was refused because '%s', expected '%s'", step.type, rejection.message, step.because)
+    fail(step, "%s was refused because \"%s\", expected \"%s\"", step.type, rejection.message, step.because)
   end
   if before and self:hash(step) ~= before then fail(step, "the refused %s changed the state", step.type) end
 end

@@ -27,8 +27,9 @@ Registry.__index = Registry
 
 local M = {}
 
+---With is_quiet, a broken folder is no error in the log: another registry of this process tells what is wrong with it.
 ---@param opts table { dirs = {...}, archive = store, limits = {...}, depth = "fixtures|validate|off", embedded = bool,
----  strict_supersedes = bool, lenient_outcomes = bool, metrics = registry, release_after_ms = number }
+---  strict_supersedes = bool, lenient_outcomes = bool, is_quiet = bool, metrics = registry, release_after_ms = number }
 function M.new(opts)
   local self = setmetatable({
     opts = opts or {}, archive = opts and opts.archive or archives.memory(), folders = {}, current = {}, retired = {},
@@ -148,7 +149,8 @@ end
 local function record_failure(self, folder, files, problems)
   folder.candidate = { revision = source.rules_hash(files), at_ms = sys.now_ms(), errors = problems }
   local first = problems[1] or { text = "unknown" }
-  log.error("mode.rejected", { folder = folder.path, problems = #problems, file = first.path, line = first.line,
+  local tell = self.opts.is_quiet and log.debug or log.error
+  tell("mode.rejected", { folder = folder.path, problems = #problems, file = first.path, line = first.line,
     message = first.text, serving = folder.rev and folder.rev.hash })
   if self.reloads then self.reloads:inc("failed", 1) end
   return nil, problems

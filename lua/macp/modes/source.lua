@@ -103,6 +103,10 @@ end
 ---@return table|nil files by relative path; nil, err when the folder cannot be read or has no mode.lua
 function M.read(dir)
   dir = dir:gsub("/+$", "")
+  local folder = fs.stat(dir)
+  if folder == nil or folder.type ~= "dir" then
+    return nil, { code = "NOT_FOUND", message = dir .. " is not a folder" }
+  end
   local files = {}
   local ok, err = read_into(files, dir, "", function(name) return KNOWN[name] end)
   if not ok then return nil, err end

@@ -61,13 +61,14 @@ describe("config.load", function()
   it("reports every problem at once", function()
     local cfg, problems = config.load(
       { PORT = "x", LOG_LEVEL = "inof", MACP_BIND_ADDR = "localhost:1", THROTTLE_LIMIT = "0" },
-      { flags = { ["plane.prot"] = "1" }, file = { plane = { zz = 1 } }, file_name = "m.json" })
+      { flags = { ["plane.prot"] = "1" }, file = { plane = { zz = 1, throttle_ttl_ms = 0 } }, file_name = "m.json" })
     assert.is_nil(cfg)
     assert.same({
       "m.json: unknown setting plane.zz",
       "--set: unknown setting plane.prot (did you mean `plane.port`?)",
       "LOG_LEVEL must be one of debug, info, warn, error, not `inof` (did you mean `info`?)",
       "PORT must be a whole number, not `x`",
+      "m.json: plane.throttle_ttl_ms must be at least 1, not `0`",
       "THROTTLE_LIMIT must be at least 1, not `0`",
       "MACP_BIND_ADDR must be IP:port, e.g. 127.0.0.1:50051, not `localhost:1`",
     }, problems)

@@ -89,7 +89,7 @@ describe("modes check", function()
       problem("{ 'ann', 'Put', { key = 'k' }, reject = 'FORBIDDEN' }"))
     assert.equal("2: Put by bob was refused: FORBIDDEN: Put may only be sent by a participant",
       problem("{ 'bob', 'Put', { key = 'k' } }"))
-    assert.equal("2: Put was refused because 'n is not negative', expected 'other'",
+    assert.equal([[2: Put was refused because "n is not negative", expected "other"]],
       problem("{ 'ann', 'Put', { key = 'k', n = -1 }, reject = 'INVALID_ENVELOPE', because = 'other' }"))
     assert.equal("2: Put was refused with INVALID_ENVELOPE (n is not negative), expected FORBIDDEN",
       problem("{ 'ann', 'Put', { key = 'k', n = -1 }, reject = 'FORBIDDEN' }"))

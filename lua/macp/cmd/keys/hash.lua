@@ -1,12 +1,10 @@
--- `macp keys hash`: the entry of a key that exists. Exit codes: 0 done, 3 usage.
+-- `macp keys hash`: the entry of a key that exists. Exit codes: 0 done, 1 no key there, 3 usage.
 
 local fs = require("host.fs")
 
-local console = require("macp.core.console")
 local key_entry = require("macp.cmd.shared.key_entry")
 
 local MAX_BYTES = 8192
-local BAD_USAGE = 3
 
 local M = {
   summary = "Make the entry of a key that exists.",
@@ -24,19 +22,14 @@ Prints the entry as `macp keys new` does. The key itself is not printed.]],
   config = false,
 }
 
-local function refuse(text)
-  console.warn("macp: " .. text)
-  return BAD_USAGE
-end
-
 ---(yields)
 function M.run(opts)
   local text, err = fs.read(opts.from, MAX_BYTES)
-  if text == nil then return refuse(opts.from .. ": " .. err.message) end
+  if text == nil then return nil, err end
   local key = text:match("^[^\r\n]*")
-  if key == "" then return refuse(opts.from .. ": there is no key in the first line") end
+  if key == "" then return nil, { code = "EMPTY", message = opts.from .. ": there is no key in the first line" } end
   local object, item = key_entry.make(key, opts)
-  if object == nil then return refuse(item) end
+  if object == nil then return nil, { code = "USAGE", message = item } end
   key_entry.print(object, item)
   return 0
 end

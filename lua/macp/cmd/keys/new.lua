@@ -6,7 +6,6 @@ local console = require("macp.core.console")
 local key_entry = require("macp.cmd.shared.key_entry")
 
 local BYTES = 32
-local BAD_USAGE = 3
 
 local M = {
   summary = "Make a key and the entry that lets it in.",
@@ -25,10 +24,7 @@ list `keys` of AUTH_API_KEYS_FILE, which is read again when it changes. NAME is 
 function M.run(opts)
   local key = "macp_" .. crypto.base64url_encode(crypto.random(BYTES))
   local object, item = key_entry.make(key, opts)
-  if object == nil then
-    console.warn("macp: " .. item)
-    return BAD_USAGE
-  end
+  if object == nil then return nil, { code = "USAGE", message = item } end
   console.print("key: " .. key)
   key_entry.print(object, item)
   return 0

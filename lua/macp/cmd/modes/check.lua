@@ -65,7 +65,8 @@ local function print_outcome(outcome, opts, style)
   end
   if opts.verbose and outcome.cover then print_usage(outcome) end
   if outcome.valid then
-    console.print(string.format("%d fixtures, %d failed", #outcome.results, outcome.failed))
+    local count = #outcome.results
+    console.print(string.format("%d fixture%s, %d failed", count, count == 1 and "" or "s", outcome.failed))
   end
 end
 

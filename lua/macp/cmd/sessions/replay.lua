@@ -56,6 +56,7 @@ function M.run(opts, cfg)
       end,
     })
     if result == nil then
+      if err.code == "NOT_FOUND" then return nil, err end
       return nil, { code = err.code, message = string.format("session %s: %s%s", store.safe(id), err.message,
         steps and steps > 0 and string.format(" (%d records agree)", steps) or "") }
     end

@@ -39,7 +39,7 @@ function M.services(cfg, opts)
   local function modes(given)
     local made = require("macp.modes.registry").new({
       dirs = opts and opts.mode_dirs or {}, archive = given and given.archive, metrics = registry,
-      limits = limits,
+      limits = limits, is_quiet = #registries > 0,
       strict_supersedes = cfg.runtime.strict_supersedes, lenient_outcomes = cfg.runtime.lenient_outcomes,
     })
     registries[#registries + 1] = made
