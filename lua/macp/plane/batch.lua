@@ -98,6 +98,18 @@ function Batch:remove(run)
   self.runs = runs
 end
 
+---What is a run's becomes another's: of the same id, which was made of it.
+function Batch:rename(run, heir)
+  local entry = self.by_run[run]
+  if entry == nil then return end
+  entry.run = heir
+  self.by_run[run], self.by_run[heir] = nil, entry
+  for i = 1, #self.ops do
+    if self.op_run[i] == run then self.op_run[i] = heir end
+  end
+  if self.run == run then self.run = heir end
+end
+
 ---true when there is nothing to write.
 function Batch:is_empty()
   return #self.ops == 0 and #self.runs == 0

@@ -111,8 +111,8 @@ local function create(self, metadata, order)
     trace_id = row.trace_id, context = row.context, created_ms = row.created_ms,
   }, self.writers:of(row.id))
   self.owner:add(run)
-  lifecycle.created(run, { mode_name = metadata.mode })
-  lifecycle.starting(run, metadata.mode)
+  lifecycle.created(run, { mode_name = metadata.mode }, run.created_ms)
+  lifecycle.queued(self.writers.metrics, 0)
   self.launcher:attach(run, metadata, order)
   return run
 end

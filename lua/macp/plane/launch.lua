@@ -60,6 +60,7 @@ function M.new(opts)
   self.polls = session_polls.new({
     client = opts.client, supervisor = opts.supervisor, tracer = opts.tracer,
     base_ms = opts.poll_base_ms, max_ms = opts.poll_max_ms, timeout_ms = opts.poll_timeout_ms,
+    begin = function(waiting, mode_name) return self:begin(waiting, mode_name) end,
     check = function(_, mode_name) return check_mode(self, mode_name) end,
     found = function(waiting, metadata, asked)
       local run = self.owner:whole(waiting)
@@ -79,6 +80,7 @@ end
 function Launcher:attach(run, metadata, order)
   local session, rev = binding.prepare(self.client, self.registry, metadata)
   if run.gone or run:has_ended() or run.session then return false end
+  if run.status == "queued" then lifecycle.starting(run, session.mode_name) end
   self.owner:bind(run, session, rev)
   local bound, err = lifecycle.bound(run)
   if not bound then
@@ -109,15 +111,30 @@ local function open(self, run, request)
   return true
 end
 
----From queued (or starting: its row was stored so, or after a restart) to observed, or to failed.
+---The launch of a run begins, unless it did before. (yields while its batch is full)
+---@param run macp.plane.Run|macp.plane.Announced
+---@return true|nil
+---@return table|nil err CANCELLED
+function Launcher:begin(run, mode_name)
+  if (run.became or run).status ~= "queued" then return true end
+  local writer = self.owner.writers:of(run.id)
+  local ok, err = writer:wait_room()
+  if not ok then return nil, err end
+  run = run.became or run
+  if run.gone or run.status ~= "queued" then return true end
+  if run.start then run:start(writer) else lifecycle.starting(run, mode_name) end
+  return true
+end
+
+---From queued (or starting, after a restart) to observed, or to failed.
 ---@param run macp.plane.Run|macp.plane.Announced
 ---@param request table the checked request, or what is kept of it
 ---@param is_absent boolean|nil the runtime cannot know the session yet, or would have told of it
 function Launcher:launch(run, request, is_absent)
   local mode_name = request.session.modeName
-  if run.status == "queued" then lifecycle.starting(run, mode_name) end
   if self.opening:is_wanted(request) then
     run = self.owner:whole(run)
+    if run.status == "queued" then lifecycle.starting(run, mode_name) end
     self.supervisor:start("launch." .. run.id, function() return open(self, run, request) end, { restart = "never" })
     return
   end

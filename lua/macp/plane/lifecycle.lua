@@ -55,53 +55,42 @@ local function may_enter(run, status)
     string.format("run %s is %s and cannot become %s", run.id, run.status, status))
 end
 
----@param facts { mode_name: string, runtime_version: string|nil }
-local function emit_created(run, ms, facts)
-  emit(run, ms, "run.created", "run", run.id, "run-manager", { status = "queued", modeName = facts.mode_name,
-    runtimeKind = run.kind, runtimeVersion = facts.runtime_version, sessionId = run.session_id,
-    traceId = run.trace_id })
-end
-
-local function emit_started(run, ms, mode_name)
+---The event of a run's start alone.
+---@param ms integer when it was
+function M.tell_started(run, ms, mode_name)
   run.started_ms = run.started_ms or ms
   emit(run, ms, "run.started", "run", run.id, "run-manager", { status = "starting",
     startedAt = text.iso(run.started_ms), modeName = mode_name, runtimeKind = run.kind, traceId = run.trace_id })
 end
 
----The first event of a run; its row exists already.
+---The first event of a run; its row exists already, or is stored with it.
+---@param run { emit: function, id: string, kind: string, session_id: string, trace_id: string|nil }
 ---@param facts { mode_name: string, runtime_version: string|nil }
-function M.created(run, facts)
-  emit_created(run, sys.now_ms(), facts)
-  if meters(run) then meters(run).transitions:inc("queued") end
+---@param ms integer when the run was made
+function M.created(run, facts, ms)
+  emit(run, ms, "run.created", "run", run.id, "run-manager", { status = "queued", modeName = facts.mode_name,
+    runtimeKind = run.kind, runtimeVersion = facts.runtime_version, sessionId = run.session_id,
+    traceId = run.trace_id })
 end
 
----The run waits for its session.
+---The launch of the run begins: from now on it waits for its session.
+---@param run macp.plane.Run|macp.plane.Announced
 function M.starting(run, mode_name)
   local ok, err = may_enter(run, "starting")
   if not ok then return ok, err end
   local ms = sys.now_ms()
-  emit_started(run, ms, mode_name)
+  M.tell_started(run, ms, mode_name)
   transition(run, ms, "starting", { started_ms = run.started_ms })
   return true
 end
 
----Both events at once, of a run that is announced: they are stored with a row that says the same.
----@param run { emit: function, id: string, kind: string, session_id: string, trace_id: string|nil } see plane/announced.lua
----@param ms integer when it was announced
----@param facts { mode_name: string, runtime_version: string|nil }
-function M.announced(run, ms, facts)
-  emit_created(run, ms, facts)
-  emit_started(run, ms, facts.mode_name)
-end
-
----An announced run is stored, with its events.
+---A run is stored as queued.
 ---@param counted table|nil metrics of the plane
----@param events integer
-function M.enrolled(counted, events)
+---@param events integer that were stored with it, other than by a writer
+function M.queued(counted, events)
   if counted == nil then return end
   counted.transitions:inc("queued")
-  counted.transitions:inc("starting")
-  counted.enrolled(events)
+  if events > 0 then counted.enrolled(events) end
 end
 
 local function session_row(run, ms)

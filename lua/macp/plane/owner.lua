@@ -152,6 +152,7 @@ end
 function Owner:on_lost(run, why)
   repeated:tell("warn", "run.given_up", why, { run_id = run.id, trace_id = run.trace_id, why = why })
   if self.runs[run.id] == run then self.hub:detach(run.id) end
+  if self.announced[run.id] == run then drop_announced(self, run) end
   remove(self, run)
   local skip = run.skip
   self.supervisor:start("reload." .. run.id, function() return self:adopt(run.tenant, run.id, skip) end,
@@ -164,6 +165,7 @@ function Owner:lose(run_id)
   if waiting then
     log.warn("run.taken_over", { run_id = run_id })
     waiting.gone = "lost"
+    self.writers:of(run_id):drop(waiting)
     return drop_announced(self, waiting)
   end
   local run = self.runs[run_id]

@@ -37,7 +37,7 @@ end
 ---Goes on with a loaded run: observing it, or waiting for its session.
 function Recovery:resume(run)
   if run.session == nil then
-    if run.seq == 0 then lifecycle.created(run, { mode_name = mode_name_of(run) }) end
+    if run.seq == 0 then lifecycle.created(run, { mode_name = mode_name_of(run) }, run.created_ms) end
     local request = run.metadata and run.metadata.executionRequest or { session = { modeName = "" } }
     self.launcher:launch(run, request)
     return

@@ -125,7 +125,7 @@ local function row_of(self, tenant, body, session_id, now_ms)
   local id = crypto.uuid7() -- ascends: rows of runs and events that are new lie side by side in the indexes
   local context = run_trace.begin(self.tracer, { id = id, kind = body.runtime.kind, created_ms = now_ms,
     mode_name = body.session.modeName, execution_mode = body.mode }, tracer.current())
-  local run, events = announced.new({
+  local run, created = announced.new({
     tenant = tenant, id = id, session_id = session_id, kind = body.runtime.kind,
     trace_id = run_trace.id_of(context), context = context, created_ms = now_ms,
     mode_name = body.session.modeName, runtime_version = body.runtime.version,
@@ -145,7 +145,7 @@ local function row_of(self, tenant, body, session_id, now_ms)
       cancellationDelegated = delegated or nil, environment = metadata.environment, scenarioRef = scenario,
     }),
     cancel_callback = callback and json.encode(callback), delegated_cancel = delegated,
-    lease_owner = self.owner.name, created_at = time.iso(now_ms), events = events,
+    lease_owner = self.owner.name, created_at = time.iso(now_ms), created = created,
     is_session_named = body.session.sessionId ~= nil,
   }
 end
@@ -190,13 +190,13 @@ function Runs:create(tenant, body, note)
   if stored == nil then return nil, err end
   if not stored then return explain_conflict(self, tenant, row) end
   fault("launch.inserted")
-  lifecycle.enrolled(self.writers.metrics, run.seq)
+  lifecycle.queued(self.writers.metrics, run.seq)
   if run.span then run_trace.stored_batch(self.tracer, { run = run, n = run.seq }, began_ms, sys.now_ms()) end
   if self.owner:expect(run) then -- else whoever has loaded it goes on with it
     -- Nobody has heard of a session id that was made here, and the watch tells of one that is open.
     self.launcher:launch(run, body, not row.is_session_named or self.is_watching())
   end
-  return { runId = run.id, sessionId = session_id, status = "queued", traceId = run.trace_id }, false
+  return { runId = run.id, sessionId = session_id, status = row.status, traceId = run.trace_id }, false
 end
 
 ---Would this descriptor launch? Asks the runtime, changes nothing. (yields)

@@ -33,15 +33,18 @@ local M = { RETRY = RETRY }
 ---@field span macp.Span|nil
 
 ---@param opts { client: table, supervisor: table, base_ms: integer, max_ms: integer, timeout_ms: integer,
----  check: fun(run: table, mode_name: string): boolean|nil, table|nil, tracer: macp.Tracer|nil,
+---  begin: fun(run: table, mode_name: string): true|nil, table|nil, tracer: macp.Tracer|nil,
+---  check: fun(run: table, mode_name: string): boolean|nil, table|nil,
 ---  found: fun(run: table, metadata: table, asked: integer),
 ---  failed: fun(run: table, reason: { code: string, message: string }) }
---- check runs before the first question (yields): nil and why it is not worth waiting; found (yields) and failed end it
+--- begin runs when the run's turn comes first (yields); check runs before the first question (yields): nil and why it
+--- is not worth waiting; found (yields) and failed end it
 function M.new(opts)
   return setmetatable({
     client = opts.client, supervisor = opts.supervisor, base_ms = opts.base_ms, max_ms = opts.max_ms,
-    timeout_ms = opts.timeout_ms, check = opts.check, tracer = opts.tracer, found = opts.found, failed = opts.failed,
-    waiting = {}, count = 0, asking = 0, queue = due_queue.new(), changed = task.cond(),
+    timeout_ms = opts.timeout_ms, begin = opts.begin, check = opts.check, tracer = opts.tracer,
+    found = opts.found, failed = opts.failed, waiting = {}, count = 0, asking = 0,
+    queue = due_queue.new(), changed = task.cond(),
   }, SessionPolls)
 end
 
@@ -169,6 +172,9 @@ end
 -- One look at a run that is due: what to do next, "again", "end" or "found" with metadata and moment. (yields)
 local function look(self, item)
   local run = item.run
+  if is_over(run) then return "end" end
+  local begun, err = self.begin(run, item.mode_name)
+  if not begun then return "end", err end
   if is_over(run) then return "end" end
   if not item.is_checked then
     local ok, reason = check(self, item)

@@ -219,11 +219,13 @@ function Writer:work()
     else
       self.busy = true
       local batch = seal(self)
+      self.sealed = batch
       self.room:broadcast()
       local began, began_ms = sys.mono_ms(), sys.now_ms()
       local ok, err = commit(self, batch)
       if not ok then return nil, err end
       if self.owner.metrics then self.owner.metrics.on_batch(batch, sys.mono_ms() - began) end
+      self.sealed = nil
       publish(self, batch, began_ms)
       fault("ingest.published")
     end
@@ -247,6 +249,13 @@ function Writer:sweep()
       self.filled:signal()
     end
   end
+end
+
+---What of a run is not stored yet becomes that of a run which was made of it.
+function Writer:rename(run, heir)
+  if self.sealed then self.sealed:rename(run, heir) end
+  self.open:rename(run, heir)
+  if self.dirty[run] then self.dirty[run], self.dirty[heir] = nil, true end
 end
 
 ---Forgets what of a run is not stored: it belongs to another process now.

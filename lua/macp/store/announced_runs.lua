@@ -1,5 +1,5 @@
--- Runs that somebody asks for, stored many at a time: each with its first two events and the audit entry of its request, by
--- one statement for all of them.
+-- Runs that somebody asks for, stored many at a time: each with its first event and the audit entry of its request, by one
+-- statement for all of them.
 
 local crypto = require("host.crypto")
 local pg = require("host.pg")
@@ -14,7 +14,7 @@ local GIVEN = {
   { "environment", "text" }, { "scenario_ref", "text" }, { "tags", "jsonb" }, { "metadata", "jsonb" },
   { "cancel_callback", "jsonb" }, { "delegated_cancel", "boolean" }, { "lease_owner", "text" },
   { "created_at", "timestamptz" }, { "trace_context", "jsonb" }, { "is_session_named", "boolean" },
-  { "created", "text" }, { "started", "text" },
+  { "created", "text" },
   { "audit_id", "uuid" }, { "actor", "text" }, { "actor_type", "text" }, { "action", "text" }, { "resource", "text" },
   { "details", "jsonb" }, { "request_id", "text" },
 }
@@ -31,10 +31,10 @@ local INSERT = "with given as materialized (select * from unnest(" .. table.conc
 fresh as (
   insert into runs (tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
     idempotency_key, descriptor_hash, source_kind, source_ref, environment, scenario_ref, tags, metadata,
-    cancel_callback, delegated_cancel, lease_owner, created_at, updated_at, started_at, last_event_seq, trace_context)
+    cancel_callback, delegated_cancel, lease_owner, created_at, updated_at, last_event_seq, trace_context)
   select tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
     idempotency_key, descriptor_hash, source_kind, source_ref, environment, scenario_ref, tags, metadata,
-    cancel_callback, delegated_cancel, lease_owner, created_at, created_at, created_at, 2, trace_context
+    cancel_callback, delegated_cancel, lease_owner, created_at, created_at, 1, trace_context
   from given
   where case when idempotency_key is not null then (
       select true from deleted_runs d where d.tenant = given.tenant and d.idempotency_key = given.idempotency_key
@@ -46,9 +46,7 @@ fresh as (
   returning id),
 told as (
   insert into run_events_canonical (tenant, run_id, seq, ts, type, document)
-  select tenant, id, 1, created_at, 'run.created', created from given join fresh using (id)
-  union all
-  select tenant, id, 2, created_at, 'run.started', started from given join fresh using (id)),
+  select tenant, id, 1, created_at, 'run.created', created from given join fresh using (id)),
 noted as (
   insert into audit_log (tenant, id, actor, actor_type, action, resource, resource_id, details, request_id)
   select tenant, audit_id, actor, actor_type, action, resource, id::text, details, request_id
@@ -62,7 +60,7 @@ local KEEP_PLAN = { "select set_config('plan_cache_mode', 'force_generic_plan', 
 local ADMIT = "select plane_admit($1, $2, $3, $4)"
 local REFUSED = "MF002"
 
-local M = { EVENTS = 2 }
+local M = {}
 
 -- A row's values in the order of GIVEN.
 local function values_of(run)
@@ -71,7 +69,7 @@ local function values_of(run)
   return run.tenant, run.id, run.status, run.mode, run.runtime_kind, run.runtime_version, run.runtime_session_id,
     run.trace_id, run.idempotency_key, hash and "\\x" .. crypto.hex(hash), run.source_kind, run.source_ref,
     run.environment, run.scenario_ref, run.tags, run.metadata, run.cancel_callback, run.delegated_cancel,
-    run.lease_owner, run.created_at, run.trace_context, run.is_session_named, run.events[1], run.events[2],
+    run.lease_owner, run.created_at, run.trace_context, run.is_session_named, run.created,
     audit and crypto.uuid7(), audit and audit.actor, audit and audit.actor_type, audit and audit.action,
     audit and audit.resource, audit and (audit.details or "{}"), audit and audit.request_id
 end
@@ -109,8 +107,7 @@ end
 ---@param runs table[] tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id,
 ---  idempotency_key, descriptor_hash (bytes), source_kind, source_ref, environment, scenario_ref, tags, metadata,
 ---  cancel_callback, trace_context (JSON texts), delegated_cancel, lease_owner, created_at (ISO text),
----  is_session_named: the session was asked for by its id; events: the documents of run.created and run.started;
----  audit: an entry as store/audit.lua takes it, nil: none
+---  is_session_named: the session was asked for by its id; created: the document of run.created; audit: an entry as store/audit.lua takes it, nil: none
 ---@return table<string, boolean>|nil stored by id
 ---@return table|nil err then nothing is stored, because of one of them or of the database
 function M.insert(db, runs)

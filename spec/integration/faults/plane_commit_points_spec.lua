@@ -102,11 +102,18 @@ describe("a plane that is killed", function()
     return status, accepted
   end
 
+  -- Its session is only opened once it is known to be announced: otherwise it would be discovered.
+  local function open_announced(session)
+    if session.run_id == nil or session.is_open then return end
+    session.is_open = true
+    start(session.id)
+    play(session)
+  end
+
   local function announced()
     local session = note({ id = crypto.uuid4(), key = crypto.uuid4() })
     post(session)
-    start(session.id)
-    play(session)
+    open_announced(session)
   end
 
   local function launched()
@@ -156,6 +163,8 @@ describe("a plane that is killed", function()
             return row and row.status == "running", row and row.status
           end, 20000, "the launched run of " .. session.id)
           play(session)
+        elseif not session.is_launched then
+          open_announced(session)
         end
       end
     end

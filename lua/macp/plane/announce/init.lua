@@ -12,7 +12,8 @@ function M.new(cfg, role)
   if cfg.stream_hub_strategy == "memory" then return nil end
   return require("macp.plane.announce." .. cfg.stream_hub_strategy).new({
     db = role.db, name = role.name, lease = role.lease, hub = role.hub, follower = role.follower,
-    redis_url = cfg.redis_url, owned = function(run_id) return role.owner.runs[run_id] end,
+    redis_url = cfg.redis_url,
+    owned = function(run_id) return role.owner.runs[run_id] or role.owner.announced[run_id] end,
   })
 end
 
