@@ -35,6 +35,8 @@ local PLANE_PRODUCTION = {
   { function(plane) return plane.cors_origin:find("*", 1, true) ~= nil end,
     "CORS_ORIGIN is a pattern: pages of every site could call with their visitors' credentials; name the one origin, "
       .. "like https://console.example.org", true },
+  { function(plane) return plane.stream_hub_strategy == "memory" end,
+    "STREAM_HUB_STRATEGY is memory: event streams learn only once a second what other processes store", false },
   { function(plane) return plane.outbound_allow_private end,
     "OUTBOUND_ALLOW_PRIVATE is on: webhooks and callbacks that callers name reach addresses inside this network; "
       .. "OUTBOUND_ALLOW_HOSTS allows single ones", false },

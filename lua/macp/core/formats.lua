@@ -3,9 +3,20 @@
 local ids = require("macp.core.ids")
 local time = require("macp.core.time")
 
+-- What follows the host in the authority of a URL: nothing, or a port from 1 to 65535.
+local function is_port(text)
+  if text == "" then return true end
+  local digits = text:match("^:(%d+)$")
+  local port = digits and #digits <= 5 and tonumber(digits)
+  return port and port >= 1 and port <= 65535 or false
+end
+
 local function is_http_url(text)
-  local host = text:match("^[hH][tT][tT][pP][sS]?://([^/?#]+)")
-  return #text <= 2048 and host ~= nil and not host:find("[%s@]") and not text:find("[%c%s]")
+  local authority = text:match("^[hH][tT][tT][pP][sS]?://([^/?#]+)")
+  if #text > 2048 or authority == nil or authority:find("[%s@]") or text:find("[%c%s]") then return false end
+  local host, rest = authority:match("^(%[[%x:%.]+%])(.*)$")
+  if host == nil then host, rest = authority:match("^([^:]+)(.*)$") end
+  return host ~= nil and is_port(rest)
 end
 
 local M = {

@@ -26,7 +26,7 @@ M.SCHEMA = {
         sessionId = { type = "string" },
         modeName = NON_BLANK, modeVersion = NON_BLANK, configurationVersion = NON_BLANK,
         policyVersion = { type = "string" },
-        ttlMs = { type = "integer", minimum = 1, maximum = 86400000 },
+        ttlMs = { type = "integer", exclusiveMinimum = 0, maximum = 86400000 },
         participants = {
           type = "array", minItems = 1, maxItems = 1000, uniqueItems = "id",
           items = {

@@ -1,6 +1,7 @@
 -- Requests that ask for a session to be opened: the run descriptor and what it says besides when a launcher serves it.
 -- Without one the same fields are refused, with the name of the setting.
 
+local json = require("macp.core.json")
 local tables = require("macp.core.tables")
 local descriptor = require("macp.plane.descriptor")
 
@@ -66,6 +67,40 @@ M.OBSERVED = extended(function() return REFUSED end)
 M.LAUNCHED = extended(function(property) return property end)
 M.LAUNCHED.title = "ExecutionRequest"
 M.LAUNCHED.properties.mode = { type = "string", enum = { "live", "sandbox", "replay" } }
+
+-- What of a request its verdict may tell to be missing, instead of an error.
+local TOLD = { session = true, modeName = true, participants = true }
+
+local function without(names)
+  local out = {}
+  for _, name in ipairs(names) do
+    if not TOLD[name] then out[#out + 1] = name end
+  end
+  return out
+end
+
+---The schema of a request that is only checked: that its session, its mode or its participants are missing is for the
+---verdict to say (M.missing).
+---@param schema table M.OBSERVED or M.LAUNCHED
+function M.checked(schema)
+  local out = tables.deep_copy(schema)
+  out.title = nil
+  out.required = without(out.required)
+  out.properties.session.required = without(out.properties.session.required)
+  return out
+end
+
+---What a checked request lacks, as messages.
+---@param body table
+---@return string[]
+function M.missing(body)
+  local session = json.absent(body.session)
+  if session == nil then return { "session must be an object" } end
+  local out = {}
+  if json.absent(session.modeName) == nil then out[1] = "session.modeName must be a string" end
+  if json.absent(session.participants) == nil then out[#out + 1] = "session.participants must be an array" end
+  return out
+end
 
 ---Whether a request asks for its session to be opened.
 ---@param body table

@@ -7,7 +7,9 @@ local task = require("host.task")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
 local artifacts = require("macp.plane.artifacts")
+local event_id = require("macp.plane.event_id")
 local history = require("macp.plane.history")
+local normalize = require("macp.plane.normalize")
 local run_facts = require("macp.plane.run_facts")
 
 local event_pages = require("macp.store.event_pages")
@@ -28,14 +30,16 @@ function M.new(deps) return setmetatable(deps, Exports) end
 
 local function iso(ms) return ms and time.iso(ms) or json.null end
 
-local function session_json(row, redactor)
+local function session_json(run, row, redactor)
   if not row then return json.null end
   return {
-    runtimeSessionId = row.runtime_session_id, modeName = row.mode_name, modeVersion = row.mode_version or json.null,
+    runId = run.id, runtimeKind = run.runtimeKind, runtimeSessionId = row.runtime_session_id,
+    modeName = row.mode_name, modeVersion = row.mode_version or json.null,
     modeRevision = row.mode_revision or json.null, configurationVersion = row.configuration_version or json.null,
     policyVersion = row.policy_version or json.null,
     initiatorParticipantId = row.initiator_participant_id or json.null, sessionState = row.session_state,
-    startedAt = iso(row.started_at), expiresAt = iso(row.expires_at),
+    startedAt = iso(row.started_at), expiresAt = iso(row.expires_at), lastSeenAt = iso(row.last_seen_at),
+    createdAt = iso(row.created_at), updatedAt = iso(row.updated_at), capabilities = json.raw(row.capabilities),
     metadata = json.raw(redactor and redactor:json(row.metadata) or row.metadata),
   }
 end
@@ -57,7 +61,7 @@ function Exports:head(tenant, run_id)
   local tail, tail_err = events_store.tail(self.db, tenant, run_id)
   if tail == nil then return nil, tail_err end
   return {
-    run = run, session = session_json(session, self.redactor), projection = json.raw(projection), artifacts = list,
+    run = run, session = session_json(run, session, self.redactor), projection = json.raw(projection), artifacts = list,
     metrics = counters and run_facts.summary(run_id, counters) or json.null, to = tail.seq,
   }
 end
@@ -85,8 +89,9 @@ local function raw_text(rows, run_id, as_lines, before, redactor)
   local out = {}
   for i, row in ipairs(rows) do
     out[i] = json.encode({
-      type = as_lines and "raw_event" or nil, runId = run_id, seq = row.seq, ts = time.iso(row.ts), kind = row.kind,
-      ordinal = row.ordinal or json.null, sourceName = "runtime", payload = raw_payload(row, redactor),
+      type = as_lines and "raw_event" or nil, id = event_id.of(run_id, row.seq), runId = run_id, seq = row.seq,
+      ts = time.iso(row.ts), kind = row.kind, ordinal = row.ordinal or json.null,
+      sourceName = normalize.RUNTIME_NAME, payload = raw_payload(row, redactor),
     })
   end
   return before .. table.concat(out, as_lines and "\n" or ",")

@@ -6,6 +6,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local fault = require("macp.core.fault")
+local json = require("macp.core.json")
 local shared_answer = require("macp.core.shared_answer")
 local binding = require("macp.plane.binding")
 local ending = require("macp.plane.ending")
@@ -81,6 +82,7 @@ function Launcher:attach(run, metadata, order)
   local session, rev = binding.prepare(self.client, self.registry, metadata)
   if run.gone or run:has_ended() or run.session then return false end
   if run.status == "queued" then lifecycle.starting(run, session.mode_name) end
+  if self.hello and self.hello.capabilities then session.capabilities = json.encode(self.hello.capabilities) end
   self.owner:bind(run, session, rev)
   local bound, err = lifecycle.bound(run)
   if not bound then

@@ -11,6 +11,7 @@ local time = require("macp.core.time")
 local announced = require("macp.plane.announced")
 local cancellation = require("macp.plane.cancellation")
 local descriptor = require("macp.plane.descriptor")
+local execution_request = require("macp.plane.execution_request")
 local lifecycle = require("macp.plane.lifecycle")
 local run_pages = require("macp.plane.run_pages")
 local run_trace = require("macp.plane.run_trace")
@@ -202,8 +203,10 @@ end
 ---Would this descriptor launch? Asks the runtime, changes nothing. (yields)
 ---@param body table checked descriptor
 function Runs:validate(body)
-  local problems, warnings = json.array({}), json.array({})
-  local problem = descriptor.check(body, self.kinds)
+  local problems, warnings = json.array(execution_request.missing(body)), json.array({})
+  local session = json.absent(body.session) or {}
+  local mode_name = json.absent(session.modeName)
+  local problem = descriptor.check({ runtime = body.runtime, session = session }, self.kinds)
   if problem then
     for _, text in ipairs(type(problem.message) == "table" and problem.message or { problem.message }) do
       problems[#problems + 1] = text
@@ -218,10 +221,10 @@ function Runs:validate(body)
     local supported
     for i, name in ipairs(hello.supported_modes or {}) do
       runtime.supportedModes[i] = name
-      supported = supported or name == body.session.modeName
+      supported = supported or name == mode_name
     end
-    if #runtime.supportedModes > 0 and not supported then
-      problems[#problems + 1] = "session.modeName " .. body.session.modeName .. " is not supported by the runtime"
+    if mode_name and #runtime.supportedModes > 0 and not supported then
+      problems[#problems + 1] = "session.modeName " .. mode_name .. " is not supported by the runtime"
     end
   end
   return { valid = #problems == 0, errors = problems, warnings = warnings, runtime = runtime }

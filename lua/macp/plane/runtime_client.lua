@@ -137,12 +137,21 @@ local CAPABILITIES = {
   policy_registry = { register_policy = true, list_policies = true, list_changed = false },
 }
 
----(yields)
+-- Capabilities as JSON names them.
+local function shown_capabilities(told)
+  local bytes = told and messages.codec("macp.v1.Capabilities"):encode(told)
+  return bytes and messages.codec("macp.v1.Capabilities", { names = "json", bytes = "base64" }):decode(bytes)
+end
+
+---What the runtime is; `capabilities` with names as in JSON. (yields)
 function Client:initialize()
-  return self:call("Initialize", {
+  local hello, err = self:call("Initialize", {
     supported_protocol_versions = { "1.0" }, capabilities = CAPABILITIES,
     client_info = { name = "macp-control-plane", title = "macp-control-plane", version = self.version },
   })
+  if hello == nil then return nil, err end
+  hello.capabilities = shown_capabilities(hello.capabilities)
+  return hello
 end
 
 ---SessionMetadata of a session. (yields)

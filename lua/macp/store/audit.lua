@@ -49,7 +49,8 @@ function M.list(db, tenant, query)
   for _, column in ipairs(EQUAL) do
     if query[column] then filter:add(column .. " = ?", query[column]) end
   end
-  if query.after_ms then filter:add("created_at > ?", pg.ts(query.after_ms)) end
+  -- Times are told in whole milliseconds: what is told as the bound is not after it.
+  if query.after_ms then filter:add("created_at >= ?", pg.ts(query.after_ms + 1)) end
   if query.before_ms then filter:add("created_at < ?", pg.ts(query.before_ms)) end
   local where = filter:text()
   local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }

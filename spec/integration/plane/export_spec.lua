@@ -69,6 +69,11 @@ describe("a run", function()
     assert.same({ bundle.run.runtimeSessionId, "macp.mode.decision.v1", "boss", "SESSION_STATE_RESOLVED", {} },
       { bundle.session.runtimeSessionId, bundle.session.modeName, bundle.session.initiatorParticipantId,
         bundle.session.sessionState, bundle.rawEvents })
+    assert.same({ run_id, "rust", true }, { bundle.session.runId, bundle.session.runtimeKind,
+      bundle.session.capabilities.modeRegistry.listModes })
+    for _, name in ipairs({ "createdAt", "updatedAt", "lastSeenAt" }) do
+      assert.matches("^%d+%-%d+%-%d+T.+Z$", bundle.session[name])
+    end
     assert.truthy(bundle.exportedAt:find("^%d+%-%d+%-%d+T.+Z$"))
     assert.is_nil(json.encode(bundle):find("s3cret", 1, true)) -- W30
   end)
@@ -84,7 +89,11 @@ describe("a run", function()
     assert.equal(3, #few.rawEvents)
     local _, all = rig:get(path .. "?includeRaw=true")
     local kinds, commitment = {}, nil
+    local ids = {}
+    for _, event in ipairs(events) do ids[event.id] = true end
     for _, raw in ipairs(all.rawEvents) do
+      assert.same({ "rust-runtime", nil }, { raw.sourceName, ids[raw.id] })
+      ids[raw.id] = true
       kinds[raw.kind] = (kinds[raw.kind] or 0) + 1
       if raw.payload.envelope and raw.payload.envelope.messageType == "Proposal" then commitment = raw end
     end

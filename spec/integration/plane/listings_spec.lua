@@ -212,6 +212,10 @@ describe("the audit log", function()
     assert.same({ "w2", "w1" }, (list("?action=webhook.created")))
     assert.same({ "w2" }, (list("?resource=webhook&resourceId=w2")))
     assert.same({ "w2" }, (list("?createdAfter=2026-01-01&createdBefore=2026-01-03")))
+    rig:rows("update audit_log set created_at = created_at + interval '0.4 ms' where resource_id in ('w2', 'w3')")
+    assert.same({ "w3" }, (list("?createdAfter=2026-01-02T00:00:00.000Z"))) -- w2 is told to be of that time
+    assert.same({ "w2", "w1" }, (list("?createdBefore=2026-01-03")))
+    rig:rows("update audit_log set created_at = date_trunc('day', created_at) where resource_id in ('w2', 'w3')")
     assert.same({}, (list("?resource=run")))
   end)
 

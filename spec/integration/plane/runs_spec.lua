@@ -216,6 +216,15 @@ describe("a run", function()
     status, verdict = rig:post("/runs/validate", descriptor)
     assert.same({ 200, false }, { status, verdict.valid })
     assert.truthy(verdict.errors[1]:find("ext.nowhere.v1", 1, true))
+    descriptor.session.modeName, descriptor.session.participants = nil, nil
+    status, verdict = rig:post("/runs/validate", descriptor)
+    assert.same({ 200, false, { "session.modeName must be a string", "session.participants must be an array" } },
+      { status, verdict.valid, verdict.errors })
+    descriptor.session = nil
+    status, verdict = rig:post("/runs/validate", descriptor)
+    assert.same({ 200, false, { "session must be an object" } }, { status, verdict.valid, verdict.errors })
+    assert.same({ true, true }, { verdict.runtime.capabilities.policyRegistry.listPolicies,
+      verdict.runtime.capabilities.sessions.stream })
     assert.equal(before, rig:rows("select count(*) as n from runs")[1].n)
   end)
 

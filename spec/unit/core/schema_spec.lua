@@ -178,7 +178,11 @@ describe("formats", function()
     { "uuid", "7C1E0000-0000-0000-0000-00000000000f", true }, { "uuid", "7c1e", false },
     { "date-time", "2026-03-01T09:15:22Z", true }, { "date-time", "2026-13-01", false },
     { "uri", "https://example.org/x?y=1", true }, { "uri", "ftp://x", false }, { "uri", "http://a b", false },
-    { "uri", "http://user@host/", false }, { "non-blank", "  ", false }, { "non-blank", " a ", true },
+    { "uri", "http://user@host/", false },
+    { "uri", "http://h:65535/x", true }, { "uri", "http://h:0/x", false }, { "uri", "http://h:65536", false },
+    { "uri", "http://h:x", false }, { "uri", "http://:80", false }, { "uri", "http://[::1]:1/", true },
+    { "uri", "http://[::1]:0", false }, { "uri", "http://[::1", false },
+    { "non-blank", "  ", false }, { "non-blank", " a ", true },
   }
   for _, case in ipairs(cases) do
     it(string.format("%s: %q is %s", case[1], case[2], case[3] and "accepted" or "refused"), function()

@@ -75,8 +75,9 @@ function M.routes(plane)
         .. "idempotency key and body the first answer is given again. Where the setting LAUNCHER_ENABLED is on, a "
         .. "request with a kickoff (or another field of an ExecutionRequest) has its session opened by the launcher.",
       handler = create },
-    { method = "POST", path = "/runs/validate", scope = "runs:read", body = request,
-      returns = { [200] = schemas.Verdict }, tag = "runs", summary = "Check a run descriptor",
+    { method = "POST", path = "/runs/validate", scope = "runs:read",
+      body = execution_request.checked(request), returns = { [200] = schemas.Verdict }, tag = "runs",
+      summary = "Check a run descriptor",
       description = "Would it launch? Asks the runtime and changes nothing.", handler = validate },
     { method = "GET", path = "/runs", scope = "runs:read", query = LIST_QUERY,
       returns = { [200] = schemas.RunList },

@@ -62,14 +62,16 @@ M.Message = object("ObservedMessage", {
 })
 
 M.Session = object("RuntimeSession", {
-  runtimeSessionId = TEXT, modeName = TEXT, modeVersion = nullable(TEXT), modeRevision = nullable(TEXT),
-  configurationVersion = nullable(TEXT), policyVersion = nullable(TEXT), initiatorParticipantId = nullable(TEXT),
-  sessionState = nullable(TEXT), startedAt = nullable(DATE), expiresAt = nullable(DATE), metadata = shape.ANY_OBJECT,
+  runId = UUID, runtimeKind = TEXT, runtimeSessionId = TEXT, modeName = TEXT,
+  modeVersion = nullable(TEXT), modeRevision = nullable(TEXT), configurationVersion = nullable(TEXT),
+  policyVersion = nullable(TEXT), initiatorParticipantId = nullable(TEXT),
+  sessionState = nullable(TEXT), startedAt = nullable(DATE), expiresAt = nullable(DATE), lastSeenAt = nullable(DATE),
+  capabilities = shape.ANY_OBJECT, metadata = shape.ANY_OBJECT, createdAt = DATE, updatedAt = DATE,
 })
 
 local OR_NULL = function(schema) return { anyOf = { schema, { type = "null" } } } end
 
-M.RawEvent = object("RawEvent", { runId = UUID, seq = M.SEQ, ts = DATE, kind = TEXT,
+M.RawEvent = object("RawEvent", { id = UUID, runId = UUID, seq = M.SEQ, ts = DATE, kind = TEXT,
   ordinal = nullable({ type = "integer" }), sourceName = TEXT, payload = shape.ANY_OBJECT })
 
 M.Bundle = object("ExportBundle", {
