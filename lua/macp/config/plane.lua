@@ -294,6 +294,15 @@ return {
     default = 15000, doc = "Pause between heartbeats of event streams.",
   },
   {
+    key = "plane.stream_max_per_run", env = "STREAM_MAX_PER_RUN", type = "integer", min = 1, default = 1000,
+    doc = "Live event streams of one run that this process serves at once; one more ends the oldest, which a proxy may "
+      .. "have kept without a reader.",
+  },
+  {
+    key = "plane.stream_max_per_caller", env = "STREAM_MAX_PER_CALLER", type = "integer", min = 1, default = 5000,
+    doc = "The same of all event streams of one caller (a key, or an address), replays included.",
+  },
+  {
     key = "plane.dashboard_cache_ms", env = "DASHBOARD_CACHE_MS", type = "integer", min = 0, max = 3600000,
     default = 5000, doc = "For how long the same question of a dashboard gets the same answer; 0: counted each time.",
   },

@@ -6,6 +6,7 @@ local task = require("host.task")
 
 local time = require("macp.core.time")
 local caller = require("macp.http.caller")
+local stream_limits = require("macp.http.stream_limits")
 
 local TICK_MS = 250
 local DEFAULT_HEARTBEAT_MS = 15000
@@ -90,10 +91,12 @@ local Streams = {}
 Streams.__index = Streams
 
 ---@param metrics macp.Metrics|nil
+---@param limits { per_caller: integer|nil, per_subject: integer|nil }|nil of http/stream_limits.lua
 ---@return macp.EventStreams
-function M.new(metrics)
+function M.new(metrics, limits)
   local gauge = metrics and metrics:gauge("active_sse_connections", "Open event streams.")
-  return setmetatable({ open_streams = {}, count = 0, gauge = gauge }, Streams)
+  return setmetatable({ open_streams = {}, count = 0, gauge = gauge, limits = stream_limits.new(limits or {}) },
+    Streams)
 end
 
 local function beat(self)
@@ -113,18 +116,23 @@ local function beat(self)
   end
 end
 
-local function remember(self, stream)
+local function remember(self, stream, ctx, subject)
   self.open_streams[stream] = true
   self.count = self.count + 1
   if self.gauge then self.gauge:inc() end
   if self.ticker == nil then
     self.ticker = task.every(TICK_MS, function() beat(self) end)
   end
+  local crowded = self.limits:enter(stream, ctx, subject)
+  for i = 1, #crowded, 2 do
+    if not crowded[i].is_closed then turn_away(crowded[i], crowded[i + 1]) end
+  end
 end
 
 function Streams:forget(stream)
   if not self.open_streams[stream] then return end
   self.open_streams[stream] = nil
+  self.limits:leave(stream)
   self.count = self.count - 1
   if self.gauge then self.gauge:dec() end
   if self.count == 0 and self.ticker then
@@ -146,9 +154,10 @@ function Streams:shutdown()
 end
 
 ---Starts an event stream as the reply of a raw route. The owner closes it; a client that left is noticed by the
----heartbeat timer at the latest. It ends with an event `error` when the caller's key expires or is taken away.
+---heartbeat timer at the latest. It ends with an event `error` when the caller's key expires or is taken away, and when
+---it is the oldest of more streams than may be open.
 ---@param ctx macp.Context
----@param opts { heartbeat_ms: number|nil }|nil
+---@param opts { heartbeat_ms: number|nil, subject: string|nil }|nil subject: what streams are counted by
 ---@return macp.EventStream|nil
 ---@return table|nil err the client is gone
 function M.open(ctx, opts)
@@ -164,7 +173,7 @@ function M.open(ctx, opts)
     res = ctx.res, streams = ctx.streams, heartbeat_ms = heartbeat_ms, beat_at = sys.mono_ms() + heartbeat_ms,
     is_closed = false, actor = ctx.actor, on_end = nil,
   }, Stream)
-  remember(ctx.streams, stream)
+  remember(ctx.streams, stream, ctx, opts and opts.subject)
   return stream
 end
 

@@ -42,6 +42,24 @@ describe("the stream of a run", function()
     rig:await(run_id, "running")
   end)
 
+  it("makes room for a newer one when as many are open as may be", function()
+    local crowded = rig:start_plane({ STREAM_MAX_PER_RUN = "2" })
+    local own = rig.plane
+    rig.plane = crowded
+    local streams = {}
+    for i = 1, 3 do
+      streams[i] = rig:stream("/runs/" .. run_id .. "/stream", { accept = "text/event-stream" })
+      streams[i]:read_until(function(frames) return #frames >= 1 end)
+    end
+    rig.plane = own
+    local frames = streams[1]:read_all()
+    assert.same({ true, "error", "a newer stream took the place of this one: its run has 2 open" },
+      { streams[1].ended, frames[#frames].event, frames[#frames].data })
+    assert.is_false(streams[2].ended)
+    for _, stream in ipairs(streams) do stream:close() end
+    crowded:close()
+  end)
+
   it("begins with a snapshot and headers that keep proxies from buffering", function()
     local stream = rig:stream("/runs/" .. run_id .. "/stream")
     stream:read_until(function(frames) return #frames >= 1 end)

@@ -54,6 +54,40 @@ describe("event streams", function()
     assert.truthy(reply.headers["x-request-id"])
   end)
 
+  it("end, the oldest first, when there are too many of a caller or a subject", function()
+    local ended = {}
+    local crowd = app.new({ metrics = registry, config = { stream_max_per_caller = 3, stream_max_per_run = 2 } })
+    crowd:mount({ {
+      method = "GET", path = "/stream", public = true, raw = true, summary = "Events", returns = { [200] = "Event" },
+      handler = function(ctx)
+        local stream = assert(sse.open(ctx, { subject = ctx.query.run }))
+        stream.on_end = function() ended[#ended + 1] = ctx.query.name end
+      end,
+    } })
+    local function enter(name, peer, run)
+      local reply = fakes.reply()
+      crowd:handler()(fakes.request({ path = "/stream", query = "name=" .. name .. (run and "&run=" .. run or ""),
+        peer = peer }), reply)
+      return reply
+    end
+    local first = enter("a1", "10.0.0.1", "r")
+    enter("b1", "10.0.0.2", "r")
+    assert.same({}, ended)
+    enter("a2", "10.0.0.1", "r") -- the third of its run
+    assert.same({ "a1" }, ended)
+    assert.same({ "event: error\ndata: a newer stream took the place of this one: its run has 2 open\n\n", true },
+      { first.chunks[#first.chunks], first.finished })
+    enter("a3", "10.0.0.1", "s")
+    local third = enter("a4", "10.0.0.1")
+    assert.same({ "a1" }, ended)
+    assert.is_nil(third.finished)
+    enter("a5", "10.0.0.1", "r") -- the fourth of its caller, the third of its run: another one for each
+    assert.same({ "a1", "a2", "b1" }, ended)
+    assert.equal(3, crowd.streams.count)
+    crowd:shutdown_streams()
+    assert.same({ 0, nil }, { crowd.streams.count, next(crowd.streams.limits.groups) })
+  end)
+
   it("end when the caller's key expires or is taken away, and whoever feeds them is woken", function()
     local actor = { id = "ops", type = "api-key", tenant = "t", expires_ms = sys.now_ms() + 300 }
     local waited

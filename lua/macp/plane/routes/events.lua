@@ -107,7 +107,7 @@ function M.routes(plane)
   local function stream(ctx)
     local query, run_id = ctx.query, ctx.params.id
     check(plane.arrivals:hold(ctx.tenant, run_id, function() return runs:require(ctx.tenant, run_id) end))
-    local events = sse.open(ctx, { heartbeat_ms = query.heartbeatMs or plane.heartbeat_ms })
+    local events = sse.open(ctx, { heartbeat_ms = query.heartbeatMs or plane.heartbeat_ms, subject = run_id })
     if events == nil then return 200 end
     local ok, err = subscriber.serve(plane, events, ctx.tenant, run_id, {
       afterSeq = query.afterSeq or last_event_id(ctx.headers), includeSnapshot = query.includeSnapshot,
@@ -130,7 +130,7 @@ function M.routes(plane)
       description = "Server-sent events: snapshot, canonical_event, heartbeat. afterSeq or Last-Event-ID resume "
         .. "without loss, afterSeq=0 begins with the newest 500 events; the stream ends after the run's last event "
         .. "unless follow=true, which is the default for `Accept: text/event-stream` (a browser's EventSource). type "
-        .. "leaves out other events.",
+        .. "leaves out other events. The oldest stream of a run or a caller ends when too many are open.",
       handler = stream },
   }
 end
