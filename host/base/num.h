@@ -1,4 +1,4 @@
-/* Checked integer parsing and size arithmetic. */
+/* Checked integer parsing. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,5 +7,3 @@
 
 bool num_parse_i64(const char *text, size_t len, int64_t *out); /* whole text, decimal, optional '-' */
 bool num_parse_u64(const char *text, size_t len, uint64_t *out);
-bool num_add_size(size_t a, size_t b, size_t *out); /* false on overflow */
-bool num_mul_size(size_t a, size_t b, size_t *out);

@@ -60,18 +60,6 @@ void http_msg_reset(struct http_msg *msg)
     *msg = (struct http_msg){.head = head, .body = body, .fields = fields, .field_cap = field_cap};
 }
 
-const struct http_field *http_msg_find(const struct http_msg *msg, const char *name)
-{
-    size_t len = strlen(name);
-    for (size_t i = 0; i < msg->field_count; i++) {
-        const struct http_field *field = &msg->fields[i];
-        if (field->name.len == len && memcmp(http_msg_text(msg, field->name), name, len) == 0) {
-            return field;
-        }
-    }
-    return NULL;
-}
-
 static struct http_field *add_field(struct http_msg *msg)
 {
     if (msg->field_count == msg->field_cap) {

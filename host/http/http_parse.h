@@ -85,6 +85,3 @@ void http_parser_init(struct http_parser *parser, const struct http_limits *limi
  * bytes were consumed. */
 enum http_parse_event http_parser_feed(struct http_parser *parser, struct http_msg *msg, const char *data,
                                        size_t len, size_t *used);
-
-/* The field of that lower-case name (the first one), or NULL. */
-const struct http_field *http_msg_find(const struct http_msg *msg, const char *name);

@@ -58,7 +58,7 @@ static int write_all(int fd, const char *data, size_t len)
     return 0;
 }
 
-int fsio_sync_dir(const char *path, struct err *err)
+static int sync_dir(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
@@ -72,7 +72,7 @@ int fsio_sync_dir(const char *path, struct err *err)
 static int sync_parent(const char *path, struct err *err)
 {
     char *copy = xstrdup(path);
-    int status = fsio_sync_dir(dirname(copy), err);
+    int status = sync_dir(dirname(copy), err);
     free(copy);
     return status;
 }

@@ -19,4 +19,3 @@ int fsio_mkdir_p(const char *path, mode_t mode, struct err *err);
 int fsio_rename(const char *from, const char *to, bool sync, struct err *err);
 int fsio_remove(const char *path, struct err *err);      /* a file, link or empty directory */
 int fsio_remove_tree(const char *path, struct err *err); /* does not follow links; a missing path is fine */
-int fsio_sync_dir(const char *path, struct err *err);

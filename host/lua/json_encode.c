@@ -96,7 +96,8 @@ static size_t put_integer(char *out, double number)
     return len;
 }
 
-void json_encode_number(struct buf *out, double number)
+/* Appends a finite number. */
+static void put_number(struct buf *out, double number)
 {
     char *at = buf_reserve(out, 40);
     if (number == floor(number) && fabs(number) <= MAX_EXACT_INTEGER) {
@@ -165,7 +166,8 @@ static size_t plain_len(const char *text, size_t len)
     return i;
 }
 
-void json_encode_string(struct buf *out, const char *text, size_t len)
+/* Appends text as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD. */
+static void put_string(struct buf *out, const char *text, size_t len)
 {
     size_t plain = plain_len(text, len);
     char *at = buf_reserve(out, plain + 2);
@@ -252,10 +254,10 @@ static int encode_member(struct encoder *enc, int depth, const struct frame *par
     }
     new_line(enc, depth);
     if (text != NULL) {
-        json_encode_string(enc->out, text, len);
+        put_string(enc->out, text, len);
     } else {
         put_byte(enc->out, '"');
-        json_encode_number(enc->out, number);
+        put_number(enc->out, number);
         put_byte(enc->out, '"');
     }
     put_byte(enc->out, ':');
@@ -362,7 +364,7 @@ static int encode_number(struct encoder *enc, const struct frame *frame)
     if (!isfinite(number)) {
         return fail(enc, ERR_INVALID, frame, "NaN and infinities have no JSON form");
     }
-    json_encode_number(enc->out, number);
+    put_number(enc->out, number);
     return 0;
 }
 
@@ -387,7 +389,7 @@ static int encode_value(struct encoder *enc, int depth, const struct frame *fram
         return encode_number(enc, frame);
     case LUA_TSTRING:
         text = lua_tolstring(L, -1, &len);
-        json_encode_string(enc->out, text, len);
+        put_string(enc->out, text, len);
         return 0;
     case LUA_TTABLE:
         return encode_table(enc, depth, frame);

@@ -19,8 +19,3 @@ struct json_encode_opts {
 /* Appends the text of the value at idx. On failure (a function, NaN, too deep, a mixed table) the
  * message names the path and out keeps a partial text. opts may be NULL. */
 int json_encode(lua_State *L, int idx, const struct json_encode_opts *opts, struct buf *out, struct err *err);
-
-/* Appends text as a JSON string with quotes. Bytes that are not UTF-8 become U+FFFD. */
-void json_encode_string(struct buf *out, const char *text, size_t len);
-/* Appends a finite number. */
-void json_encode_number(struct buf *out, double number);

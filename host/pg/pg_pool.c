@@ -454,11 +454,6 @@ void pg_pool_cancel(struct pg_pool *pool, struct pg_request *request)
     }
 }
 
-struct loop *pg_pool_loop(struct pg_pool *pool)
-{
-    return pool->loop;
-}
-
 struct pg_listener *pg_pool_listener(struct pg_pool *pool)
 {
     if (pool->listener == NULL && !pool->is_closing) {

@@ -66,7 +66,6 @@ void pg_lease_submit(struct pg_lease *lease, struct pg_request *request); /* in 
 void pg_lease_release(struct pg_lease *lease);
 bool pg_lease_in_failed_tx(const struct pg_lease *lease);
 
-struct loop *pg_pool_loop(struct pg_pool *pool);
 /* The listener of this pool, opened when first asked for. */
 struct pg_listener *pg_pool_listener(struct pg_pool *pool);
 void pg_pool_stats(const struct pg_pool *pool, struct pg_pool_stats *stats);

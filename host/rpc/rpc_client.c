@@ -173,11 +173,6 @@ enum rpc_state rpc_client_state(const struct rpc_client *client)
     }
 }
 
-uint32_t rpc_client_live(const struct rpc_client *client)
-{
-    return client->live;
-}
-
 /* --- calls ------------------------------------------------------------------------------------- */
 
 static void *find_method(struct rpc_client *client, const char *name)

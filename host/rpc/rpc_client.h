@@ -58,7 +58,6 @@ int rpc_client_open(struct loop *loop, const struct rpc_client_opts *opts, struc
 /* Cancels what is live; done (may be NULL) runs when the last call is over. Unreleased streams stay valid. */
 void rpc_client_close(struct rpc_client *client, void (*done)(void *arg), void *arg);
 enum rpc_state rpc_client_state(const struct rpc_client *client);
-uint32_t rpc_client_live(const struct rpc_client *client); /* calls in flight */
 
 /* fn runs exactly once. *out is valid until then. */
 int rpc_client_unary(struct rpc_client *client, struct rpc_unary_opts *opts, rpc_unary_fn fn, void *arg,

@@ -259,11 +259,6 @@ void rpc_env_release(struct rpc_env *env)
     grpc_completion_queue_shutdown(env->queue);
 }
 
-struct loop *rpc_env_loop(const struct rpc_env *env)
-{
-    return env->loop;
-}
-
 grpc_completion_queue *rpc_env_queue(const struct rpc_env *env)
 {
     return env->queue;

@@ -30,7 +30,6 @@ struct rpc_env *rpc_env_acquire(struct loop *loop);
 /* No tag of this user may be outstanding any more. */
 void rpc_env_release(struct rpc_env *env);
 
-struct loop *rpc_env_loop(const struct rpc_env *env);
 grpc_completion_queue *rpc_env_queue(const struct rpc_env *env);
 
 /* Runs item->fn at the end of this turn of the loop, first come first served. */

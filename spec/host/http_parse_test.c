@@ -31,9 +31,22 @@ static void check_text(const struct http_msg *msg, struct http_span span, const 
     CHECK_STR(copy, expected);
 }
 
+/* The field of that lower-case name (the first one), or NULL. */
+static const struct http_field *find_field(const struct http_msg *msg, const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < msg->field_count; i++) {
+        const struct http_field *field = &msg->fields[i];
+        if (field->name.len == len && memcmp(http_msg_text(msg, field->name), name, len) == 0) {
+            return field;
+        }
+    }
+    return NULL;
+}
+
 static void check_field(const struct http_msg *msg, const char *name, const char *expected)
 {
-    const struct http_field *field = http_msg_find(msg, name);
+    const struct http_field *field = find_field(msg, name);
     CHECK(field != NULL);
     check_text(msg, field->value, expected);
 }
@@ -96,7 +109,7 @@ static void check_get(const struct http_msg *msg)
     check_field(msg, "x-mixed-case", "Value  kept");
     check_field(msg, "empty", "");
     check_field(msg, "last", "z");
-    CHECK(http_msg_find(msg, "X-Mixed-Case") == NULL);
+    CHECK(find_field(msg, "X-Mixed-Case") == NULL);
     CHECK(msg->keep_alive);
     CHECK(!msg->has_body);
     CHECK_INT(msg->minor, 1);
@@ -130,7 +143,7 @@ static void check_chunked_body(const struct http_msg *msg)
     CHECK(msg->has_body);
     CHECK(msg->keep_alive);
     check_body(msg, "hello world");
-    CHECK(http_msg_find(msg, "x-trailer") == NULL);
+    CHECK(find_field(msg, "x-trailer") == NULL);
     CHECK_INT(msg->field_count, 2);
 }
 

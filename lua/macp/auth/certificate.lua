@@ -11,6 +11,7 @@ Certificates.__index = Certificates
 
 local M = {}
 
+---Senders of client certificates. What a certificate says does not change, so the latest identities are kept.
 function M.new() return setmetatable({ identities = lru.new(KEPT) }, Certificates) end
 
 ---@param uris string[]|nil URIs of a verified certificate

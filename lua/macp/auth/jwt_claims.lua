@@ -7,7 +7,7 @@ local json = require("macp.core.json")
 local LEEWAY_S = 60
 local MAX_TIME_S = 9007199254740 -- milliseconds stay exact
 
-local M = { LEEWAY_S = LEEWAY_S }
+local M = {}
 
 local function is_time(value) return type(value) == "number" and value == value and math.abs(value) < math.huge end
 

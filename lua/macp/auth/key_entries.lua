@@ -43,8 +43,6 @@ local function name_problem(name)
   return nil
 end
 
-M.name_problem = name_problem
-
 -- The scopes of a tenant's key; what all tenants share is for the first tenant only.
 local function read_scopes(words, tenant)
   local granted, reason = scopes.read(words)

@@ -15,6 +15,7 @@ local M = {
   config = false,
 }
 
+---Prints the version. Returns the exit code.
 function M.run(opts)
   local facts = { version = sys.version, build = sys.build, lua = jit.version, platform = jit.os .. "/" .. jit.arch,
     stores = journal.backends() }

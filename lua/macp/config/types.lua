@@ -20,12 +20,14 @@ local function in_range(setting, number)
   return number
 end
 
+---A number within min and max.
 function M.number(setting, raw)
   local number = read_number(raw)
   if number == nil then return nil, "must be a number" end
   return in_range(setting, number)
 end
 
+---A whole number within min and max.
 function M.integer(setting, raw)
   local number = read_number(raw)
   if number == nil or number % 1 ~= 0 then return nil, "must be a whole number" end
@@ -44,6 +46,7 @@ function M.one(_, raw)
   return tostring(raw) == "1"
 end
 
+---Any text.
 function M.string(_, raw)
   if type(raw) == "table" then return nil, "must be text" end
   return tostring(raw)
@@ -63,6 +66,7 @@ function M.list(_, raw)
   return items
 end
 
+---One of the choices, with a hint when another was meant.
 function M.enum(setting, raw)
   local text = tostring(raw)
   for _, choice in ipairs(setting.choices) do

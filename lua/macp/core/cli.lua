@@ -201,8 +201,8 @@ local function option_row(option, style)
   return M.row(left, doc .. default_text(option), style)
 end
 
----"macp spec [options] PATH..."
-function M.usage_line(name, command)
+-- "macp spec [options] PATH..."
+local function usage_line(name, command)
   local parts = { "macp " .. name }
   if command.verbs then parts[#parts + 1] = "VERB" end
   if #(command.options or {}) > 0 then parts[#parts + 1] = "[options]" end
@@ -215,7 +215,7 @@ end
 
 ---The help page of one command; `global_options` are listed last.
 function M.help(name, command, global_options, style)
-  local out = { style.bold("Usage: ") .. M.usage_line(name, command), "", command.summary, "" }
+  local out = { style.bold("Usage: ") .. usage_line(name, command), "", command.summary, "" }
   if command.help then
     out[#out + 1] = (command.help:gsub("%s+$", ""))
     out[#out + 1] = ""

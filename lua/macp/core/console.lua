@@ -37,6 +37,7 @@ function M.logs_to_terminal()
   return sys.is_tty(STDERR)
 end
 
+---true when log lines may be coloured.
 function M.logs_coloured()
   return coloured(STDERR)
 end

@@ -13,7 +13,7 @@ local MAX_KEY = 200
 local Repeats = {}
 Repeats.__index = Repeats
 
-local M = { PERIOD_MS = PERIOD_MS }
+local M = {}
 
 ---@param opts { lines: integer|nil, period_ms: number|nil, mono_ms: (fun(): number)|nil, write: function|nil }|nil
 --- lines per kind and period (10 in 10 s); mono_ms and write(level, event, fields) are injected by tests

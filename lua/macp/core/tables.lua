@@ -42,13 +42,6 @@ function M.set(list)
   return out
 end
 
----A new array of fn(item) (items for which it is nil are left out).
-function M.map(list, fn)
-  local out = {}
-  for _, item in ipairs(list) do out[#out + 1] = fn(item) end
-  return out
-end
-
 ---Structural equality of plain data.
 function M.equal(left, right)
   if left == right then return true end

@@ -12,7 +12,7 @@ local MAX_URIS = 32
 local TEXTS = { "mode", "mode_version", "title", "description", "determinism_class", "participant_model" }
 local LISTS = { "message_types", "terminal_message_types" }
 
-local M = { RESERVED_PREFIX = RESERVED_PREFIX, MAX_TYPES = MAX_TYPES, MAX_NAME_BYTES = MAX_NAME_BYTES }
+local M = { RESERVED_PREFIX = RESERVED_PREFIX }
 
 local function is_blank(text) return text == nil or not text:find("%S") end
 

@@ -19,7 +19,7 @@ for _, name in ipairs(OPTIONS) do OPTION_SET[name] = true end
 local MAX_NUMBER, RESERVED_FIRST, RESERVED_LAST = 2 ^ 29 - 1, 19000, 19999
 local MAX_FIELDS = 128
 
-local M = { TYPES = TYPES }
+local M = {}
 
 ---Whether a field's value is text ("text"), "number", "bool" or "json".
 function M.kind(field)

@@ -19,7 +19,7 @@ local MAX_MODES = 256 -- each has an isolate of its own
 local Registered = {}
 Registered.__index = Registered
 
-local M = { MAX_MODES = MAX_MODES }
+local M = {}
 
 ---@param registry table the mode registry; its folders, archive and revisions are used
 function M.new(registry)

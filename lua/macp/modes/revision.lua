@@ -3,7 +3,6 @@
 
 local contract = require("macp.modes.contract")
 local contract_view = require("macp.modes.contract_view")
-local checker = require("macp.modes.checker")
 local isolation = require("macp.modes.isolation")
 local limits_of = require("macp.modes.limits")
 local lint = require("macp.modes.lint")
@@ -38,8 +37,6 @@ local function has_errors(problems)
   end
   return false
 end
-
-M.has_errors = has_errors
 
 ---Sorts problems by file and line.
 function M.sort(problems)
@@ -174,7 +171,5 @@ function M.replace_views(rev, files)
   end
   return nil, M.sort(problems)
 end
-
-M.FUNCTION = checker.FUNCTION
 
 return M

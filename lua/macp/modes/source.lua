@@ -11,7 +11,7 @@ local PRESENTATION = { "normalizer.lua", "reducer.lua", "webhook.lua", "routes.l
 local KNOWN = { ["mode.lua"] = true }
 for _, name in ipairs(PRESENTATION) do KNOWN[name] = true end
 
-local M = { PRESENTATION = PRESENTATION }
+local M = {}
 
 local function sorted_names(files, wanted)
   local names = {}

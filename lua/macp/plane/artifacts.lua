@@ -13,7 +13,7 @@ local artifacts_store = require("macp.store.artifacts")
 
 local MAX_LISTED = 1000
 
-local M = { MAX_LISTED = MAX_LISTED }
+local M = {}
 
 local function record(run_id, row)
   return {

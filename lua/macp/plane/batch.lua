@@ -12,6 +12,7 @@ Batch.__index = Batch
 
 local M = {}
 
+---A batch that holds nothing.
 function M.new()
   return setmetatable({
     ops = {}, op_run = {}, op_ordinal = {}, runs = {}, by_run = {}, count = 0, bytes = 0, raw_count = 0,

@@ -57,8 +57,6 @@ local function run_id_of(session_id)
   return crypto.uuid5(SESSION_NAMESPACE, session_id)
 end
 
-M.run_id_of = run_id_of
-
 -- The row of a run for a session that nobody announced.
 local function row_of(self, metadata, now_ms)
   local started, expires = tonumber(metadata.started_at_unix_ms) or 0, tonumber(metadata.expires_at_unix_ms) or 0

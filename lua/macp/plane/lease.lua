@@ -29,8 +29,12 @@ function M.new(opts)
   return setmetatable({ db = opts.db, tenant = opts.tenant, name = opts.name, renewed_at = nil, others = 0 }, Lease)
 end
 
----Takes or renews the lease. (yields)
+---Takes or renews the lease. Whoever takes one forgets those that were left behind. (yields)
 function Lease:renew()
+  if self.renewed_at == nil then
+    local pruned, prune_err = leases_store.prune(self.db, self.tenant)
+    if pruned == nil then return nil, prune_err end
+  end
   fault("lease.before_renew")
   local done, err = leases_store.renew(self.db, self.tenant, self.name, TTL_MS)
   if done == nil then return nil, err end

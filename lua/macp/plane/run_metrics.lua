@@ -14,6 +14,7 @@ local ENDINGS = { ["run.completed"] = true, ["run.failed"] = true, ["run.cancell
 
 local M = {}
 
+---The counters of a run that has no events yet.
 function M.new()
   return {
     event_count = 0, message_count = 0, signal_count = 0, proposal_count = 0, tool_call_count = 0,

@@ -71,8 +71,6 @@ local function typed(err)
   return made
 end
 
-M.typed = typed
-
 -- A reply that is not what the protocol says: no other try makes it readable.
 local function unreadable(method, why)
   local err = errors.new("INTERNAL_ERROR", nil, string.format("the runtime's answer to %s is not readable: %s", method,

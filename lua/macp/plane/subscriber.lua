@@ -13,7 +13,7 @@ local PAGE_BYTES = 65536 -- it is kept while the client is slow
 local UNTIL_KICKED_MS = 3600000
 local BACKFILL = 500 -- events: what a stream that resumes nowhere (afterSeq=0) begins with, of any history
 
-local M = { BACKFILL = BACKFILL }
+local M = {}
 
 -- Rows as one piece of the stream; "" when the subscriber wants none of them.
 local function frames_of(rows, filter)

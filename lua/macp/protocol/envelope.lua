@@ -12,7 +12,7 @@ local MIN_NEW_ID_BYTES, MAX_NEW_ID_BYTES = 22, 255 -- 255: the longest file name
 -- Written by the runtime only; a client that sends them is refused before dispatch.
 local RUNTIME_TYPES = { SessionCancel = true, SessionSuspend = true, SessionResume = true }
 
-local M = { RUNTIME_TYPES = RUNTIME_TYPES }
+local M = {}
 
 ---True when nothing but white space is left.
 function M.is_blank(text) return text == "" or not find(text, "%S") end

@@ -6,7 +6,7 @@ local find = string.find
 
 local MAX_PARTICIPANTS = 1000
 
-local M = { MAX = MAX_PARTICIPANTS }
+local M = {}
 
 local function has_outer_space(text) return find(text, "^%s") ~= nil or find(text, "%s$") ~= nil end
 

@@ -35,6 +35,7 @@ function M.mode_ids(modes)
   return ids
 end
 
+---Initialize: agrees on the version of the protocol and tells what this runtime offers.
 function M.initialize(service, call)
   local request = decoded(call, "macp.v1.InitializeRequest")
   if request == nil then return end
@@ -50,6 +51,7 @@ function M.initialize(service, call)
   call:fail(STATUS.FAILED_PRECONDITION, "UNSUPPORTED_PROTOCOL_VERSION: this runtime speaks " .. codes.VERSION)
 end
 
+---GetManifest: this runtime as an agent, with the modes it serves.
 function M.get_manifest(service, call)
   local request = decoded(call, "macp.v1.GetManifestRequest")
   if request == nil then return end

@@ -265,7 +265,6 @@ end
 M.refuse = refuse
 M.release = release
 M.accepted = accepted
-M.duplicate_of = duplicate_of
 M.acceptance_time = acceptance_time
 
 return M

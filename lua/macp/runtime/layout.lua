@@ -24,6 +24,7 @@ function M.checkpoint(id)
   return CHECKPOINT .. id
 end
 
+---Whether a key is that of a checkpoint.
 function M.is_checkpoint(key) return key:sub(1, #CHECKPOINT) == CHECKPOINT end
 
 ---The hour a time belongs to.

@@ -12,7 +12,7 @@ local MAX_KEYS = 16384
 local Limiter = {}
 Limiter.__index = Limiter
 
-local M = { MAX_KEYS = MAX_KEYS }
+local M = {}
 
 ---@param limit integer attempts per minute and key
 ---@param mono_ms fun(): number monotonic clock

@@ -5,6 +5,7 @@ Archive.__index = Archive
 
 local M = {}
 
+---An archive that holds nothing.
 function M.new() return setmetatable({ revisions = {} }, Archive) end
 
 function Archive:put(hash, files)

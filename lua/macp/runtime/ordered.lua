@@ -8,6 +8,7 @@ Ordered.__index = Ordered
 
 local M = {}
 
+---A set that holds nothing.
 function M.new() return setmetatable({ blocks = {}, count = 0 }, Ordered) end
 
 -- The last block that begins at or before a string; 1 when none does.

@@ -58,6 +58,7 @@ local function read_durable(service, identity, id)
   return nil, STATUS.INTERNAL, "StorageFailed: the session is being rebuilt"
 end
 
+---GetSession: the facts of one session, once they are durable, for its initiator, participants and observers. (yields)
 function M.get_session(service, call, identity)
   if codecs == nil then load_codecs() end
   local request = decoded(call, codecs.get_request)
@@ -78,6 +79,7 @@ function M.decode_token(token)
   return cursor
 end
 
+---The page token behind an id.
 function M.encode_token(id) return crypto.base64url_encode(TOKEN_PREFIX .. id) end
 
 local function page_size_of(service, requested, count)
@@ -106,6 +108,7 @@ local function collect(service, identity, cursor, size)
   return list, id and cursor, lsn
 end
 
+---ListSessions: one page of what the caller may see, in the order of ids, once it is durable. (yields)
 function M.list_sessions(service, call, identity)
   if codecs == nil then load_codecs() end
   local request = decoded(call, codecs.list_request)

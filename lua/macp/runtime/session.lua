@@ -117,6 +117,7 @@ function M.count(session, sender, at)
   session.last_seen[sender] = at
 end
 
+---Begins a suspension.
 function M.suspend(session, at)
   session.state, session.suspended_at = SUSPENDED, at
   session.suspensions = session.suspensions + 1
@@ -136,6 +137,7 @@ function M.resume(session, at)
   return banked
 end
 
+---Ends a session in that state; nothing leaves it.
 function M.finish(session, state, at)
   session.state, session.ended_at, session.due, session.suspended_at = state, at, nil, nil
 end

@@ -42,7 +42,7 @@ function M.add_fence(unit, tenant, owner, run_ids) return unit:add(FENCE, tenant
 ---Gives up the ownership of every run of this owner. (yields)
 function M.release(db, tenant, owner) return db_door.exec(db, RELEASE, tenant, owner) end
 
----Forgets owners that have been gone for a day. (yields)
+---Forgets processes that ended without a word a day ago or earlier. (yields)
 function M.prune(db, tenant) return db_door.exec(db, PRUNE, tenant) end
 
 return M

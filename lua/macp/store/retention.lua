@@ -51,7 +51,7 @@ select (select count(*) from (select from audit_log where tenant = $1 and create
   (select count(*) from (select from webhook_deliveries where tenant = $1 and created_at < $2 and status <> 'pending'
     limit $3) d) as deliveries]]
 
-local M = { COUNTED = COUNTED }
+local M = {}
 
 ---@class macp.store.Due what is old enough to be deleted
 ---@field runs { completed: integer, failed: integer, cancelled: integer }

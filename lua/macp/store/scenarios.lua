@@ -32,7 +32,7 @@ local SEARCHED = [[(id::text || E'\n' || coalesce(scenario_ref, '') || E'\n' || 
 
 local INDEXED = 1000 -- bytes up to which a text is in an index of its column
 
-local M = { SEARCHED = SEARCHED, NAMES = NAMES }
+local M = { SEARCHED = SEARCHED }
 
 ---The query with the `names` that have its scenario_ref in them, as add_ended takes them; false: there are too many, or
 ---too long ones. (yields)

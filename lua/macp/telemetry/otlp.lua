@@ -11,7 +11,7 @@ local RESPONSE = "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRespo
 local Otlp = {}
 Otlp.__index = Otlp
 
-local M = { CONTENT_TYPE = "application/x-protobuf", REQUEST = REQUEST, RESPONSE = RESPONSE }
+local M = { CONTENT_TYPE = "application/x-protobuf" }
 
 local function any_value(value)
   local kind = type(value)

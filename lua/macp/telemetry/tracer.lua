@@ -11,7 +11,7 @@ local trace_context = require("macp.telemetry.trace_context")
 local MAX_EVENTS = 128
 local MAX_TEXT = 1024
 
-local M = { INTERNAL = 1, SERVER = 2, CLIENT = 3, PRODUCER = 4, CONSUMER = 5, OK = 1, ERROR = 2 }
+local M = { INTERNAL = 1, SERVER = 2, CLIENT = 3, OK = 1, ERROR = 2 }
 
 ---@class macp.Span : macp.TraceContext
 ---@field parent_span_id string|nil

@@ -21,6 +21,7 @@ list `keys` of AUTH_API_KEYS_FILE, which is read again when it changes. NAME is 
   config = false,
 }
 
+---Prints a new key and its entry. Returns the exit code, or nil, err.
 function M.run(opts)
   local key = "macp_" .. crypto.base64url_encode(crypto.random(BYTES))
   local object, item = key_entry.make(key, opts)

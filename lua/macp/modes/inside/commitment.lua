@@ -79,6 +79,7 @@ function M.decode(bytes)
   return p
 end
 
+---The payload of a Commitment as bytes, from the same members that decode gives; raises on others.
 function M.encode(value)
   local out = {}
   for key, item in next, value do out[key] = item end

@@ -26,6 +26,7 @@ function M.count(tbl, fn)
   return n
 end
 
+---Whether one value passes.
 function M.any(tbl, fn)
   for key, value in each(tbl, "any") do
     if fn(value, key) then return true end
@@ -33,6 +34,7 @@ function M.any(tbl, fn)
   return false
 end
 
+---Whether all values pass; true for none.
 function M.all(tbl, fn)
   for key, value in each(tbl, "all") do
     if not fn(value, key) then return false end
@@ -48,6 +50,7 @@ function M.find(tbl, fn)
   return nil
 end
 
+---The sum of the values, or of fn(value, key).
 function M.sum(tbl, fn)
   local total = 0
   for key, value in each(tbl, "sum") do total = total + (fn and fn(value, key) or value) end
@@ -68,10 +71,12 @@ function M.max_by(tbl, fn)
   return best_by(tbl, fn, "max_by", function(a, b) return a > b end)
 end
 
+---The value with the lowest fn(value, key), its key and the score; the first in key order wins a tie.
 function M.min_by(tbl, fn)
   return best_by(tbl, fn, "min_by", function(a, b) return a < b end)
 end
 
+---fn(value, key) under the same keys.
 function M.map(tbl, fn)
   local out = {}
   for key, value in each(tbl, "map") do out[key] = fn(value, key) end
@@ -89,18 +94,21 @@ function M.filter(tbl, fn)
   return out
 end
 
+---The keys as an array.
 function M.keys(tbl)
   local out = {}
   for key in each(tbl, "keys") do out[#out + 1] = key end
   return out
 end
 
+---The values as an array, in the order of their keys.
 function M.values(tbl)
   local out = {}
   for _, value in each(tbl, "values") do out[#out + 1] = value end
   return out
 end
 
+---Whether a value is among the values.
 function M.contains(tbl, wanted)
   for _, value in next, tbl do
     if value == wanted then return true end
@@ -108,6 +116,7 @@ function M.contains(tbl, wanted)
   return false
 end
 
+---Whether there are no values.
 function M.empty(tbl)
   return next(tbl) == nil
 end
@@ -120,11 +129,13 @@ function M.int(n)
   return n == 0 and "0" or string.format("%.0f", n)
 end
 
+---n with that many digits behind the point (0), halves upwards.
 function M.round(n, digits)
   local factor = 10 ^ (digits or 0)
   return math.floor(n * factor + 0.5) / factor
 end
 
+---text without white space at its ends.
 function M.trim(text)
   return text:match("^%s*(.-)%s*$")
 end

@@ -113,6 +113,7 @@ function M.encode(key)
   return bytes
 end
 
+---Puts a session back from the bytes of encode; raises when they are not such bytes.
 function M.restore(key, start, bytes)
   enter("restore", "state")
   step.mark(nil)
@@ -124,6 +125,7 @@ function M.restore(key, start, bytes)
   return true
 end
 
+---Forgets a session.
 function M.drop(key)
   sessions[key] = nil
 end

@@ -19,6 +19,7 @@ function M.hash(state)
   return native.sha256_hex(M.encode(state))
 end
 
+---The state from its encoding; raises when the bytes are not one.
 function M.decode(bytes)
   local value, problem = native.cbor_decode(bytes)
   if value == nil then error("stored state: " .. tostring(problem), 0) end

@@ -15,6 +15,7 @@ local function removed(name)
   }
 end
 
+---The routes; see http/app.lua.
 function M.routes()
   return { removed("messages"), removed("signal"), removed("context") }
 end

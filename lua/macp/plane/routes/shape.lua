@@ -16,6 +16,7 @@ function M.object(title, members, optional)
   return { title = title, type = "object", properties = properties, required = #required > 0 and required or nil }
 end
 
+---The schema of an array of such items.
 function M.list(items) return { type = "array", items = items } end
 
 ---The schema of a scalar, or null.

@@ -17,7 +17,7 @@ local TYPES = { policy_id = "string", mode = "string", description = "string", r
   schema_version = "number" }
 local TYPE_TEXT = { string = "a string", table = "an object", number = "a number" }
 
-local M = { MAX_RULES_BYTES = MAX_RULES_BYTES }
+local M = {}
 
 ---@class macp.runtime.Policy
 ---@field policy_id string

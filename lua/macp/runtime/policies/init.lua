@@ -24,7 +24,7 @@ local INVALID = "INVALID_POLICY_DEFINITION: "
 local Registry = {}
 Registry.__index = Registry
 
-local M = { DEFAULT_ID = builtin.DEFAULT_ID, ANY_MODE = ANY_MODE }
+local M = {}
 
 -- An id that somebody asks for may be anything; it is told shortened.
 local function shown(id) return json.quoted(id, SHOWN_BYTES) end
