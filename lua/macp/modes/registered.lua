@@ -50,9 +50,13 @@ function Registered:is_standard(id)
   return record ~= nil and record.standard and (record.source ~= nil or folder_entry(self, id) == nil)
 end
 
----Whether a SessionStart of this mode must be complete: those of registered modes may leave almost all out.
+---Whether a SessionStart of this mode must be complete: those of registered modes may leave almost all out. Then a
+---folder says itself how many participants it needs; a mode that is only a descriptor needs one.
+---@return boolean is_strict, boolean needs_participants
 function Registered:is_strict(id)
-  return folder_entry(self, id) ~= nil or self:is_standard(id)
+  if folder_entry(self, id) then return true, false end
+  local is_standard, record = self:is_standard(id), self.records[id]
+  return is_standard, is_standard and record ~= nil and record.source == nil
 end
 
 ---Ids of all modes that can be started, unsorted.

@@ -41,6 +41,10 @@ function M.text(code, reason, name)
   return (name or (known and known.name) or code) .. ": " .. reason
 end
 
+---Whether the text of an INTERNAL_ERROR tells of a mode's own functions, and not of the store.
+---@param text string
+function M.is_mode_failure(text) return text:sub(1, #M.MODE_FAILED + 1) == M.MODE_FAILED .. ":" end
+
 ---MACPError.details: UTF-8 JSON {"reasons": [...], "items": [{"rule", "text"}]} of a policy's refusal, else nothing.
 ---@param details { reasons: string[], items: table[]|nil }|nil
 ---@return string bytes

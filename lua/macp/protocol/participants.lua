@@ -1,14 +1,10 @@
 -- Rules about the people of a session: the declared list and who has commitment authority.
 
-local is_blank = require("macp.protocol.envelope").is_blank
-
-local find = string.find
+local white_space = require("macp.protocol.white_space")
 
 local MAX_PARTICIPANTS = 1000
 
 local M = {}
-
-local function has_outer_space(text) return find(text, "^%s") ~= nil or find(text, "%s$") ~= nil end
 
 ---Checks a declared list. How many a mode needs is the mode's business; an empty list passes here.
 ---@param participants string[]
@@ -19,8 +15,8 @@ function M.check(participants)
   end
   local seen = {}
   for i, participant in ipairs(participants) do
-    if is_blank(participant) then return nil, string.format("participants[%d] is blank", i) end
-    if has_outer_space(participant) then
+    if white_space.is_blank(participant) then return nil, string.format("participants[%d] is blank", i) end
+    if white_space.is_around(participant) then
       return nil, string.format("participants[%d] has white space around it", i)
     end
     if seen[participant] then return nil, string.format("participants[%d] repeats %q", i, participant) end

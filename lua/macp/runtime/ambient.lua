@@ -1,9 +1,9 @@
 -- Signals and progress: broadcast to whoever watches, never part of a history, never touching a session.
 
 local kernel_rules = require("macp.runtime.kernel")
-local envelope_rules = require("macp.protocol.envelope")
 local messages = require("macp.protocol.messages")
 local records = require("macp.runtime.records")
+local white_space = require("macp.protocol.white_space")
 
 local refuse = kernel_rules.refuse
 
@@ -18,7 +18,7 @@ local function check_payload(envelope)
   local is_signal = envelope.message_type == "Signal"
   local payload, err = (is_signal and signal_codec or progress_codec):decode(envelope.payload)
   if payload == nil then return refuse("INVALID_ENVELOPE", err.message, "InvalidPayload") end
-  if is_signal and envelope_rules.is_blank(payload.signal_type) then
+  if is_signal and white_space.is_blank(payload.signal_type) then
     return refuse("INVALID_ENVELOPE", "signal_type is blank", "InvalidPayload")
   end
   return true

@@ -72,6 +72,7 @@ end
 function M.decode_token(token)
   if token == "" then return "" end
   if #token > MAX_TOKEN_CHARS then return nil end
+  if token:find("=", 1, true) then return nil end -- ours are not padded
   local text = crypto.base64url_decode(token)
   if text == nil or text:sub(1, #TOKEN_PREFIX) ~= TOKEN_PREFIX then return nil end
   local cursor = text:sub(#TOKEN_PREFIX + 1)

@@ -10,8 +10,9 @@ local messages = require("macp.protocol.messages")
 local participant_rules = require("macp.protocol.participants")
 local records = require("macp.runtime.records")
 local session_record = require("macp.runtime.session")
+local white_space = require("macp.protocol.white_space")
 
-local refuse, is_blank = kernel_rules.refuse, envelope_rules.is_blank
+local refuse, is_blank = kernel_rules.refuse, white_space.is_blank
 
 local MAX_TTL_MS = 86400000
 local MAX_TIME_MS = 9007199254740991 -- the largest exact integer
@@ -31,7 +32,7 @@ function M.new(opts)
   }, Starts)
 end
 
-local function check_strict(payload)
+local function check_strict(payload, needs_participants)
   if is_blank(payload.mode_version) then
     return refuse("INVALID_ENVELOPE", "mode_version is blank", "InvalidPayload")
   end
@@ -40,6 +41,9 @@ local function check_strict(payload)
   end
   local ok, reason = participant_rules.check(payload.participants)
   if not ok then return refuse("INVALID_ENVELOPE", reason, "InvalidPayload") end
+  if needs_participants and #payload.participants == 0 then
+    return refuse("INVALID_ENVELOPE", "participants is empty", "InvalidPayload")
+  end
   return true
 end
 
@@ -48,11 +52,16 @@ local function check_ttl(payload)
   if type(ttl) ~= "number" or ttl < 1 or ttl > MAX_TTL_MS then
     return refuse("INVALID_ENVELOPE", "ttl_ms must be between 1 and 86400000", "InvalidTtl")
   end
-  local cap = payload.max_suspend_ms
-  if type(cap) ~= "number" or cap < 0 then
+  if tonumber(payload.max_suspend_ms) < 0 then
     return refuse("INVALID_ENVELOPE", "max_suspend_ms must not be negative", "InvalidPayload")
   end
   return true
+end
+
+-- The cap on suspensions. What is beyond exact integers, which codecs give as text, has no end either way.
+local function suspension_cap(payload)
+  local cap = tonumber(payload.max_suspend_ms)
+  return cap > 0 and math.min(cap, MAX_TIME_MS) or DEFAULT_MAX_SUSPEND_MS
 end
 
 -- The revision a start asks for: the mode's current one, of the named version.
@@ -79,7 +88,8 @@ local function check_request(starts, envelope)
   local payload, err = starts.payload_codec:decode(envelope.payload)
   if payload == nil then return refuse("INVALID_ENVELOPE", err.message, "InvalidPayload") end
   local ok, code, reason = true, nil, nil
-  if modes:is_strict(envelope.mode) then ok, code, reason = check_strict(payload) end
+  local is_strict, needs_participants = modes:is_strict(envelope.mode)
+  if is_strict then ok, code, reason = check_strict(payload, needs_participants) end
   if not ok then return nil, code, reason end
   local rev
   rev, code, reason = choose_revision(modes, envelope, payload)
@@ -178,7 +188,7 @@ function Starts:judge(existing, identity, envelope)
   if policy == nil then return refuse(code, reason) end
   local now = kernel.now_ms()
   local bindings = records.bindings(rev, policy, deadline_of(self, envelope, payload.ttl_ms, now),
-    payload.max_suspend_ms > 0 and payload.max_suspend_ms or DEFAULT_MAX_SUSPEND_MS)
+    suspension_cap(payload))
   local session = session_record.new({
     id = envelope.session_id, mode = envelope.mode, initiator = identity.sender, payload = payload,
     bindings = bindings, policy = policy, started_at = now,

@@ -8,10 +8,10 @@ local host_log = require("host.log")
 
 local acceptor_rules = require("macp.runtime.acceptor")
 local codes = require("macp.protocol.codes")
-local envelope_rules = require("macp.protocol.envelope")
 local messages = require("macp.protocol.messages")
 local records = require("macp.runtime.records")
 local session_record = require("macp.runtime.session")
+local white_space = require("macp.protocol.white_space")
 
 local STATUS = rpc.status
 -- What a replay holds for a stream that is not read: a chunk of records, and as much again in the call's queue.
@@ -186,7 +186,7 @@ end
 
 -- What must hold before an envelope frame may be judged; a breach ends the stream. Returns true, or nil.
 local function check_binding(stream, envelope)
-  if envelope_rules.is_blank(envelope.session_id) or envelope_rules.is_blank(envelope.mode) then
+  if white_space.is_blank(envelope.session_id) or white_space.is_blank(envelope.mode) then
     finish(stream, STATUS.INVALID_ARGUMENT, "envelopes on a stream name a session and a mode")
     return nil
   end
@@ -223,7 +223,8 @@ local function on_envelope(self, stream, envelope)
   local message_id = envelope.message_id
   local verdict, refusal, reason, details = self.acceptor:accept(stream.identity, envelope)
   if verdict == nil then
-    if refusal == "INTERNAL_ERROR" then return finish(stream, STATUS.INTERNAL, reason) end
+    local is_lost = refusal == "INTERNAL_ERROR" and not codes.is_mode_failure(reason)
+    if is_lost then return finish(stream, STATUS.INTERNAL, reason) end
     return write_error(self, stream, refusal, reason, envelope.session_id, message_id, details)
   end
   local session = verdict.session

@@ -349,6 +349,8 @@ describe("sessions of a registered mode", function()
     rig:call("boss", "PromoteMode", { mode = "ext.grow.v1" })
     local ack = start(rig, "ext.grow.v1")
     assert.equal("INVALID_ENVELOPE", ack.error.code)
+    ack = start(rig, "ext.grow.v1", { participants = {}, mode_version = "1.2.0", configuration_version = "cfg" })
+    assert.same({ "INVALID_ENVELOPE", "InvalidPayload: participants is empty" }, { ack.error.code, ack.error.message })
     assert.is_true(start(rig, "ext.grow.v1",
       { participants = { "ann" }, mode_version = "1.2.0", configuration_version = "cfg" }).ok)
   end)

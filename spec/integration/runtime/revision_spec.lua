@@ -87,6 +87,15 @@ describe("revisions of a mode", function()
       local ack = send("Crash", "x" .. i)
       assert.equal("INTERNAL_ERROR", ack.error.code)
     end
+    local stream = rig:stream("ann") -- no failure of the store: inline, and the stream goes on
+    for i = 1, 2 do
+      stream:write({ envelope = client.envelope({ mode = MODE, session_id = id, message_type = "Crash",
+        message_id = "y" .. i }) })
+      local failure = assert(stream:read()).error
+      assert.same({ "INTERNAL_ERROR", "y" .. i }, { failure.code, failure.message_id })
+      assert.matches("^ModeFailed: ", failure.message)
+    end
+    stream:cancel()
     assert.is_true(send("Say", "m1").duplicate)
     assert.equal(before, rev:state_hash(id))
     assert.equal(2, rig.role.sessions.by_id[id].ordinals)

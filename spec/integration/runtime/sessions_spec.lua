@@ -81,6 +81,16 @@ describe("sessions", function()
     assert.is_true(metadata.expires_at_unix_ms >= before + 15)
   end)
 
+  it("take any cap of suspensions, and keep one beyond all time over a restart", function()
+    local id = start(nil, { max_suspend_ms = "9223372036854775807" })
+    for _ = 1, 2 do
+      assert.equal(4, rig:call("boss", "SuspendSession", { session_id = id }).ack.session_state)
+      rig = rig:again()
+      assert.equal(4, rig:call("boss", "GetSession", { session_id = id }).metadata.state)
+      assert.equal(1, rig:call("boss", "ResumeSession", { session_id = id }).ack.session_state)
+    end
+  end)
+
   it("W28: expire when a suspension outlasts its cap, without being asked", function()
     local id = start(nil, { max_suspend_ms = 50 })
     rig:call("boss", "SuspendSession", { session_id = id })
