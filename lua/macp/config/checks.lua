@@ -75,6 +75,13 @@ local function check_stream_hub(plane, problems)
   if shown == nil then problems[#problems + 1] = "REDIS_URL: " .. err.message end
 end
 
+-- Where sessions are stored, when a server stores them.
+local function check_storage(runtime, problems)
+  if runtime.memory_only or runtime.storage_backend ~= "redis" then return end
+  local shown, err = redis.check(runtime.redis_url)
+  if shown == nil then problems[#problems + 1] = "MACP_REDIS_URL: " .. err.message end
+end
+
 ---@param cfg table
 ---@param roles string[]
 ---@return string[] problems
@@ -84,6 +91,7 @@ function M.run(cfg, roles)
   check_tracing(cfg.otel, problems, warnings)
   for _, role in ipairs(roles) do
     if role == "plane" then check_stream_hub(cfg.plane, problems) end
+    if role == "runtime" then check_storage(cfg.runtime, problems) end
   end
   if cfg.app.environment == "development" then return problems, warnings end
   for _, role in ipairs(roles) do

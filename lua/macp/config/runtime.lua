@@ -196,7 +196,7 @@ return {
   {
     key = "runtime.list_sessions_default_page_size", env = "MACP_LIST_SESSIONS_DEFAULT_PAGE_SIZE",
     type = "integer", min = 1, max = MAX_INTEGER,
-    default = function(cfg) return math.min(100, cfg.runtime.list_sessions_max_page_size) end,
+    default = function(cfg) return math.min(100, cfg.runtime.list_sessions_max_page_size or 100) end,
     doc = "Page of ListSessions when the caller names none and more sessions exist than fit the largest one.",
   },
   {

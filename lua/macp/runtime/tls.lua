@@ -49,13 +49,29 @@ local function read_file(cfg, file, tls, problems)
   tls[file.key] = pem
 end
 
+-- Files that are named must be there, also when there is no TLS: one of a pair that is misspelt must not be plaintext.
+local function check_named(cfg)
+  local problems = {}
+  for _, file in ipairs(FILES) do
+    local path = cfg[file.setting]
+    if path and not fs.stat(path) then
+      problems[#problems + 1] = string.format("%s: %s: No such file or directory", file.env, path)
+    end
+  end
+  return #problems == 0, problems
+end
+
 ---TLS options for host.rpc with the certificate's `facts`; false for plaintext; nil and all problems, each naming its
 ---variable. (yields)
 ---@return table|false|nil tls, string[]? problems
 function M.load(cfg)
   local wanted, problem = is_wanted(cfg)
   if wanted == nil then return nil, { problem } end
-  if not wanted then return false end
+  if not wanted then
+    local ok, problems = check_named(cfg)
+    if not ok then return nil, problems end
+    return false
+  end
   local tls, problems = { client_auth = cfg.tls_client_auth }, {}
   for _, file in ipairs(FILES) do read_file(cfg, file, tls, problems) end
   if tls.cert_pem and tls.key_pem then

@@ -65,6 +65,19 @@ describe("the gRPC interface over TLS", function()
     assert.equal("MACP_TLS_CLIENT_AUTH: set MACP_TLS_CLIENT_CA_PATH as well", err.message[4])
   end)
 
+  it("does not start with a file that is not there, when plaintext is permitted, too", function()
+    for name in pairs({ MACP_TLS_CERT_PATH = true, MACP_TLS_KEY_PATH = true }) do
+      local env = { MACP_ALLOW_INSECURE = "1", MACP_TLS_CERT_PATH = false, MACP_TLS_KEY_PATH = false }
+      env[name] = certs .. "/none.pem"
+      local rig, err = start(env)
+      assert.is_nil(rig)
+      assert.same({ name .. ": " .. certs .. "/none.pem: No such file or directory" }, err.message)
+      env[name] = certs .. "/server.key" -- half a pair that is there: plaintext, with a warning
+      rig = assert(start(env))
+      rig:destroy()
+    end
+  end)
+
   local refusals = {
     { "a key of another certificate", { MACP_TLS_KEY_PATH = "/client.key" },
       "^MACP_TLS_KEY_PATH: .*/client.key: the private key is not the one of the certificate$" },

@@ -45,6 +45,18 @@ describe("start-up checks", function()
     end)
   end
 
+  it("refuse a Redis store whose address cannot be read, where sessions are stored there", function()
+    local function problems(more, roles)
+      local changes = { MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = "nothing://x", MACP_ENV = "development" }
+      for name, value in pairs(more) do changes[name] = value end
+      return (run(changes, roles or { "runtime" }))
+    end
+    assert.equal(1, #problems({}))
+    assert.matches("^MACP_REDIS_URL: the Redis URL has an unknown scheme", problems({})[1])
+    assert.same({ {}, {}, {} }, { problems({ MACP_MEMORY_ONLY = "1" }), problems({ MACP_STORAGE_BACKEND = "file" }),
+      problems({}, { "plane" }) })
+  end)
+
   it("refuse streams over a Redis that is not named, or not properly, in development, too", function()
     local function problems(url)
       return (run({ STREAM_HUB_STRATEGY = "redis", REDIS_URL = url, MACP_ENV = "development" }))

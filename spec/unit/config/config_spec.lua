@@ -54,6 +54,16 @@ describe("config.load", function()
     assert.equal("debug", load_with({ RUST_LOG = "error", LOG_LEVEL = "debug" }).log.level)
   end)
 
+  it("tells a bad size of pages as such, although another size depends on it", function()
+    for _, bad in ipairs({ "0", "x" }) do
+      local cfg, problems = config.load({ MACP_LIST_SESSIONS_MAX_PAGE_SIZE = bad })
+      assert.is_nil(cfg)
+      assert.equal(1, #problems)
+      assert.matches("^MACP_LIST_SESSIONS_MAX_PAGE_SIZE must be ", problems[1])
+    end
+    assert.equal(7, load_with({ MACP_LIST_SESSIONS_MAX_PAGE_SIZE = "7" }).runtime.list_sessions_default_page_size)
+  end)
+
   it("treats an empty variable as unset", function()
     assert.equal(3001, load_with({ PORT = "" }).plane.port)
   end)
