@@ -187,6 +187,11 @@ return {
       .. "error: for clients that do not see errors on streams.",
   },
   {
+    key = "runtime.watch_policies_open", env = "MACP_WATCH_POLICIES_OPEN", type = "one", default = false,
+    doc = "1 shows policies to everybody who watches them, as macp-runtime does: for clients that send no credential "
+      .. "with WatchPolicies. Without any credentials configured they are shown anyway.",
+  },
+  {
     key = "runtime.list_sessions_scope", env = "MACP_LIST_SESSIONS_SCOPE", type = "enum",
     choices = { "all", "visible" }, default = "all",
     doc = "Whether ListSessions and WatchSessions show every session or only those the caller may read.",

@@ -243,7 +243,7 @@ local function bring_up(role, cfg, services)
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
     health = role.health, reflection = role.reflection,
     gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
-    visible_only = cfg.list_sessions_scope == "visible",
+    visible_only = cfg.list_sessions_scope == "visible", watch_policies_open = cfg.watch_policies_open,
     page = { default = cfg.list_sessions_default_page_size, max = cfg.list_sessions_max_page_size },
   })
   spans.attach(role.service, services.tracer)

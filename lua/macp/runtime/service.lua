@@ -186,7 +186,7 @@ local HANDLERS = {
   ListPolicies = authenticated_call(policy_calls.list),
   -- A runtime without any credentials configured shows its policies to anybody, as it does everything else.
   WatchPolicies = function(self, call, scope)
-    local is_open = self.identities:is_open()
+    local is_open = self.watch_policies_open or self.identities:is_open()
     if is_open or admitted(self, call, scope) then self.watches:serve_policies(call, nil, scope) end
   end,
   RegisterExtMode = mode_rpcs.register,
@@ -203,7 +203,8 @@ local HANDLERS = {
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
 ---@param parts table { identities, ownership, tenures, acceptor, kernel, sessions, log, streams, watches, modes,
----  policies, health, metrics, gate, reflection (or nil), now_ms, page = { default, max }, visible_only }
+---  policies, health, metrics, gate, reflection (or nil), now_ms, page = { default, max }, visible_only,
+---  watch_policies_open }
 function M.new(parts)
   local service = setmetatable({}, Service)
   for name, part in pairs(parts) do service[name] = part end
