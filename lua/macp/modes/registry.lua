@@ -327,8 +327,7 @@ function Registry:list() return catalog.list(self) end
 ---The same with what a list needs to know besides: { id, standard, descriptor } each.
 function Registry:entries() return catalog.entries(self) end
 
----Whether a SessionStart of this mode must be complete, and whether with a participant whatever its handler takes.
----@return boolean is_strict, boolean needs_participants
+---Whether a SessionStart of this mode must be complete, and whether with a participant: see registered.lua.
 function Registry:is_strict(mode_id) return self.registered:is_strict(mode_id) end
 
 ---Points a mode back to an archived revision, validated and proven again. (yields)
