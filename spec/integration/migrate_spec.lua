@@ -51,8 +51,7 @@ describe("macp migrate", function()
   end)
 
   it("says what to do when an extension can neither be found nor created", function()
-    local url, stop_other, cluster = postgres.database({ fsync = "off" })
-    local db = assert(pg.open({ conninfo = url, size = 2 }))
+    local db = assert(pg.open({ conninfo = conninfo, size = 2 }))
     local function failure(file)
       local names, err = migrate.run(db, { file })
       assert.is_nil(names)
@@ -61,23 +60,7 @@ describe("macp migrate", function()
     local message = failure({ name = "9001_a.sql", text = "create extension if not exists no_such_thing;" })
     assert.truthy(message:find("migration 9001_a.sql, statement 1 needs the extension no_such_thing", 1, true), message)
     assert.truthy(message:find("; install the contrib modules of PostgreSQL on the database server", 1, true), message)
-    assert(db:query("drop table _migrations"))
-    assert(db:query("create role someone login"))
-    assert(db:query("grant all on schema public to someone"))
     db:close()
-    local child = program.start({ args = { "migrate" }, env = {
-      DATABASE_URL = cluster:conninfo(url:match("dbname=(%S+)")):gsub("user=%S+", "user=someone") .. "",
-    } })
-    local status = child:wait(20000)
-    stop_other()
-    assert.equal(1, status.code)
-    local output = child:output()
-    for _, piece in ipairs({
-      "migration 0002_dashboard.sql, statement 1 needs the extension pg_trgm: permission denied",
-      "; let the owner of the database or a superuser run `create extension pg_trgm` in it, then try again",
-    }) do
-      assert.truthy(output:find(piece, 1, true), output)
-    end
   end)
 
   it("fails with the reason and without the password when there is no database", function()

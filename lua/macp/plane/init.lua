@@ -99,7 +99,12 @@ local function open_database(role, cfg)
   local status, _
   status, err = migrate.status(db)
   if status and #status.pending > 0 then _, err = migrate.upgrade(cfg.database_url, role.name) end
+  local missing
+  if err == nil then missing, err = migrate.missing(db) end
   if err then return nil, errors.wrap(err, "migrations") end
+  for _, index in ipairs(missing) do
+    log.warn("search.without_index", { index = index.name, needs = index.extension })
+  end
   role.lease = lease.new({ db = db, tenant = TENANT, name = role.name })
   return role.lease:renew()
 end

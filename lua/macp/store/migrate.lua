@@ -17,6 +17,7 @@ local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
 local online_index = require("macp.store.online_index")
 local sql_text = require("macp.store.sql_text")
+local trigrams = require("macp.store.trigrams")
 
 local LOCK_KEY = "7381240061457021" -- any fixed 64-bit number: names this table's lock
 local LOCK_POLL_MS = 100
@@ -37,13 +38,6 @@ local CREATE = [[create table if not exists _migrations (
   name text primary key, checksum text, applied_at timestamptz not null default now())]]
 local FIND = "select checksum from _migrations where name = $1"
 local RECORD = "insert into _migrations (name, checksum) values ($1, $2)"
-
--- What is to be done when an extension is neither there nor can be created, by SQLSTATE.
-local REMEDIES = {
-  ["0A000"] = "install the contrib modules of PostgreSQL on the database server (Debian has them in postgresql-NN, "
-    .. "Red Hat in postgresql-contrib)",
-  ["42501"] = "let the owner of the database or a superuser run `create extension %s` in it",
-}
 
 local UNDEFINED_TABLE = "42P01"
 local LOCK_NOT_AVAILABLE = "55P03"
@@ -112,11 +106,27 @@ end
 -- The error of the i-th statement of a file, with what to do where that is known.
 local function failed(file, i, statement, err)
   local where = string.format("migration %s, statement %d", file.name, i)
-  local extension = statement:match("create extension if not exists ([%w_]+)")
-  local remedy = extension and REMEDIES[err.sqlstate]
-  if remedy == nil then return errors.wrap(err, where) end
+  local extension, remedy = trigrams.remedy(statement, err)
+  if extension == nil then return errors.wrap(err, where) end
   return errors.new("INTERNAL_ERROR", nil, string.format("%s needs the extension %s: %s; %s, then try again",
-    where, extension, err.message, remedy:format(extension)))
+    where, extension, err.message, remedy))
+end
+
+-- Whether a statement is left out, because of the extension that the database does without. (yields)
+local function is_spared(db, statement)
+  if not trigrams.needs(statement) then return false end
+  local is_there, err = trigrams.is_there(db)
+  if is_there == nil then return nil, err end
+  return not is_there
+end
+
+-- One statement in a transaction. (yields)
+local function apply_statement(tx, statement)
+  if trigrams.creates(statement) then return trigrams.create(tx, statement) end
+  local spared, err = is_spared(tx, statement)
+  if spared == nil then return nil, err end
+  if spared then return true end
+  return tx:query(statement)
 end
 
 -- One file in one transaction. (yields)
@@ -125,7 +135,7 @@ local function apply_once(db, file, statements)
     local limited, err = tx:query(LIMITS, { DDL_WAIT_MS .. "ms", n = 1 })
     if limited == nil then return nil, err end
     for i, statement in ipairs(statements) do
-      local done, statement_err = tx:query(statement)
+      local done, statement_err = apply_statement(tx, statement)
       if done == nil then
         local wrapped = failed(file, i, statement, statement_err)
         wrapped.is_busy = statement_err.sqlstate == LOCK_NOT_AVAILABLE
@@ -151,7 +161,8 @@ end
 -- Statements that lock nothing for long; each may have been done before. (yields)
 local function apply_concurrently(db, file, statements)
   for i, statement in ipairs(statements) do
-    local done, err = online_index.apply(db, statement)
+    local done, err = is_spared(db, statement)
+    if done == false then done, err = online_index.apply(db, statement) end
     if done == nil then
       return nil, errors.wrap(err, string.format("migration %s, statement %d", file.name, i))
     end
@@ -248,6 +259,33 @@ function M.run(db, files)
     end
     return names
   end)
+end
+
+---Indexes that the database does without, because of an extension that was not there when they were to be built. (yields)
+---@return { name: string, statement: string, extension: string }[]|nil
+---@return table|nil err
+function M.missing(db)
+  local files, err = M.files()
+  if files == nil then return nil, err end
+  local all = {}
+  for _, file in ipairs(files) do
+    local statements, bad = statements_of(file)
+    if statements == nil then return nil, bad end
+    if is_concurrent(file) then
+      for _, statement in ipairs(statements) do all[#all + 1] = statement end
+    end
+  end
+  return trigrams.missing(db, all)
+end
+
+---Builds the indexes that are missing, if that can be by now. (yields)
+---@param db table pool as for M.run
+---@param missing table of M.missing
+---@return { built: string[], remedy: string|nil }|nil remedy: what to do first
+---@return table|nil err
+function M.complete(db, missing)
+  if #missing == 0 then return { built = {} } end
+  return locked(db, function() return trigrams.complete(db, missing) end)
 end
 
 ---A pool as M.run needs it.

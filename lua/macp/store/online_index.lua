@@ -9,7 +9,8 @@ where i.indexrelid = to_regclass($1) and not i.indisvalid]]
 
 local CREATE = "^create index concurrently if not exists ([%w_]+) on "
 local CREATE_UNIQUE = "^create unique index concurrently if not exists ([%w_]+) on "
-local REPEATABLE = { "^drop index concurrently if exists [%w_]+$", "^analyze [%w_]+$" }
+local DROP = "^drop index concurrently if exists ([%w_]+)$"
+local REPEATABLE = { DROP, "^analyze [%w_]+$" }
 
 local M = {}
 
@@ -33,14 +34,22 @@ local function drop_broken(db, name)
   return run(db, "drop index concurrently if exists " .. name)
 end
 
+---The index that a statement creates, nil when it creates none.
+function M.created(statement)
+  local text = bare(statement)
+  return text:match(CREATE) or text:match(CREATE_UNIQUE)
+end
+
+---The index that a statement drops, nil when it drops none.
+function M.dropped(statement) return bare(statement):match(DROP) end
+
 ---Runs one statement of a file that is applied concurrently. (yields)
 ---@param db table pool
 ---@param statement string may have been run before, wholly or in part
 ---@return true|nil
 ---@return table|nil err also when the statement is none that may be repeated
 function M.apply(db, statement)
-  local text = bare(statement)
-  local name = text:match(CREATE) or text:match(CREATE_UNIQUE)
+  local text, name = bare(statement), M.created(statement)
   if name then
     local dropped, err = drop_broken(db, name)
     if dropped == nil then return nil, err end
