@@ -45,14 +45,23 @@ local function transition(run, ms, status, change)
   if meters(run) then meters(run).transitions:inc(status) end
 end
 
+---What a change that may not be is told.
+---@param run_id string
+---@param from string
+---@param to string
+---@return macp.Error INVALID_STATE_TRANSITION
+function M.forbidden(run_id, from, to)
+  return errors.new("INVALID_STATE_TRANSITION", { from = from, to = to },
+    string.format("run %s is %s and cannot become %s", run_id, from, to))
+end
+
 ---true when the run may go to `status` now; false when it is there already.
 ---@return boolean|nil
 ---@return macp.Error|nil INVALID_STATE_TRANSITION
 local function may_enter(run, status)
   if run.status == status then return false end
   if FROM[status][run.status] then return true end
-  return nil, errors.new("INVALID_STATE_TRANSITION", { from = run.status, to = status },
-    string.format("run %s is %s and cannot become %s", run.id, run.status, status))
+  return nil, M.forbidden(run.id, run.status, status)
 end
 
 ---The event of a run's start alone.

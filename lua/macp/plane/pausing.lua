@@ -3,6 +3,7 @@
 local task = require("host.task")
 
 local errors = require("macp.core.errors")
+local lifecycle = require("macp.plane.lifecycle")
 local standing = require("macp.plane.standing")
 
 local runs_store = require("macp.store.runs")
@@ -19,21 +20,24 @@ local CHANGES = {
 
 local M = {}
 
--- Another process observes the run and follows by itself. (yields)
+-- Another process observes the run and follows by itself, unless the run has ended meanwhile. (yields)
 local function await_status(deps, tenant, run_id, status)
   local waited = 0
   while true do
     local row, err = runs_store.find(deps.db, tenant, run_id)
     if not row then return row, err end
-    if row.status == status or row.ended_at or waited >= FOREIGN_WAIT_MS then return row end
+    if row.ended_at then return nil, lifecycle.forbidden(run_id, row.status, status) end
+    if row.status == status or waited >= FOREIGN_WAIT_MS then return row end
     local slept, sleep_err = task.sleep(FOREIGN_POLL_MS)
     if not slept then return nil, sleep_err end
     waited = waited + FOREIGN_POLL_MS
   end
 end
 
--- The runtime has agreed: the run follows, unless something later is known already. (yields)
+-- The runtime has agreed: the run follows, unless something later is known already. A run that has ended by now stays
+-- so. (yields)
 local function follow(deps, run, change, ack, asked)
+  if run:has_ended() then return nil, lifecycle.forbidden(run.id, run.status, change.to) end
   local at_ms = tonumber(ack.accepted_at_unix_ms) or 0
   local told = { state = change.state, at_ms = at_ms > 0 and at_ms or nil, asked = asked }
   if not standing.hear(run, told) then deps.questions:expect(run) end
@@ -47,7 +51,8 @@ end
 ---@param what "suspend"|"resume"
 ---@param reason string|nil told to the runtime
 ---@return table|false|nil row
----@return macp.Error|nil err VALIDATION_ERROR in a wrong status, or what the runtime says
+---@return macp.Error|nil err VALIDATION_ERROR in a wrong status, INVALID_STATE_TRANSITION when the run ends meanwhile, or
+--- what the runtime says
 function M.change(deps, tenant, row, what, reason)
   local change = CHANGES[what]
   local live = deps.owner:get(tenant, row.id)

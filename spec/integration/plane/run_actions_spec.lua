@@ -86,6 +86,44 @@ describe("a plane with authority over its sessions", function()
     rig:rows("delete from webhooks")
   end)
 
+  -- The session ends after the runtime has agreed to a change, and before the plane hears that it did.
+  local function end_before_answer(plane, call, session_id)
+    local real = plane.client[call]
+    plane.client[call] = function(...)
+      local ack, err = real(...)
+      assert(ack, err and err.message)
+      assert(rig.runtime:call("boss", "CancelSession", { session_id = session_id, reason = "enough" }).ack.ok)
+      eventually(function()
+        return rig:rows("select status from runs where runtime_session_id = $1", session_id)[1].status == "cancelled"
+      end, 20000, "the end")
+      return ack
+    end
+    return function() plane.client[call] = nil end
+  end
+
+  for _, where in ipairs({ "the plane that observes it", "another plane" }) do
+    for action, case in pairs({ suspend = { "suspend_session", "suspended" },
+      resume = { "resume_session", "running" } }) do
+      local call, to = unpack(case)
+      it("answers that an ended run cannot become " .. to .. ", when " .. action .. " is asked of " .. where, function()
+        local run_id, session_id = running(rig)
+        if action == "resume" then assert.equal(200, (rig:post("/runs/" .. run_id .. "/suspend"))) end
+        local owner = rig.plane
+        if where == "another plane" then rig.plane = rig:start_plane() end
+        local restore = end_before_answer(rig.plane, call, session_id)
+        local status, problem = rig:post("/runs/" .. run_id .. "/" .. action)
+        restore()
+        if rig.plane ~= owner then rig.plane:close() end
+        rig.plane = owner
+        assert.same({ 409, "INVALID_STATE_TRANSITION", { from = "cancelled", to = to },
+          "run " .. run_id .. " is cancelled and cannot become " .. to },
+          { status, problem.errorCode, problem.metadata, problem.message })
+        assert.equal("cancelled", select(2, rig:get("/runs/" .. run_id)).status)
+        assert.equal(0, #audited(rig, run_id, "run." .. (action == "resume" and "resumed" or "suspended")))
+      end)
+    end
+  end
+
   it("P35: cancels through the runtime by delegation, and the session is over there too", function()
     local descriptor = plane_rig.descriptor(crypto.uuid4())
     local session_id = descriptor.session.sessionId

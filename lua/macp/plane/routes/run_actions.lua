@@ -67,11 +67,13 @@ function M.routes(plane)
   return {
     { method = "POST", path = "/runs/:id/suspend", scope = "runs:write", body = REASON_BODY, audit = "run.suspended",
       returns = run, tag = "runs", refuses = runtime_client.REFUSALS, summary = "Suspend a running run",
-      description = "Asks the runtime to suspend the session; what it refuses is passed on.",
+      description = "Asks the runtime to suspend the session; what it refuses is passed on. 409 "
+        .. "`INVALID_STATE_TRANSITION`: the runtime agreed, but the run has ended meanwhile.",
       handler = pause("suspend") },
     { method = "POST", path = "/runs/:id/resume", scope = "runs:write", body = REASON_BODY, audit = "run.resumed",
       returns = run, tag = "runs", refuses = runtime_client.REFUSALS, summary = "Resume a suspended run",
-      description = "Asks the runtime to resume the session; what it refuses is passed on.",
+      description = "Asks the runtime to resume the session; what it refuses is passed on. 409 "
+        .. "`INVALID_STATE_TRANSITION`: the runtime agreed, but the run has ended meanwhile.",
       handler = pause("resume") },
     { method = "POST", path = "/runs/:id/clone", scope = "runs:write", body = CLONE_BODY, audit = "run.cloned",
       keyed = false, headers = idempotency_key.HEADERS, refuses = { 409 },
