@@ -268,6 +268,12 @@ return {
     doc = "Sets of such expressions that come with the program: api_keys, email, ssn.",
   },
   {
+    key = "plane.projection_milestone_bytes", env = "PROJECTION_MILESTONE_BYTES", type = "integer", min = 65536,
+    default = 67108864,
+    doc = "Bytes of earlier states that are stored with a run, for replay/state to begin from (PostgreSQL compresses "
+      .. "them). Of a run with more, every second one is deleted, as often as it takes.",
+  },
+  {
     key = "plane.projection_rebuild_per_second", env = "PROJECTION_REBUILD_PER_SECOND", type = "integer", min = 1,
     max = 1000, default = 50,
     doc = "How many finished runs per second are folded again in the background after the rules have changed.",

@@ -19,6 +19,15 @@ local M = {}
 function M.mode_of(deps, tenant, run_id)
   local row, err = sessions_store.find(deps.db, tenant, run_id)
   if not row then return row, err end
+  return M.mode_in(deps, row)
+end
+
+---The same of a session's row.
+---@param deps { registry: table|nil }
+---@param row table of store/sessions.lua
+---@return table session
+---@return macp.modes.Revision|nil
+function M.mode_in(deps, row)
   local session = binding.from_row(row)
   return session, binding.revision(deps.registry, session)
 end
@@ -27,7 +36,8 @@ end
 ---session has not started. (yields)
 ---@param deps { db: table, registry: table }
 ---@param place { tenant: string, run_id: string, session: table, rev: macp.modes.Revision, start: table|nil,
----  on_step: function|nil } as history.rebuild_mode takes it
+---  keep: (fun(key: string, result: table, release: function): boolean)|nil } as history.rebuild_mode takes it; keep may
+---  take the session over when fn is done: it returns true, and calls release when it has had its use of it
 ---@param base table|nil a stored state to start from
 ---@return any the results of fn; false when the history cannot be read
 function M.with(deps, place, base, seq, fn)
@@ -37,8 +47,12 @@ function M.with(deps, place, base, seq, fn)
   local result, err = history.rebuild_mode(place, base, seq)
   local value, fn_err
   if result then value, fn_err = fn(rev, key, result) end
-  if result and result.started then rev:drop(key) end
-  deps.registry:unpin(rev)
+  local function release()
+    if result and result.started then rev:drop(key) end
+    deps.registry:unpin(rev)
+  end
+  local is_kept = result and result.started and place.keep and place.keep(key, result, release)
+  if not is_kept then release() end
   if result == nil then
     log.warn("mode.replay_failed", { run_id = place.run_id, error = err.message or tostring(err) })
     return false

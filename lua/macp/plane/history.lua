@@ -1,9 +1,10 @@
 -- Stored history, applied again: canonical events to a projection, received envelopes to a mode's state machine. Used
 -- after a restart, for replayed states, and when stored projections are out of date.
 
+local task = require("host.task")
+
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
-local event_cursor = require("macp.plane.event_cursor")
 local fold = require("macp.plane.projection.fold")
 local mode_fold = require("macp.plane.mode_fold")
 local run_metrics = require("macp.plane.run_metrics")
@@ -13,6 +14,7 @@ local session_start = require("macp.plane.session_start")
 local events_store = require("macp.store.events")
 
 local PAGE, FIRST_PAGE = 500, 16 -- rows at once; what is looked for is often among the first
+local PAGE_BYTES = 1048576 -- of a page, and one row more; two pages are in memory at a time
 local END = 9007199254740991
 
 local M = { END = END }
@@ -27,27 +29,48 @@ end
 
 M.decode_frame = decode_frame
 
--- fn(row) for every row of a paged range. (yields)
-local function each(read, db, tenant, run_id, from, to, fn, first_page)
-  local page = first_page or PAGE
-  while from < to do
-    local rows, err = read(db, tenant, run_id, from, to, page)
-    if rows == nil then return nil, err end
-    for _, row in ipairs(rows) do
-      local ok, fn_err = fn(row)
-      if ok == nil and fn_err then return nil, fn_err end
-    end
-    if #rows < page then break end
-    from, page = rows[#rows].seq, PAGE
+-- fn(row) for the rows of a page until it fails.
+local function visit(rows, fn)
+  for _, row in ipairs(rows) do
+    local ok, err = fn(row)
+    if ok == nil and err then return nil, err end
   end
   return true
 end
 
+local function bytes_of(rows)
+  local bytes = 0
+  for _, row in ipairs(rows) do bytes = bytes + #(row.frame or row.document) end
+  return bytes
+end
+
+-- fn(row) for every row of a paged range; while a page is looked at the next one is read.
+-- read(from, to, rows at most, bytes at most). (yields)
+local function each(read, from, to, fn, first_page)
+  if from >= to then return true end
+  local limit = first_page or PAGE
+  local rows, err = read(from, to, limit, PAGE_BYTES)
+  while rows do
+    local count = #rows
+    local last = count > 0 and rows[count].seq or to
+    if last >= to or (count < limit and bytes_of(rows) < PAGE_BYTES) then return visit(rows, fn) end
+    local ahead = limit == PAGE and task.spawn(read, last, to, PAGE, PAGE_BYTES)
+    local ok, fn_err = visit(rows, fn)
+    if not ok then
+      if ahead then ahead:cancel() end
+      return nil, fn_err
+    end
+    if ahead then rows, err = ahead:join() else rows, err = read(last, to, PAGE, PAGE_BYTES) end
+    limit = PAGE
+  end
+  return nil, err
+end
+
 ---fn(event document text, seq, ts ms) for events with seq in (from, to]. (yields)
 function M.each_document(db, tenant, run_id, from, to, fn)
-  return each(events_store.range, db, tenant, run_id, from, to, function(row)
-    return fn(row.document, row.seq, row.ts)
-  end)
+  return each(function(after, last, rows, bytes)
+    return events_store.piece(db, tenant, run_id, after, last, nil, rows, bytes)
+  end, from, to, function(row) return fn(row.document, row.seq, row.ts) end)
 end
 
 ---Folds the events with seq in (from, to] into a projection and, if given, counters. (yields)
@@ -67,19 +90,23 @@ function M.fold(db, tenant, run_id, from, to, state, metrics, on_event)
 end
 
 local PAUSES = { "run.suspended", "run.resumed", "session.state.changed" }
+local IS_PAUSE = {}
+for _, name in ipairs(PAUSES) do IS_PAUSE[name] = true end
 
--- Lets a clock follow the stored suspensions of a run.
-local function pauses_of(replica, clock, range)
-  return event_cursor.new(replica, PAUSES, range, function(row)
-    local stored = json.decode(row.document)
-    if stored then fold.follow_clock(clock, fold.from_stored(stored)) end
-  end)
+-- Lets a clock follow a stored suspension or its end.
+local function follow_pause(clock, document)
+  local stored = json.decode(document)
+  if stored then fold.follow_clock(clock, fold.from_stored(stored)) end
 end
 
--- Envelopes of the accepted history with seq in (from, to]: fn(env, row) until it returns false. (yields)
-local function each_envelope(replica, from, to, fn, first_page)
-  return each(events_store.raw_range, replica.db, replica.tenant, replica.run_id, from, to, function(row)
-    if row.ordinal == nil or row.frame == nil or row.kind ~= "stream-envelope" then return true end
+-- The accepted history with seq in (from, to]: fn(env, row) for envelopes, fn(nil, row) for events of some types, until
+-- it returns false. (yields)
+local function each_replayed(replica, types, from, to, fn, first_page)
+  local function read(after, last, rows, bytes)
+    return events_store.replayed(replica.db, replica.tenant, replica.run_id, after, last, types, rows, bytes)
+  end
+  return each(read, from, to, function(row)
+    if row.frame == nil then return fn(nil, row) end
     local env, err = decode_frame(row.frame)
     if env == nil then return nil, err end
     return fn(env, row)
@@ -91,7 +118,7 @@ local STOP = { code = "STOP" }
 -- The envelope that started the session, false when it is not stored (yet). (yields)
 local function find_start(replica, to)
   local start_env, start_row
-  local done, err = each_envelope(replica, 0, to, function(env, row)
+  local done, err = each_replayed(replica, {}, 0, to, function(env, row)
     if env.message_type ~= "SessionStart" then return true end
     start_env, start_row = env, row
     return nil, STOP
@@ -106,31 +133,53 @@ local function start_mode(replica, stored, start)
   return replica.rev:start(replica.key, start)
 end
 
--- Applies what a session accepted in a range, and the events that the mode folds, in their order. (yields)
-local function apply_range(replica, clock, pauses, from, to)
+-- Event types that are read beside the envelopes: pauses, and what the mode folds.
+local function types_beside(rev)
+  local list, folded = {}, mode_fold.types(rev) or {}
+  for name in pairs(folded) do list[#list + 1] = name end
+  for _, name in ipairs(PAUSES) do
+    if not folded[name] then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
+end
+
+-- Applies what a session accepted in a range, and the events between it, in their order. (yields)
+local function apply_range(replica, clock, from, to)
   local rev, key = replica.rev, replica.key
-  local folded = mode_fold.stored(replica, { from = from, to = to })
   local types = session_start.message_types(rev)
-  local done, err = each_envelope(replica, from, to, function(env, row)
-    local ok, fold_err = folded:up_to(row.seq)
-    if ok then ok, fold_err = pauses:up_to(row.seq) end
-    if not ok then return nil, fold_err end
+  return each_replayed(replica, types_beside(rev), from, to, function(env, row)
+    if env == nil then
+      mode_fold.apply(rev, key, row.type, row.document)
+      if IS_PAUSE[row.type] then follow_pause(clock, row.document) end
+      return true
+    end
     local t = session_clock.tell(clock, tonumber(env.timestamp_unix_ms) or 0, row.ts)
     if env.message_type == "Commitment" or types[env.message_type] then
       rev:apply(key, env.message_type, env.sender, env.payload, t, rev:is_reserved_id(env.message_id) and 1 or 0)
     end
-    if replica.on_step then replica.on_step(row.seq, clock) end
     return true
   end)
-  if done then done, err = folded:up_to(to + 1) end
-  if done then done, err = pauses:up_to(to + 1) end
-  return done, err
+end
+
+-- The clock of a session that an envelope starts, after the pauses before it. (yields)
+local function clock_at_start(replica, env, row)
+  local clock = session_clock.new()
+  local done, err = each(function(from, to, rows, bytes)
+    return events_store.piece(replica.db, replica.tenant, replica.run_id, from, to, PAUSES, rows, bytes)
+  end, 0, row.seq, function(event)
+    follow_pause(clock, event.document)
+    return true
+  end)
+  if not done then return nil, err end
+  clock.started_ms = replica.session.started_ms
+  session_clock.tell(clock, tonumber(env.timestamp_unix_ms) or 0, row.ts)
+  return clock
 end
 
 ---A mode's session, brought to where the history up to `to` leaves it.
 ---@param replica { rev: table, key: string, session: table, db: table, tenant: string, run_id: string,
----  start: table|nil, on_step: fun(seq: integer, clock: macp.plane.SessionClock)|nil } start: what an earlier call
---- returned; on_step is called after each envelope and may yield
+---  start: table|nil } start: what an earlier call returned
 ---@param stored { seq: integer, mode_state: string|nil, clock: table|nil }|nil a state to start from
 ---@param to integer
 ---@return { started: boolean, clock: macp.plane.SessionClock|nil, start: table|nil }|nil
@@ -147,19 +196,14 @@ function M.rebuild_mode(replica, stored, to)
   end
   local ok, err = start_mode(replica, stored, start)
   if ok == nil then return nil, err end
-  local clock, pauses, from
-  if continues then
-    clock, from = session_clock.copy(stored.clock), stored.seq
-    pauses = pauses_of(replica, clock, { from = from, to = to })
+  local clock, from
+  if continues then clock, from = session_clock.copy(stored.clock), stored.seq
   else
-    clock, from = session_clock.new(), row.seq
-    pauses = pauses_of(replica, clock, { from = 0, to = to })
-    ok, err = pauses:up_to(from)
-    if not ok then return nil, err end
-    clock.started_ms = replica.session.started_ms
-    session_clock.tell(clock, tonumber(env.timestamp_unix_ms) or 0, row.ts)
+    clock, err = clock_at_start(replica, env, row)
+    if clock == nil then return nil, err end
+    from = row.seq
   end
-  ok, err = apply_range(replica, clock, pauses, from, to)
+  ok, err = apply_range(replica, clock, from, to)
   if not ok then return nil, err end
   return { started = true, clock = clock, start = start }
 end

@@ -151,7 +151,7 @@ local function build_opening(role, cfg, services)
 end
 
 -- Hub, owner and writers: the way of an event.
-local function build_pipeline(role)
+local function build_pipeline(role, cfg)
   role.hub = hub.new({ slow = role.metrics.slow, snapshot = function(run)
     if run.committed_seq == run.seq then
       role.hub:snapshot(run.id, snapshot.text(run), run.seq)
@@ -169,6 +169,7 @@ local function build_pipeline(role)
       if entry.announces then role.webhooks:wake() end
     end,
     on_lost = function(run, why) role.owner:on_lost(run, why) end,
+    milestone_bytes = cfg.projection_milestone_bytes,
   })
   role.owner.writers = role.writers
 end
@@ -222,8 +223,6 @@ local function build_services(role, cfg, services)
   role.follower = follower.new({ db = role.db, hub = role.hub, reader = role.reader })
   role.announce = announce.new(cfg, role)
   role.writers.announce = role.announce
-  role.past = past_reader.new({ db = role.db, registry = role.registry, redactor = role.redactor,
-    past_bytes = cfg.replay_cache_bytes })
   role.rebuild = rebuild.new({ db = role.db, owner = role.owner, reader = role.reader,
     per_second = cfg.projection_rebuild_per_second })
   role.arrivals = arrivals.new({ owner = role.owner,
@@ -239,6 +238,9 @@ local function build_services(role, cfg, services)
     callback_timeout_ms = cfg.cancel_callback_timeout_ms, allow_private = cfg.outbound_allow_private,
     allow_hosts = cfg.outbound_allow_hosts, own_runtime = services.here and services.here.runtime,
   })
+  role.past = past_reader.new({ db = role.db, registry = role.registry, redactor = role.redactor, runs = role.runs,
+    past_bytes = cfg.replay_cache_bytes,
+    aside = function(work) role.supervisor:start("past", work, { restart = "never" }) end })
   role.retention = retention.new({ db = role.db, url = cfg.database_url, enabled = cfg.data_retention_enabled,
     ttl_days = cfg.data_retention_ttl_days, interval_hours = cfg.data_retention_interval_hours,
     run_days = { completed = cfg.data_retention_completed_days, failed = cfg.data_retention_failed_days,
@@ -300,7 +302,7 @@ function M.start(config, services)
     ok, err = open_client(role, cfg, services)
     if not ok then return nil, err end
     build_opening(role, cfg, services)
-    build_pipeline(role)
+    build_pipeline(role, cfg)
     build_observation(role, cfg)
     build_webhooks(role, cfg)
     build_services(role, cfg, services)

@@ -99,6 +99,8 @@ function M.load(deps, row)
   if tail == nil then return nil, tail_err end
   local folded, fold_err = history.fold(db, tenant, run_id, base.seq, tail.seq, base.state, base.metrics)
   if folded == nil then return nil, fold_err end
+  local milestones, milestones_err = projections_store.checkpoint_bytes(db, tenant, run_id)
+  if milestones == nil then return nil, milestones_err end
   local metadata = json.decode(row.metadata or "{}") or {}
   local request = metadata.executionRequest
   local run = run_module.new({
@@ -109,6 +111,7 @@ function M.load(deps, row)
       mode_name = request and request.session and request.session.modeName }),
   }, deps.writers:of(run_id), {
     seq = tail.seq, cursor = tail.ordinal, state = base.state, metrics = base.metrics, checkpoint_seq = base.seq,
+    milestone_bytes = milestones.bytes,
   })
   local session_row, session_err = sessions_store.find(db, tenant, run_id)
   if session_row == nil then return nil, session_err end

@@ -125,6 +125,17 @@ local function shrink(self, run)
   end
 end
 
+---Remembers a state that is there anyway, however near the others are.
+---@param kind "host"|"mode"
+---@param state table with seq
+---@param size integer bytes of its texts
+function PastRun:keep(kind, state, size)
+  local list = self[kind]
+  local at = position(list, state.seq)
+  if self.states.max_bytes == 0 or (list[at] and list[at].seq == state.seq) then return end
+  self:add(kind, state, size)
+end
+
 ---Remembers a step.
 ---@param kind "host"|"mode"
 ---@param state table with seq

@@ -97,6 +97,7 @@ function M.new(row, writer, restored)
     state = restored.state or projection.new(id), metrics = restored.metrics or run_metrics.new(),
     checkpoint_seq = restored.checkpoint_seq or 0, milestone_seq = restored.checkpoint_seq or 0,
     mode_milestone_seq = restored.checkpoint_seq or 0,
+    milestone_bytes = restored.milestone_bytes or 0, milestone_stride = 1, -- see snapshot.lua
     stored_bytes = 0, host_bytes = 0, mode_bytes = 0, -- sizes of the last stored state, and of its two parts
     last_event_ms = 0, session = nil, rev = nil, rev_key = nil, rev_started = false, gone = nil, skip = nil,
     seen = {}, seen_before = {}, seen_count = 0, rendered = nil, rendered_seq = nil, wants_render = false,

@@ -16,7 +16,8 @@ local sessions_store = require("macp.store.sessions")
 local BYTES_PER_EVENT = 64 -- of stored state that one event may cause on average
 
 local HOST_MILESTONE = { every = 500, bytes_per_event = 64 }
-local MODE_MILESTONE = { every = 1000, bytes_per_event = 128 }
+local MODE_MILESTONE = { every = 1000, bytes_per_event = 192 }
+local LEFT_BY_THINNING = 0.6 -- of bytes: the newest stay, which are the larger ones
 
 local M = { EVERY = 200 }
 
@@ -64,14 +65,22 @@ function M.is_due(run)
 end
 
 -- Milestones are where states of the past are folded from. A large part is stored less often than a small one, so that
--- each event costs the same.
-local function is_milestone(rule, since, bytes)
-  return since >= rule.every and since * rule.bytes_per_event >= bytes
+-- each event costs the same; and they become twice as rare each time when the run has as many as it may have.
+local function is_milestone(rule, since, bytes, stride)
+  return since >= rule.every * stride and since * rule.bytes_per_event >= bytes * stride
 end
 
 ---true when a state of the past should be stored again.
 function M.milestone_is_due(run)
-  return is_milestone(HOST_MILESTONE, run.seq - run.milestone_seq, run.host_bytes)
+  return is_milestone(HOST_MILESTONE, run.seq - run.milestone_seq, run.host_bytes, run.milestone_stride)
+end
+
+-- Notes the bytes of another milestone; when there are too many, every second one goes.
+local function bound_milestones(batch, run, bytes)
+  run.milestone_bytes = run.milestone_bytes + bytes
+  if run.milestone_bytes <= run.writer.owner.milestone_bytes then return end
+  projections_store.add_thinning(batch, run.tenant, run.id)
+  run.milestone_bytes, run.milestone_stride = run.milestone_bytes * LEFT_BY_THINNING, run.milestone_stride * 2
 end
 
 ---Adds a milestone to a batch that holds the run's last event; the mode's state is part of every few.
@@ -80,7 +89,8 @@ end
 ---@return integer bytes
 function M.add_milestone(batch, run, stored)
   local rev = run.rev_started and run.rev or nil
-  local has_mode = rev and is_milestone(MODE_MILESTONE, run.seq - run.mode_milestone_seq, run.mode_bytes)
+  local has_mode = rev
+    and is_milestone(MODE_MILESTONE, run.seq - run.mode_milestone_seq, run.mode_bytes, run.milestone_stride)
   local mode_state
   if has_mode then mode_state = stored and stored.mode_state or rev:encode(run.rev_key) end
   local milestone = {
@@ -92,7 +102,9 @@ function M.add_milestone(batch, run, stored)
   projections_store.add_checkpoint(batch, run.tenant, run.id, milestone)
   run.milestone_seq, run.host_bytes = run.seq, #milestone.document + #milestone.internal
   if mode_state then run.mode_milestone_seq, run.mode_bytes = run.seq, #mode_state end
-  return run.host_bytes + #(mode_state or "")
+  local bytes = run.host_bytes + #(mode_state or "")
+  bound_milestones(batch, run, bytes)
+  return bytes
 end
 
 ---Adds the run's state to a batch that holds its last event.

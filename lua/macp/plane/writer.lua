@@ -45,7 +45,8 @@ end
 ---@param opts { pool: table, name: string, on_commit: fun(entry: table),
 ---  on_lost: fun(run: macp.plane.Run, why: string), announce: table|nil, metrics: table|nil,
 ---  prices: macp.plane.Prices|nil, redactor: macp.plane.Redactor|false|nil,
----  tracer: macp.Tracer|nil }
+---  tracer: macp.Tracer|nil, milestone_bytes: integer|nil }
+--- milestone_bytes: of the states of the past that a run may have stored, nil: any number.
 --- name: this process as the owner of runs. on_commit runs for every run of a stored batch, in order, and must not
 --- yield. announce tells other processes, see plane/announce/init.lua
 ---@return macp.plane.Writers
@@ -53,7 +54,8 @@ function M.new(opts)
   local self = setmetatable({
     pool = opts.pool, name = opts.name, on_commit = opts.on_commit, on_lost = opts.on_lost, metrics = opts.metrics,
     stopping = false, announce = opts.announce, prices = opts.prices, redactor = opts.redactor, writers = {},
-    failing_since = nil, tracer = opts.tracer and opts.tracer.is_on and opts.tracer or nil,
+    milestone_bytes = opts.milestone_bytes or math.huge, failing_since = nil,
+    tracer = opts.tracer and opts.tracer.is_on and opts.tracer or nil,
   }, Writers)
   for slot = 1, M.SLOTS do self.writers[slot] = new_writer(self, slot) end
   return self

@@ -35,19 +35,23 @@ select seq, ts, type, document from (
 where bytes - octet_length(document) < $7 order by seq]]
 
 -- run_events_canonical_pkey
-local RANGE = [[
-select seq, ts, document from run_events_canonical
-where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 order by seq limit $5]]
-
--- run_events_canonical_pkey
 local TYPED_RANGE = [[
 select seq, ts, document from run_events_canonical
 where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and type = any($5) order by seq limit $6]]
 
--- run_events_raw_pkey
-local RAW_AFTER = [[
-select seq, ts, kind, ordinal, frame from run_events_raw
-where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 order by seq limit $5]]
+-- What a mode is replayed from: accepted envelopes, and events of some types between them, in the order of their numbers;
+-- bounded in bytes, too. run_events_raw_pkey, run_events_canonical_pkey
+local REPLAYED = [[
+select seq, ts, frame, type, document from (
+  select *, sum(size) over (order by seq rows unbounded preceding) - size as before from (
+    (select seq, ts, frame, null as type, null as document, octet_length(frame) as size from run_events_raw
+     where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4
+       and kind = 'stream-envelope' and ordinal is not null and frame is not null order by seq limit $6)
+    union all
+    (select seq, ts, null, type, document, octet_length(document) from run_events_canonical
+     where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and type = any($5) order by seq limit $6)
+    order by seq limit $6) as event) as sized
+where before < $7 order by seq]]
 
 -- The last number given and the last position received: two backward steps in the primary keys.
 local TAIL = [[
@@ -112,20 +116,19 @@ function M.piece(db, tenant, run_id, from, to, types, limit, bytes)
   return db_door.rows(db, PIECE, tenant, run_id, from, to, types and pg.array(types), limit, bytes)
 end
 
----Events with seq in (from, to], ascending: { seq, ts, document }. (yields)
-function M.range(db, tenant, run_id, from, to, limit)
-  return db_door.rows(db, RANGE, tenant, run_id, from, to, limit)
-end
-
 ---Events of some types with seq in (from, to], ascending: { seq, ts, document }. (yields)
 ---@param types string[]
 function M.typed_range(db, tenant, run_id, from, to, types, limit)
   return db_door.rows(db, TYPED_RANGE, tenant, run_id, from, to, pg.array(types), limit)
 end
 
----Raw rows with seq in (from, to], ascending. (yields)
-function M.raw_range(db, tenant, run_id, from, to, limit)
-  return db_door.rows(db, RAW_AFTER, tenant, run_id, from, to, limit)
+---Accepted envelopes { seq, ts, frame } and events of some types { seq, ts, type, document } with seq in (from, to],
+---ascending. (yields)
+---@param types string[]
+---@param limit integer of rows
+---@param bytes integer of frames and documents, after which no other one begins
+function M.replayed(db, tenant, run_id, from, to, types, limit, bytes)
+  return db_door.rows(db, REPLAYED, tenant, run_id, from, to, pg.array(types), limit, bytes)
 end
 
 ---{ seq, ordinal }: where the stored history of a run ends. (yields)

@@ -35,6 +35,20 @@ from run_projection_checkpoints
 where tenant = $1 and run_id = $2 and seq > $3 and seq <= $4 and schema_version = $5 and mode_state is not null
 order by seq desc limit 1]]
 
+-- Every second checkpoint goes, of those with a mode's state and of the others alike; the newest stay.
+-- run_projection_checkpoints_pkey
+local THIN = [[
+delete from run_projection_checkpoints c using (
+  select seq, row_number() over (partition by mode_state is not null order by seq desc) as place
+  from run_projection_checkpoints where tenant = $1 and run_id = $2) as listed
+where c.tenant = $1 and c.run_id = $2 and c.seq = listed.seq and listed.place % 2 = 0]]
+
+-- run_projection_checkpoints_pkey; lengths are read without the texts
+local CHECKPOINT_BYTES = [[
+select coalesce(sum(octet_length(document) + octet_length(internal) + coalesce(octet_length(mode_state), 0)), 0)::bigint
+  as bytes
+from run_projection_checkpoints where tenant = $1 and run_id = $2]]
+
 -- runs_pkey: who writes a finished run's state holds its row.
 local LOCK_RUN = "select status, ended_at from runs where tenant = $1 and id = $2 for update"
 
@@ -74,6 +88,12 @@ function M.add_checkpoint(unit, tenant, run_id, stored)
   unit:add(INSERT_CHECKPOINT, tenant, run_id, stored.seq, stored.schema_version, stored.document, stored.internal,
     bytes(stored.mode_state))
 end
+
+---Adds the removal of every second checkpoint of a run to a unit of work.
+function M.add_thinning(unit, tenant, run_id) unit:add(THIN, tenant, run_id) end
+
+---{ bytes }: how large the checkpoints of a run are. (yields)
+function M.checkpoint_bytes(db, tenant, run_id) return db_door.one(db, CHECKPOINT_BYTES, tenant, run_id) end
 
 ---Writes the latest state outside of a unit, unless a later one is there. (yields)
 function M.save(db, tenant, run_id, stored)

@@ -7,6 +7,9 @@ local json = require("macp.core.json")
 local history = require("macp.plane.history")
 local past_reader = require("macp.plane.past_reader")
 local projection = require("macp.plane.projection.state")
+local snapshot = require("macp.plane.snapshot")
+
+local projections_store = require("macp.store.projections")
 
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
@@ -41,7 +44,7 @@ describe("the state at a sequence number", function()
   local function reader(past_bytes)
     local plane = rig.plane
     return past_reader.new({ db = plane.db, registry = plane.registry, redactor = plane.redactor,
-      past_bytes = past_bytes })
+      past_bytes = past_bytes, runs = plane.runs, aside = function(work) task.spawn(work) end })
   end
 
   local function canonical(text) return json.canonical(assert(json.decode(text))) end
@@ -97,7 +100,7 @@ describe("the state at a sequence number", function()
 
   it("P44: reads no more than a step of events once the run was looked at", function()
     local cold = reader(67108864)
-    assert(cold:state_at("default", id, last))
+    assert(cold:state_at("default", id, last - 1))
     local fold, read = history.fold, {}
     history.fold = function(db, tenant, run_id, from, to, ...)
       read[#read + 1] = to - from
@@ -106,6 +109,38 @@ describe("the state at a sequence number", function()
     for seq = last, 1, -97 do assert(cold:state_at("default", id, seq)) end
     history.fold = fold
     for _, numbers in ipairs(read) do assert.is_true(numbers <= 500, numbers) end
+  end)
+
+  it("is stored in as many bytes as a run may have: the longer it is, the further apart", function()
+    local limit, first = 400000, 10000000
+    local run = { tenant = "default", id = id, seq = first, state = projection.new(id), rev_started = true,
+      milestone_seq = first, mode_milestone_seq = first, host_bytes = 0, mode_bytes = 0, milestone_bytes = 0,
+      milestone_stride = 1, writer = { owner = { milestone_bytes = limit } },
+      rev = { encode = function() return ("x"):rep(10000) end } }
+    local unit = { own = function() end, add = function(_, text, ...)
+      assert(rig.plane.db:query(text, { n = select("#", ...), ... }))
+    end }
+    local largest, seqs = 0, {}
+    while run.seq < first + 200000 do
+      run.seq = run.seq + 50
+      if snapshot.milestone_is_due(run) then
+        snapshot.add_milestone(unit, run)
+        local kept = assert(projections_store.checkpoint_bytes(rig.plane.db, "default", id)).bytes
+        assert.is_true(kept <= limit * 1.2, kept)
+        largest = math.max(largest, kept)
+      end
+    end
+    local rows = rig:rows([[select seq, mode_state is not null as has_mode from run_projection_checkpoints
+      where run_id = $1 and seq > $2 order by seq]], id, first)
+    for i, row in ipairs(rows) do seqs[i] = row.seq end
+    local before, widest = first, 0
+    for _, seq in ipairs(seqs) do
+      widest, before = math.max(widest, seq - before), seq
+    end
+    rig:rows("delete from run_projection_checkpoints where run_id = $1 and seq > $2", id, first)
+    assert.is_true(largest > limit / 2 and run.milestone_stride >= 4)
+    assert.is_true(#rows > 10 and seqs[#seqs] == run.milestone_seq)
+    assert.is_true(widest <= 500 * run.milestone_stride * 3, widest)
   end)
 
   it("of a live run is asked for while it goes on", function()

@@ -47,7 +47,6 @@ function M.routes(plane)
   end
 
   local function state(ctx)
-    check(runs:require(ctx.tenant, ctx.params.id))
     return 200, (check(plane.past:state_at(ctx.tenant, ctx.params.id, ctx.query.seq)))
   end
 
