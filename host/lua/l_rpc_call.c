@@ -4,9 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <grpc/grpc_security_constants.h>
-#include <grpc/support/alloc.h>
-
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/xmem.h"
@@ -33,6 +30,11 @@ static struct l_rpc_call_box *check_box(lua_State *L)
 static struct l_rpc_call *check_call(lua_State *L)
 {
     return check_box(L)->state;
+}
+
+struct l_rpc_call *l_rpc_call_check(lua_State *L)
+{
+    return check_call(L);
 }
 
 /* --- facts ------------------------------------------------------------------------------------- */
@@ -65,75 +67,6 @@ static int l_header(lua_State *L)
     return 1;
 }
 
-/* call:peer() -> "ipv4:127.0.0.1:4711" */
-static int l_peer(lua_State *L)
-{
-    const struct l_rpc_call *state = check_call(L);
-    char *peer = state == NULL ? NULL : rpc_server_call_peer(state->call);
-    lua_pushstring(L, peer == NULL ? "" : peer);
-    gpr_free(peer);
-    return 1;
-}
-
-static void add_property(void *arg, const char *name, const char *value, size_t len)
-{
-    lua_State *L = arg; /* stack: identity */
-    lua_getfield(L, -1, name);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, -3, name);
-    }
-    lua_pushlstring(L, value, len);
-    lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
-    lua_pop(L, 1);
-}
-
-/* call:identity() -> { x509_common_name = { "..." }, transport_security_type = { "ssl" }, ... } */
-static int l_identity(lua_State *L)
-{
-    const struct l_rpc_call *state = check_call(L);
-    lua_newtable(L);
-    if (state != NULL) {
-        rpc_server_call_each_property(state->call, add_property, L);
-    }
-    return 1;
-}
-
-struct uris {
-    lua_State *L;
-    int count;
-};
-
-static void add_uri(void *arg, const char *name, const char *value, size_t len)
-{
-    struct uris *uris = arg; /* stack: list, or nothing before the first */
-    if (strcmp(name, GRPC_PEER_URI_PROPERTY_NAME) != 0) {
-        return;
-    }
-    if (uris->count == 0) {
-        lua_newtable(uris->L);
-    }
-    lua_pushlstring(uris->L, value, len);
-    lua_rawseti(uris->L, -2, ++uris->count);
-}
-
-/* call:peer_uris() -> array of the URIs among the alternative names of the verified client certificate | nil
- * (none) */
-static int l_peer_uris(lua_State *L)
-{
-    const struct l_rpc_call *state = check_call(L);
-    struct uris uris = {.L = L};
-    if (state != NULL) {
-        rpc_server_call_each_property(state->call, add_uri, &uris);
-    }
-    if (uris.count == 0) {
-        lua_pushnil(L);
-    }
-    return 1;
-}
-
 /* call:remaining_ms() -> number | nil (no deadline) */
 static int l_remaining_ms(lua_State *L)
 {
@@ -152,6 +85,18 @@ static int l_cancelled(lua_State *L)
 {
     const struct l_rpc_call *state = check_call(L);
     lua_pushboolean(L, state == NULL || rpc_server_call_is_cancelled(state->call));
+    return 1;
+}
+
+/* call:status() -> 0 to 16: what the call was ended with, or CANCELLED: the peer is gone | nil (neither) */
+static int l_status(lua_State *L)
+{
+    const struct l_rpc_call *state = check_call(L);
+    int status = state == NULL ? -1 : rpc_server_call_status(state->call);
+    if (status < 0) {
+        return 0;
+    }
+    lua_pushinteger(L, status);
     return 1;
 }
 
@@ -557,11 +502,9 @@ void l_rpc_call_forget(struct l_rpc_call *state)
 static const luaL_Reg methods[] = {
     {"metadata", l_metadata},
     {"header", l_header},
-    {"peer", l_peer},
-    {"identity", l_identity},
-    {"peer_uris", l_peer_uris},
     {"remaining_ms", l_remaining_ms},
     {"cancelled", l_cancelled},
+    {"status", l_status},
     {"request", l_request},
     {"decode", l_decode},
     {"decode_exact", l_decode_exact},
@@ -584,6 +527,7 @@ int l_rpc_call_new_class(lua_State *L, const char *method)
     lua_newtable(L);
     lua_newtable(L);
     luaL_register(L, NULL, methods);
+    luaL_register(L, NULL, l_rpc_peer_methods);
     lua_pushstring(L, method);
     lua_setfield(L, -2, "method");
     lua_setfield(L, -2, "__index");

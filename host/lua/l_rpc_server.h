@@ -47,3 +47,7 @@ int l_rpc_call_new_class(lua_State *L, const char *method);
 void l_rpc_call_start(struct l_rpc_server *owner, struct rpc_server_call *call);
 /* The Lua state goes away: gives the call back without waking anybody. */
 void l_rpc_call_forget(struct l_rpc_call *state);
+/* The call at 1, or NULL when its handler has ended. Raises for anything else. */
+struct l_rpc_call *l_rpc_call_check(lua_State *L);
+/* Methods of calls that tell who is calling. */
+extern const luaL_Reg l_rpc_peer_methods[];

@@ -90,6 +90,8 @@ void rpc_server_call_each_property(struct rpc_server_call *call,
                                    void (*fn)(void *arg, const char *name, const char *value, size_t len),
                                    void *arg);
 bool rpc_server_call_is_answered(const struct rpc_server_call *call);
+/* What it was ended with; GRPC_STATUS_CANCELLED when the peer was gone before; -1 while it goes on. */
+int rpc_server_call_status(const struct rpc_server_call *call);
 bool rpc_server_call_is_over(
     const struct rpc_server_call *call); /* for the peer: answered and sent, or gone */
 /* Makes sure that the closed event comes at once, not only for calls that take longer than some milliseconds.

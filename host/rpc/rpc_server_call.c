@@ -387,6 +387,14 @@ bool rpc_server_call_is_cancelled(const struct rpc_server_call *call)
     return call->is_cut || call->base.is_dead;
 }
 
+int rpc_server_call_status(const struct rpc_server_call *call)
+{
+    if (call->is_answered) {
+        return (int)call->status;
+    }
+    return rpc_server_call_is_cancelled(call) ? (int)GRPC_STATUS_CANCELLED : -1;
+}
+
 int rpc_server_call_set_headers(struct rpc_server_call *call, struct rpc_metadata *headers, struct err *err)
 {
     const struct rpc_call *base = &call->base;

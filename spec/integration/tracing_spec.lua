@@ -85,6 +85,55 @@ describe("a program with tracing on", function()
       message_id = "bad", payload = "\255" })).ok)
   end)
 
+  -- A stream of a client that is part of a trace: a subscription, three envelopes of which one is refused, and its end.
+  local function stream(session_id)
+    local channel = sys_under_test:client().channel
+    local codec = messages.codec("macp.v1.StreamSessionRequest")
+    local call = assert(channel:stream(messages.rpc("StreamSession").path,
+      { metadata = { authorization = "Bearer ann", traceparent = TRACEPARENT } }))
+    local function write(request) assert(call:write(assert(codec:encode(request)))) end
+    local function propose(id)
+      write({ envelope = runtime.envelope({ session_id = session_id, message_id = id, sender = "ann",
+        payload = runtime.payload("macp.modes.decision.v1.ProposalPayload", { proposal_id = id, option = "A" }) }) })
+      return assert(call:read())
+    end
+    write({ subscribe_session_id = session_id })
+    assert(call:read()) -- the start
+    propose("p1")
+    propose("p2")
+    propose("") -- refused
+    call:half_close()
+    assert.same({ nil, nil }, { call:read() })
+  end
+
+  it("makes a span of every frame of a stream, below that of the stream", function()
+    local session_id = crypto.uuid4()
+    open(session_id)
+    stream(session_id)
+    await_line("stream.subscribed", function(found)
+      return found.session_id == session_id and found.trace_id == TRACE
+    end)
+  end)
+
+  -- What came of it at the collector, once the program has sent it.
+  local function check_stream()
+    local whole = traces:named("macp.v1.MACPRuntimeService/StreamSession")
+    assert.equal(1, #whole)
+    assert.same({ PARENT, 0, "StreamSession", 0 }, { whole[1].parent_span_id,
+      whole[1].attributes["rpc.grpc.status_code"], whole[1].attributes["rpc.method"], whole[1].status.code or 0 })
+    local told = {}
+    for i, span in ipairs(traces:named("stream frame")) do
+      assert.same({ TRACE, whole[1].span_id, 1 }, { span.trace_id, span.parent_span_id, span.kind })
+      assert.is_true(span.start >= whole[1].start and span.stop <= whole[1].stop)
+      assert.equal(36, #span.attributes["macp.session_id"])
+      local at = span.attributes
+      told[i] = { at["rpc.message.id"], at["rpc.message.type"], at["macp.message_type"] or "",
+        at["macp.error_code"] or "" }
+    end
+    assert.same({ { 1, "RECEIVED", "", "" }, { 2, "RECEIVED", "Proposal", "" }, { 3, "RECEIVED", "Proposal", "" },
+      { 4, "RECEIVED", "", "INVALID_ENVELOPE" } }, told)
+  end
+
   it("counts its spans, and sends the last ones before it ends", function()
     local text = tostring(fetch.request({ url = sys_under_test.url .. "/metrics" }).body)
     assert.truthy(text:find("\nmacp_otlp_queue_spans %d"))
@@ -95,7 +144,7 @@ describe("a program with tracing on", function()
     assert.equal("agents", traces.spans[1].resource["service.name"])
     local sent, refused, commit = {}, nil, {}
     for _, span in ipairs(traces:named("macp.v1.MACPRuntimeService/Send")) do
-      if span.trace_id == TRACE then sent = span end
+      if span.trace_id == TRACE and span.attributes["macp.message_type"] == "SessionStart" then sent = span end
       if span.attributes["macp.error_code"] then refused = span end
     end
     for _, span in ipairs(traces:named("journal commit")) do
@@ -104,6 +153,8 @@ describe("a program with tracing on", function()
     assert.same({ PARENT, 2, "SessionStart", "macp.mode.decision.v1", "grpc", "Send" },
       { sent.parent_span_id, sent.kind, sent.attributes["macp.message_type"], sent.attributes["macp.mode"],
         sent.attributes["rpc.system"], sent.attributes["rpc.method"] })
+    assert.equal(0, sent.attributes["rpc.grpc.status_code"])
+    check_stream()
     assert.same({ TRACE, 1 }, { commit.trace_id, commit.kind })
     assert.is_true(commit.start >= sent.start and commit.stop <= sent.stop)
     assert.same({ "INVALID_ENVELOPE", 2 }, { refused.attributes["macp.error_code"], refused.status.code })

@@ -100,7 +100,7 @@ local function send(self, call)
   if request == nil then return undecodable(call, exact) end
   local envelope = request.envelope
   if envelope == nil then return fail(call, "INVALID_ARGUMENT", "envelope is absent") end
-  local verdict, code, text, details, is_anonymous = judge(self, call, envelope, exact)
+  local verdict, code, text, details, is_anonymous = self.judge(self, call, envelope, exact)
   if verdict == nil then return reply_negative(self, call, envelope, code, text, details, is_anonymous) end
   local state, accepted_at, duplicate = verdict.state, verdict.accepted_at, verdict.duplicate
   local ok, err = self.log:wait(verdict.lsn)
@@ -206,7 +206,7 @@ local function codec(name) return messages.codec("macp.v1." .. name, { enums = "
 ---  policies, health, metrics, gate, reflection (or nil), now_ms, page = { default, max }, visible_only,
 ---  watch_policies_open }
 function M.new(parts)
-  local service = setmetatable({}, Service)
+  local service = setmetatable({ judge = judge }, Service) -- which may be wrapped
   for name, part in pairs(parts) do service[name] = part end
   service.durable_ms = parts.metrics.durable_ms:labels()
   service.send_request, service.send_response = codec("SendRequest"), codec("SendResponse")

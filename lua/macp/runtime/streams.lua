@@ -33,6 +33,7 @@ function M.new(opts)
     journal = opts.journal,
     metrics = opts.metrics,
     ends_denied = opts.ends_denied,
+    on_frame = M.on_frame, -- may be wrapped
     request_codec = messages.codec("macp.v1.StreamSessionRequest", { enums = "number" }),
     response_codec = messages.codec("macp.v1.StreamSessionResponse", { enums = "number" }),
     open = {},
@@ -102,6 +103,7 @@ function Streams:close(reason)
 end
 
 local function write_error(self, stream, code, text, session_id, message_id, details)
+  stream.refusal, stream.reason = code, text
   local frame = assert(self.response_codec:encode({
     error = {
       code = code, message = text, session_id = session_id, message_id = message_id or "",
@@ -235,8 +237,12 @@ local function on_envelope(self, stream, envelope)
   if stream.unconfirmed >= MAX_IN_FLIGHT then confirm(self, stream) end
 end
 
--- (yields)
-local function on_frame(self, stream, bytes)
+---Serves one frame of a stream; an error that answers it leaves its code in stream.refusal and its text in
+---stream.reason. (yields)
+---@param self table of new
+---@param stream table
+---@param bytes string
+function M.on_frame(self, stream, bytes)
   local request, err = self.request_codec:decode(bytes)
   if request == nil then return finish(stream, STATUS.INTERNAL, "the message does not decode: " .. err.message) end
   local subscribes = request.subscribe_session_id ~= ""
@@ -269,7 +275,7 @@ function Streams:serve(call, identity, scope)
       if err == nil and confirm(self, stream) then finish(stream, STATUS.OK) end
       return
     end
-    on_frame(self, stream, bytes)
+    self.on_frame(self, stream, bytes)
   end
 end
 

@@ -166,6 +166,30 @@ describe("a unary call", function()
     end)
   end)
 
+  it("tells what it was ended with", function()
+    local told, handler_ended = {}, nil
+    with_server({ ["/t.S/Unary"] = function(call)
+      local request = call:request()
+      local before = call:status()
+      if request == "reply" then call:reply("") end
+      if request == "fail" then call:fail(STATUS.NOT_FOUND, "no") end
+      if request == "wait" then task.sleep(60000) end
+      told[request] = { before, call:status() }
+      handler_ended = call
+    end }, function(channel, server)
+      channel:unary("/t.S/Unary", "reply")
+      channel:unary("/t.S/Unary", "fail")
+      channel:unary("/t.S/Unary", "nothing")
+      local caller = task.spawn(function() channel:unary("/t.S/Unary", "wait") end)
+      eventually(function() return server:stats().live == 1 end)
+      caller:cancel()
+      eventually(function() return told.wait end)
+      assert.same({ reply = { nil, 0 }, fail = { nil, STATUS.NOT_FOUND }, nothing = {},
+        wait = { nil, STATUS.CANCELLED } }, told)
+      assert.is_nil(handler_ended:status())
+    end)
+  end)
+
   it("limits the size of requests and responses", function()
     with_server({ ["/t.S/Unary"] = function(call)
       call:reply(string.rep("x", tonumber(call:request()) or 0))
