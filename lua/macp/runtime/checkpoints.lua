@@ -8,8 +8,8 @@ local crypto = require("host.crypto")
 local log = require("host.log")
 local task = require("host.task")
 
+local checkpoint_store = require("macp.runtime.checkpoint_store")
 local fault = require("macp.core.fault")
-local layout = require("macp.runtime.layout")
 local lifecycle = require("macp.protocol.lifecycle")
 local records = require("macp.runtime.records")
 
@@ -61,7 +61,9 @@ end
 local Parts = {}
 Parts.__index = Parts
 
-local function new_parts(finish) return setmetatable({ finish = finish, list = {}, hashes = {}, rest = "" }, Parts) end
+local function new_parts(finish)
+  return setmetatable({ finish = finish, list = {}, hashes = {}, rest = {}, bytes = 0 }, Parts)
+end
 
 local function complete(parts, part)
   parts.list[#parts.list + 1] = parts.finish(part)
@@ -69,16 +71,19 @@ local function complete(parts, part)
 end
 
 function Parts:add(piece)
-  local rest = self.rest .. piece
-  while #rest >= PART_BYTES do
-    complete(self, rest:sub(1, PART_BYTES))
-    rest = rest:sub(PART_BYTES + 1)
+  local rest = self.rest
+  rest[#rest + 1], self.bytes = piece, self.bytes + #piece
+  if self.bytes < PART_BYTES then return end
+  local bytes, at = table.concat(rest), 1
+  while #bytes - at + 1 >= PART_BYTES do
+    complete(self, bytes:sub(at, at + PART_BYTES - 1))
+    at = at + PART_BYTES
   end
-  self.rest = rest
+  self.rest, self.bytes = { bytes:sub(at) }, #bytes - at + 1
 end
 
 function Parts:close()
-  complete(self, self.rest)
+  complete(self, table.concat(self.rest))
   return self.list, crypto.sha256_hex(table.concat(self.hashes))
 end
 
@@ -141,9 +146,12 @@ local function encode_between(session)
   return list
 end
 
+-- Whether a session is still one that wants checkpoints.
+local function goes_on(session) return session.rev ~= nil and not session.stale and session.state == lifecycle.OPEN end
+
 -- Encodes and stores; true when there is nothing left to do. (yields)
 local function write(self, session)
-  if session.rev == nil or session.stale or session.state ~= lifecycle.OPEN then return true end
+  if not goes_on(session) then return true end
   local list, reason = encode_between(session)
   if list == nil then
     if reason then log.warn("checkpoint.failed", { session_id = session.id, message = reason }) end
@@ -152,9 +160,9 @@ local function write(self, session)
   -- What it covers must not be lost already: then the history would be shorter than the checkpoint says.
   if session.lsn > 0 and self.journal:status(session.lsn) == "failed" then return true end
   fault("checkpoint.before_replace")
-  local ok, err = self.journal:replace(layout.checkpoint(session.id), list)
+  local _, err = checkpoint_store.write(self.journal, session.id, list, function() return goes_on(session) end)
   fault("checkpoint.replaced")
-  if not ok and err.code ~= "CANCELLED" then
+  if err and err.code ~= "CANCELLED" then
     log.warn("checkpoint.failed", { session_id = session.id, message = err.message })
   end
   return true
@@ -208,27 +216,6 @@ function Checkpoints:is_busy() return #self.due > 0 or self.round ~= nil end
 function Checkpoints:close()
   self.closed = true
   self.wake:broadcast()
-end
-
----The stored checkpoint of a session, or nil when there is none that can be used. (yields)
----@return { coverage: table, hash: string, state: string }|nil
-function M.read(journal, id)
-  local key = layout.checkpoint(id)
-  local count = journal:count(key)
-  if count == 0 then return nil end
-  local chunk = journal:read(key, 1, count, MAX_STATE_BYTES * 2)
-  local parts, first = {}, nil
-  for i, bytes in ipairs(chunk or {}) do
-    local record = records.decode(bytes)
-    if record == nil then return nil end
-    first, parts[i] = first or record, record.mode_state
-  end
-  local coverage = first and first.coverage
-  if coverage == nil or #parts ~= coverage.parts or coverage.index > journal:count(id) then
-    log.warn("checkpoint.ignored", { session_id = id, parts = #parts })
-    return nil
-  end
-  return { coverage = coverage, hash = first.mode_state_hash, state = table.concat(parts) }
 end
 
 local function hash_of(rev, id)

@@ -7,6 +7,7 @@
 local log = require("host.log")
 local task = require("host.task")
 
+local checkpoint_store = require("macp.runtime.checkpoint_store")
 local fault = require("macp.core.fault")
 local layout = require("macp.runtime.layout")
 local lifecycle = require("macp.protocol.lifecycle")
@@ -61,15 +62,9 @@ local function note(self, session)
   add_hour(self, hour)
 end
 
-local function remove_checkpoint(self, id)
-  local key = layout.checkpoint(id)
-  local _, with_pending = self.journal:count(key)
-  if with_pending > 0 then self.journal:remove(key) end
-end
-
 ---A session has ended and its last record is on its way. Does not yield.
 function Endings:note(session)
-  remove_checkpoint(self, session.id)
+  checkpoint_store.remove(self.journal, session.id)
   if self.drops and not session.is_dropped then
     self.tail = self.tail + 1
     self.queue[self.tail] = session
@@ -211,7 +206,7 @@ local function delete(self, hour, due, position)
   self.position[hour] = position
   for _, id in ipairs(ids) do
     fault("ending.before_remove") -- the index says that it is done with
-    remove_checkpoint(self, id)
+    checkpoint_store.remove(self.journal, id)
     lsn, err = self.journal:remove(id)
     if lsn then
       self.on_deleted(id)

@@ -3,6 +3,7 @@
 --
 --   <session id>       the history: accepted envelopes, what the runtime noted, at last a summary
 --   checkpoint/<id>    the mode's state of an open session, so that a rebuild need not replay all of it
+--   checkpoint/2/<id>  the same: large ones take turns between the two
 --   ended/<hour>       finished sessions by the hour they ended in: the index of clean-up and recovery
 --   macp/format        the version of this layout
 --   macp/import        how far the import of another runtime's sessions has come
@@ -11,17 +12,21 @@ local crypto = require("host.crypto")
 
 local HOUR_MS = 3600000
 local CHECKPOINT, ENDED = "checkpoint/", "ended/"
+local PLACES = { CHECKPOINT, CHECKPOINT .. "2/" }
 local MAX_KEY_BYTES = 255
 
-local M = { FORMAT = "macp/format", IMPORT = "macp/import", HOUR_MS = HOUR_MS }
+local M = { FORMAT = "macp/format", IMPORT = "macp/import", HOUR_MS = HOUR_MS,
+  CHECKPOINT_PLACES = #PLACES }
 
 ---Whether a key is a session's history.
 function M.is_session(key) return key ~= "" and not key:find("[^%w_%-]") end
 
----The key of a session's checkpoint.
-function M.checkpoint(id)
-  if #id > MAX_KEY_BYTES - #CHECKPOINT then return CHECKPOINT .. crypto.sha256_hex(id) end
-  return CHECKPOINT .. id
+---A key of a session's checkpoint.
+---@param place integer|nil 1 (unless given) to CHECKPOINT_PLACES
+function M.checkpoint(id, place)
+  local prefix = PLACES[place or 1]
+  if #id > MAX_KEY_BYTES - #prefix then return prefix .. crypto.sha256_hex(id) end
+  return prefix .. id
 end
 
 ---Whether a key is that of a checkpoint.

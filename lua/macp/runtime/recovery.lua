@@ -3,6 +3,7 @@
 
 local log = require("host.log")
 
+local checkpoint_store = require("macp.runtime.checkpoint_store")
 local checkpoints = require("macp.runtime.checkpoints")
 local lifecycle = require("macp.protocol.lifecycle")
 local messages = require("macp.protocol.messages")
@@ -230,7 +231,7 @@ function Loader:load(id, opts)
   local is_summed_up = last.summary and (last.summary.is_dropped or not replays_finished)
   if is_summed_up then return from_summary(self, id, last, count) end
   local reading = { chunk = chunk, history_only = lifecycle.is_terminal(last.state) and not replays_finished }
-  if not lifecycle.is_terminal(last.state) then reading.stored = checkpoints.read(self.journal, id) end
+  if not lifecycle.is_terminal(last.state) then reading.stored = checkpoint_store.read(self.journal, id) end
   local session
   session, err = read_history(self, id, reading)
   if not reading.is_unusable then return session, err end

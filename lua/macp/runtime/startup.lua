@@ -81,7 +81,7 @@ function M.recover(parts, report)
       session.is_noted = true
       if report.is_recent(session.ended_at) then report.on_session(session) end
     else
-      open[layout.checkpoint(id)] = true
+      for place = 1, layout.CHECKPOINT_PLACES do open[layout.checkpoint(id, place)] = true end
       report.on_session(session)
     end
     return true

@@ -15,6 +15,7 @@ local system = require("spec.support.system")
 local SENDERS = { "ann", "bob" }
 local OPEN, CANCELLED, CREATED = 1, 5, 1
 local LARGE = 250000 -- bytes of a message when a segment shall be full soon
+local OPTION = 20000 -- bytes of what a message adds to the state when it shall be large soon
 local REST_MS = 400 -- longer than a session has to be silent before it counts as one at rest
 local CHURN = 10 -- such messages in a session whose history is dropped
 
@@ -38,8 +39,8 @@ local PASSES = { 3, 11, 20 }
 local STRICT = { MACP_STRICT_RECOVERY = "1" }
 
 -- In every store: what is written beside the messages. `env` has settings of the life that ends there; with `collects`
--- finished sessions are deleted, with `rests` the senders pause now and then, which is when checkpoints are written, with
--- `at_start` it ends before it serves.
+-- finished sessions are deleted, with `rests` the senders pause now and then, which is when checkpoints are written (with
+-- `grows` large ones), with `at_start` it ends before it serves.
 local DROPS = { MACP_COMPACT_TERMINAL = "drop" }
 local COLLECTS = { MACP_COMPACT_TERMINAL = "drop", MACP_SESSION_DISK_RETENTION_SECS = "1",
   MACP_CLEANUP_INTERVAL_SECS = "1" }
@@ -47,15 +48,17 @@ local CHECKPOINTS = { MACP_CHECKPOINT_INTERVAL = "4" }
 local EVERYWHERE = {
   { "checkpoint.before_replace=kill:1", env = CHECKPOINTS, rests = true },
   { "checkpoint.replaced=kill:1", env = CHECKPOINTS, rests = true },
+  { "checkpoint.portion=kill", env = CHECKPOINTS, rests = true, grows = true },
+  { "checkpoint.portion=kill:4", env = CHECKPOINTS, rests = true, grows = true },
   { "ending.before_replace=kill:5", env = DROPS }, { "ending.replaced=kill:5", env = DROPS },
   { "ending.before_remove=kill:1", env = COLLECTS, collects = true },
   { "ending.removed=kill", env = COLLECTS, collects = true },
   { "archive.before=kill:2", at_start = true }, { "archive.after=kill:2", at_start = true },
 }
 
-local function proposal(name, is_large)
-  return client.payload("macp.modes.decision.v1.ProposalPayload",
-    { proposal_id = name, option = "A", supporting_data = is_large and ("x"):rep(LARGE) or nil })
+local function proposal(name, is_large, grows)
+  return client.payload("macp.modes.decision.v1.ProposalPayload", { proposal_id = name,
+    option = grows and ("A"):rep(OPTION) or "A", supporting_data = is_large and ("x"):rep(LARGE) or nil })
 end
 
 -- --- what is known on this side of the wire ---
@@ -82,7 +85,7 @@ local function talk(rig, book, sender, round, case)
     local name = string.format("%s-%d-%d", sender, round, i)
     local is_bad = i % 3 == 0
     local response, err = rig:call(sender, "Send", { envelope = client.envelope({
-      session_id = book.id, message_id = name, payload = is_bad and "\255" or proposal(name, case.is_large),
+      session_id = book.id, message_id = name, payload = is_bad and "\255" or proposal(name, case.is_large, case.grows),
     }) })
     if not note(book, name, response, err) then return true end
     if is_bad then assert.is_string(book.refused[name]) end
