@@ -6,6 +6,10 @@ local task = require("host.task")
 
 local M = { TENANT = "default", EVENTS_PER_RUN = 10, DAYS = 30 }
 
+-- Nearly all runs have the same mode, few another, hardly any the third.
+local MODE = [[case when i % 5000 = 1 then 'macp.mode.quorum.v1' when i % 20 = 9 then 'macp.mode.task.v1'
+  else 'macp.mode.decision.v1' end]]
+
 -- The i-th of $1 runs; runs get their ids by hashing, so that the keys are as scattered as random ones.
 local RUNS = [[
 insert into runs (tenant, id, status, mode, runtime_kind, runtime_version, runtime_session_id, trace_id, last_event_seq,
@@ -18,9 +22,9 @@ select 'default', md5('run' || i)::uuid, status, case when i % 50 = 7 then 'sand
   jsonb_build_array('team-' || i % 25, 'release-' || i * 24 / $1),
   jsonb_build_object('environment', (array['production', 'staging', 'development'])[1 + i % 3],
     'scenarioRef', 'pack-' || i % 40 || '/scenario-' || i % 1000 || '@1.0.0', 'durationMs', took, 'eventCount', 10,
-    'modeName', 'macp.mode.decision.v1', 'executionRequest', jsonb_build_object('mode', 'live',
+    'modeName', ]] .. MODE .. [[, 'executionRequest', jsonb_build_object('mode', 'live',
       'runtime', jsonb_build_object('kind', 'rust'), 'session', jsonb_build_object('sessionId', md5('run' || i)::uuid,
-        'modeName', 'macp.mode.decision.v1', 'modeVersion', '1.0.0', 'configurationVersion', 'config.default',
+        'modeName', ]] .. MODE .. [[, 'modeVersion', '1.0.0', 'configurationVersion', 'config.default',
         'policyVersion', 'policy.team-' || i % 300, 'ttlMs', 60000, 'participants', jsonb_build_array(
           jsonb_build_object('id', 'agent-' || i % 97), jsonb_build_object('id', 'agent-' || i % 89),
           jsonb_build_object('id', 'agent-' || i % 83))))),
@@ -34,6 +38,14 @@ from (
       else 'completed' end as status
   from generate_series(1, $1::bigint) i
 ) one]]
+
+local SESSIONS = [[
+insert into runtime_sessions (tenant, run_id, runtime_kind, runtime_session_id, mode_name, mode_version,
+  configuration_version, session_state, created_at, updated_at)
+select 'default', md5('run' || i)::uuid, 'rust', md5('run' || i)::uuid::text, ]] .. MODE .. [[, '1.0.0',
+  'config.default', 'SESSION_STATE_RESOLVED', at, at
+from generate_series(1, $1::bigint) i
+cross join lateral (select $2::timestamptz - (($1 - i)::float8 / $1) * interval '30 days' as at) t]]
 
 local METRICS = [[
 insert into run_metrics (tenant, run_id, event_count, message_count, signal_count, proposal_count, decision_count,
@@ -77,8 +89,10 @@ cross join unnest(array['run.created', 'session.bound', 'participant.seen', 'mes
   'message.received', 'proposal.updated', 'signal.emitted', 'decision.finalized', 'run.completed'])
   with ordinality as kinds (type, n)]]
 
-local TABLES = { "runs", "run_metrics", "run_activity", "run_participant_stats", "run_events_canonical" }
-local FILLS = { runs = RUNS, run_metrics = METRICS, run_activity = ACTIVITY, run_participant_stats = PARTICIPANTS }
+local TABLES = { "runs", "runtime_sessions", "run_metrics", "run_activity", "run_participant_stats",
+  "run_events_canonical" }
+local FILLS = { runs = RUNS, runtime_sessions = SESSIONS, run_metrics = METRICS, run_activity = ACTIVITY,
+  run_participant_stats = PARTICIPANTS }
 
 -- What makes loading slow, as statements that take it away and put it back: indexes and keys that nothing depends on.
 -- Foreign keys come back unchecked: what is loaded is right.

@@ -11,13 +11,21 @@ local runs_store = require("macp.store.runs")
 local scenarios = require("macp.store.scenarios")
 
 -- runs_ended_created_at_idx, runs_ended_updated_at_idx; with a status runs_ended_status_idx, with an environment
--- runs_ended_environment_idx
+-- runs_ended_environment_status_idx
 local COLUMN = { createdAt = "created_at", updatedAt = "updated_at" }
 
 local DENSE = 8 -- one in so many runs: then looking through them in their order finds a page soon
-local WINDOW = 8000 -- runs of the order that are looked through one by one
 
-local M = { COUNT_MAX = 10000, FOUND_MAX = 5000 }
+-- A run that changed for the last time soon after it was created. runs_ended_late_idx has those that did not.
+local PROMPT = "((updated_at at time zone 'UTC') between (created_at at time zone 'UTC') "
+  .. "and (created_at at time zone 'UTC') + interval '1 hour')"
+
+-- Statuses of runs that have ended, each with an order of its own, and the others, which hardly occur among them.
+local STATUSES = { " and status = 'completed'", " and status = 'failed'", " and status = 'cancelled'",
+  " and status in ('queued', 'starting', 'binding_session', 'running', 'suspended')" }
+
+-- WINDOW: runs of the order that are looked through one by one
+local M = { COUNT_MAX = 10000, FOUND_MAX = 5000, WINDOW = 8000 }
 
 local function order_of(query, column)
   return (" order by %s %s, id %s"):format(column or COLUMN[query.sort_by], query.sort_order, query.sort_order)
@@ -33,50 +41,93 @@ local function add_plain(filter, query)
   if query.environment then scenarios.add_equal(filter, "environment", query.environment) end
 end
 
--- The others. `names`: as scenarios.add_ended takes them; nil: of runs that are few anyway.
-local function add_texts(filter, query, names)
+-- The mode of a run, as runs_ended_terms_idx has it: that of its session, else the one that was asked for.
+local MODE = "coalesce(metadata ->> 'modeName', metadata #>> '{executionRequest,session,modeName}')"
+
+-- The others, looked at run by run.
+local function add_texts(filter, query)
   if query.tags then filter:add("tags @> ?::jsonb", query.tags) end
-  if query.scenario_ref and names == nil then scenarios.add_plain(filter, query.scenario_ref) end
-  if query.scenario_ref and names ~= nil then scenarios.add_ended(filter, query.scenario_ref, names) end
-  if query.mode_name then -- runtime_sessions_mode_name_idx
-    filter:add("id in (select s.run_id from runtime_sessions s where s.tenant = $1 and s.mode_name = ?)",
-      query.mode_name)
-  end
+  if query.scenario_ref then scenarios.add_plain(filter, query.scenario_ref) end
+  if query.mode_name then filter:add(MODE .. " = ?", query.mode_name) end
   if query.search then filter:add(scenarios.SEARCHED .. " ilike ?", db_door.contains(query.search)) end
 end
 
-local function searches(query) return query.tags or query.scenario_ref or query.mode_name or query.search end
+-- What one index finds together with status and environment: runs_ended_terms_idx
+local function has_terms(query) return query.tags or query.mode_name end
+
+local function searches(query) return has_terms(query) or query.scenario_ref or query.search end
+
+local function add_terms(filter, query)
+  local function given(value) return value and filter:param(value) or "null" end
+  filter:only("run_terms(tenant, tags, status, environment, " .. MODE .. ") @> run_terms($1, " .. given(query.tags)
+    .. "::jsonb, " .. given(query.status) .. ", " .. given(query.environment) .. ", " .. given(query.mode_name) .. ")")
+end
 
 -- That a run has ended, in the words of each index that may be used: alike, they could not be used together.
 local function add_ended(filter, query)
-  if query.status then filter:only("(ended_at is null) is false") end
-  if query.environment then filter:only("(ended_at is null) is not true") end
-  if query.tags then filter:only("ended_at < 'infinity'") end
+  if has_terms(query) then filter:only("ended_at < 'infinity'") end
+  if query.status and not has_terms(query) then filter:only("(ended_at is null) is false") end
+  if query.environment and not has_terms(query) then filter:only("(ended_at is null) is not true") end
   if query.search then filter:only("ended_at > '-infinity'") end
   if query.scenario_ref or not (query.status or query.environment) then filter:only("ended_at is not null") end
 end
 
+-- Runs that have ended, found by the indexes of texts and terms.
 local function ended_where(filter, query)
   return filter:apart(function()
     add_ended(filter, query)
     add_plain(filter, query)
-    add_texts(filter, query, query.names or false)
+    if has_terms(query) then add_terms(filter, query) end
+    if query.scenario_ref then scenarios.add_ended(filter, query.scenario_ref, query.names) end
+    if query.search then filter:add(scenarios.SEARCHED .. " ilike ?", db_door.contains(query.search)) end
   end)
 end
 
--- The conditions of runs that are open and of those that have ended.
-local function wheres(filter, query)
-  local open = filter:apart(function()
+-- Of runs that are open.
+local function open_where(filter, query)
+  return filter:apart(function()
     add_plain(filter, query)
     add_texts(filter, query)
   end)
-  return { open = open, ended = ended_where(filter, query) }
 end
 
--- Columns of both kinds of runs; `tail` ends each of the two.
+-- The conditions of runs that are open and of those that have ended, which are found by the indexes of texts and terms.
+local function wheres(filter, query)
+  return { open = open_where(filter, query), ended = { ended_where(filter, query) } }
+end
+
+-- Conditions of what has ended in a list that is read in order: run by run, whatever is looked for.
+-- runs_ended_environment_status_idx has the order of time within each status.
+local function ended_branches(filter, query)
+  local ended = filter:apart(function()
+    add_ended(filter, { status = query.status, environment = query.environment })
+    add_plain(filter, query)
+    add_texts(filter, query)
+  end)
+  local branches = { ended }
+  if query.environment and not query.status and scenarios.is_indexed(query.environment) then
+    for i, status in ipairs(STATUSES) do branches[i] = ended .. status end
+  end
+  return branches
+end
+
+local function ordered_wheres(filter, query)
+  return { open = open_where(filter, query), ended = ended_branches(filter, query) }
+end
+
+-- Columns of runs that have ended; `tail` ends each branch.
+local function ended_runs(columns, where, tail)
+  local list = {}
+  for i, branch in ipairs(where.ended) do
+    list[i] = "(select " .. columns .. " from runs where tenant = $1" .. branch .. tail .. ")"
+  end
+  return table.concat(list, " union all ")
+end
+
+-- Columns of both kinds of runs.
 local function both(columns, where, tail)
   return "(select " .. columns .. " from runs where tenant = $1 and ended_at is null" .. where.open .. tail
-    .. ") union all (select " .. columns .. " from runs where tenant = $1" .. where.ended .. tail .. ")"
+    .. ") union all " .. ended_runs(columns, where, tail)
 end
 
 -- Rows in their order, given a text that tells their ids.
@@ -85,23 +136,70 @@ local function rows_of_ids(query, ids)
     .. ")" .. order_of(query)
 end
 
--- Rows of a page, which is looked for in its order: the indexes alone tell it.
+-- Rows of a page, which is looked for in its order: the indexes alone tell it. Of those that have ended only so many are
+-- put between the open ones as these can move; those before are passed over.
 local function page_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local where = wheres(filter, query)
+  local where = ordered_wheres(filter, query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  local reach = filter:param(query.limit + query.offset)
-  return { rows_of_ids(query, "array(select id from ("
-    .. both("id, " .. COLUMN[query.sort_by] .. " as at", where, order_of(query) .. " limit " .. reach) .. ") page"
-    .. order_of(query, "at") .. " limit " .. limit .. " offset " .. offset .. ")"), filter.params }
+  local columns, order = "id, " .. COLUMN[query.sort_by] .. " as at", order_of(query)
+  local reach = " limit " .. filter:param(query.limit + query.offset)
+  local open = "with open as materialized (select " .. columns .. " from runs where tenant = $1 and ended_at is null"
+    .. where.open .. order .. reach .. ") "
+  local count, tail, first = "(select count(*) from open)", order .. reach, offset
+  if #where.ended == 1 then
+    tail = order .. " limit " .. limit .. "::bigint + " .. count .. " offset greatest(0, " .. offset .. "::bigint - "
+      .. count .. ")"
+    first = "least(" .. offset .. "::bigint, " .. count .. ")"
+  end
+  return { open .. rows_of_ids(query, "array(select id from ((select * from open" .. order_of(query, "at")
+    .. ") union all " .. ended_runs(columns, where, tail) .. ") page" .. order_of(query, "at") .. " limit " .. limit
+    .. " offset " .. first .. ")"), filter.params }
 end
 
--- In the same order, so that the same index is read, and only as far as that.
+-- How far into the order of createdAt a page in the order of updatedAt can reach: of as many prompt runs as there are up to
+-- its end, all that come before in the order of updatedAt were created within an hour of the last of these.
+local function bound_statement(tenant, query)
+  local filter = db_door.filter(tenant)
+  local where = { ended = ended_branches(filter, query) }
+  local reach = filter:param(query.limit + query.offset)
+  local tail = " and " .. PROMPT .. order_of(query, "created_at") .. " limit " .. reach
+  return { "select case when count(*) = " .. reach .. " then (" .. (query.sort_order == "asc" and "max(updated_at)"
+    or "min(updated_at) - interval '1 hour'") .. ")::text end as bound from (select updated_at from ("
+    .. ended_runs("id, created_at, updated_at", where, tail) .. ") prompt" .. order_of(query, "created_at") .. " limit "
+    .. reach .. ") first", filter.params }
+end
+
+-- Prompt runs as far as that, and of the others, which are few or late, as many as fit in.
+local function bounded_statement(tenant, query, bound)
+  local filter = db_door.filter(tenant)
+  local where, late = ordered_wheres(filter, query), filter:apart(function()
+    filter:only("ended_at is not null and not " .. PROMPT)
+    add_plain(filter, query)
+  end)
+  local limit, offset = filter:param(query.limit), filter:param(query.offset)
+  local order, reach = order_of(query), " limit " .. filter:param(query.limit + query.offset)
+  local within = bound and (" and created_at " .. (query.sort_order == "asc" and "<= " or ">= ") .. filter:param(bound)
+    .. "::timestamptz") or ""
+  return { rows_of_ids(query, "array(select id from ("
+    .. ended_runs("id, updated_at", where, within .. " and " .. PROMPT)
+    .. " union all (select id, updated_at from runs where tenant = $1" .. late .. order .. reach
+    .. ") union all (select id, updated_at from runs where tenant = $1 and ended_at is null" .. where.open .. order
+    .. reach .. ")) page" .. order .. " limit " .. limit .. " offset " .. offset .. ")"), filter.params }
+end
+
+-- Whether the order is one that no index has together with what is asked for.
+local function is_across(query)
+  return query.sort_by == "updatedAt" and (query.status or query.environment or query.created_after_ms
+    or query.created_before_ms) ~= nil
+end
+
+-- In the order of an index, so that it is read, and only as far as that.
 local function count_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local where = wheres(filter, query)
-  return { "select count(*) as total from (" .. both("1", where, order_of(query) .. " limit " .. M.COUNT_MAX + 1)
-    .. ") as counted", filter.params }
+  local where = ordered_wheres(filter, query)
+  return { "select count(*) as total from (" .. both("1", where, " order by created_at desc, id desc limit "
+    .. M.COUNT_MAX + 1) .. ") as counted", filter.params }
 end
 
 -- How many of those that ended there may be, as the planner believes, and how many runs there are.
@@ -130,18 +228,16 @@ end
 -- Looks through the first WINDOW runs of the order only.
 local function window_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local open = filter:apart(function() add_plain(filter, query) end)
-  local ended = filter:apart(function()
-    add_ended(filter, { status = query.status, environment = query.environment })
-    add_plain(filter, query)
-  end)
+  local plain = setmetatable({ tags = false, mode_name = false, scenario_ref = false, search = false },
+    { __index = query })
+  local where = ordered_wheres(filter, plain)
   local texts = filter:apart(function() add_texts(filter, query) end)
   local order = order_of(query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
   local columns = "tenant, environment, scenario_ref, " .. runs_store.COLUMNS
   return { "select " .. (query.columns or runs_store.COLUMNS) .. " from (select * from ("
-    .. both(columns, { open = open, ended = ended }, order .. " limit " .. WINDOW) .. ") b" .. order .. " limit "
-    .. WINDOW .. ") w where tenant = $1" .. texts .. order .. " limit " .. limit .. " offset " .. offset,
+    .. both(columns, where, order .. " limit " .. M.WINDOW) .. ") b" .. order .. " limit "
+    .. M.WINDOW .. ") w where tenant = $1" .. texts .. order .. " limit " .. limit .. " offset " .. offset,
     filter.params }
 end
 
@@ -174,16 +270,31 @@ local function is_common(estimated) return estimated.found > 2 * M.FOUND_MAX end
 -- A page of what many runs match.
 local function common_page(db, tenant, query, estimated)
   local deepest = query.offset + query.limit
-  if deepest <= WINDOW then
+  if deepest <= M.WINDOW and not is_across(query) then
     local rows, err = rows_of(db, window_statement(tenant, query))
     if rows == nil then return nil, err end
     if #rows == query.limit then return { rows = rows, estimate = estimated.found } end
   end
-  local is_rare = estimated.found * DENSE < estimated.all and deepest <= WINDOW
+  local is_rare = estimated.found * DENSE < estimated.all and deepest <= M.WINDOW
   local rows, err = rows_with_room(db, (is_rare and sorted_statement or page_statement)(tenant, query))
   if rows == nil then return nil, err end
   local is_last = #rows < query.limit and (#rows > 0 or query.offset == 0)
   return { rows = rows, total = is_last and query.offset + #rows or nil, estimate = estimated.found }
+end
+
+-- A page of the list without texts and terms, one by one with `count` when that is asked for, too. (yields)
+local function plain_page(db, tenant, query, count)
+  local statement
+  if is_across(query) and query.limit + query.offset <= M.WINDOW then
+    local bounds, err = rows_of(db, bound_statement(tenant, query))
+    if bounds == nil then return nil, err end
+    statement = bounded_statement(tenant, query, bounds[1].bound)
+  else
+    statement = page_statement(tenant, query)
+  end
+  local results, err = db:batch({ statement, count })
+  if results == nil then return db_door.fail(err) end
+  return results
 end
 
 -- What is looked for within texts and tags. (yields)
@@ -217,8 +328,8 @@ function M.page(db, tenant, query)
     if asked == nil then return nil, err end
     return searched_page(db, tenant, asked)
   end
-  local results, err = db:batch({ page_statement(tenant, query), count_statement(tenant, query) })
-  if results == nil then return db_door.fail(err) end
+  local results, err = plain_page(db, tenant, query, count_statement(tenant, query))
+  if results == nil then return nil, err end
   local total = results[2].rows[1].total
   return { rows = results[1].rows, total = total <= M.COUNT_MAX and total or nil }
 end
@@ -228,7 +339,11 @@ end
 ---@return table[]|nil rows
 ---@return table|nil err
 function M.rows(db, tenant, query)
-  if not searches(query) then return rows_of(db, page_statement(tenant, query)) end
+  if not searches(query) then
+    local results, err = plain_page(db, tenant, query)
+    if results == nil then return nil, err end
+    return results[1].rows
+  end
   local page, err = M.page(db, tenant, query)
   if page == nil then return nil, err end
   return page.rows

@@ -46,10 +46,13 @@ function M.named(db, tenant, query)
   return setmetatable({ names = not row.is_beyond and row.found }, { __index = query })
 end
 
+---Whether a text is short enough for the index of its column.
+function M.is_indexed(text) return #text <= INDEXED end
+
 ---Adds to a filter that a column is a text, as the index of the column can tell.
 function M.add_equal(filter, column, text)
   local short = " and octet_length(" .. column .. ") <= " .. INDEXED
-  filter:add(column .. " = ?" .. (#text <= INDEXED and short or ""), text)
+  filter:add(column .. " = ?" .. (M.is_indexed(text) and short or ""), text)
 end
 
 -- Runs that are not over, and those of a window of time.
