@@ -188,6 +188,12 @@ return {
       .. "error: for clients that do not see errors on streams.",
   },
   {
+    key = "runtime.ingress_file", env = "MACP_INGRESS_FILE", type = "string",
+    doc = "Lua file that returns the functions start(caller, message), message(caller, session, message) and "
+      .. "read(caller, session), each optional: what does not return true is refused, with the reasons it returns "
+      .. "besides. Read at start; it runs inside the runtime, may use its modules and wait, and must not compute long.",
+  },
+  {
     key = "runtime.watch_policies_open", env = "MACP_WATCH_POLICIES_OPEN", type = "one", default = false,
     doc = "1 shows policies to everybody who watches them, as macp-runtime does: for clients that send no credential "
       .. "with WatchPolicies. Without any credentials configured they are shown anyway.",

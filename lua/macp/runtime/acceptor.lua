@@ -15,7 +15,8 @@ Acceptor.__index = Acceptor
 local M = {}
 
 ---@param opts { kernel: table, starts: table, sessions: table, watches: table, start_limiter: table,
----  message_limiter: table, metrics: table, audit: table, max_payload_bytes: integer, now_ms: fun(): integer }
+---  message_limiter: table, metrics: table, audit: table, ingress: macp.runtime.Ingress|nil, max_payload_bytes: integer,
+---  now_ms: fun(): integer }
 function M.new(opts)
   return setmetatable({
     kernel = opts.kernel,
@@ -26,6 +27,7 @@ function M.new(opts)
     message_limiter = opts.message_limiter,
     metrics = opts.metrics,
     audit = opts.audit,
+    ingress = opts.ingress,
     max_payload_bytes = opts.max_payload_bytes,
     now_ms = opts.now_ms,
     ambient_verdict = { lsn = 0, state = lifecycle.OPEN, accepted_at = 0, duplicate = false },
@@ -77,19 +79,35 @@ end
 -- A session that exists but cannot be read back right now.
 local function unreadable(err) return refuse("INTERNAL_ERROR", err.message) end
 
+-- The session an envelope names, nil when there is none. (yields)
+local function session_of(self, envelope, is_start)
+  if envelope.session_id == "" then return nil end
+  local session, err = self.sessions:find(envelope.session_id)
+  if session or not err then return session end
+  if is_start then return UNREADABLE end
+  return nil, err
+end
+
+-- The site's own gate, if there is one. It may wait: afterwards the session must be looked for again. (yields)
+local function pass_ingress(self, identity, envelope, session, is_start)
+  if self.ingress == nil or envelope_rules.is_ambient(envelope.message_type) then return true end
+  if session == nil and not is_start then return true end -- there is nothing to send into
+  return self.ingress:admit(identity, envelope, session)
+end
+
 -- (yields)
 local function judge(self, identity, envelope, frame)
   local is_start = envelope.message_type == "SessionStart"
   local ok, code, text = admit(self, identity, envelope, is_start)
   if not ok then return nil, code, text end
-  local session, err
-  if envelope.session_id ~= "" then
-    session, err = self.sessions:find(envelope.session_id)
-    if session == nil and err then
-      if not is_start then return unreadable(err) end
-      session = UNREADABLE
-    end
+  local session, err = session_of(self, envelope, is_start)
+  if self.ingress and not err then
+    local details
+    ok, code, text, details = pass_ingress(self, identity, envelope, session, is_start)
+    if not ok then return nil, code, text, details end
+    session, err = session_of(self, envelope, is_start)
   end
+  if err then return unreadable(err) end
   if is_start then return self.starts:judge(session, identity, envelope) end
   if envelope_rules.is_ambient(envelope.message_type) then return broadcast(self, identity, envelope, session) end
   if session == nil then return refuse("SESSION_NOT_FOUND", "no session has this id") end

@@ -129,11 +129,11 @@ local function build_core(role, cfg)
     kernel = role.kernel, starts = starts.new({ kernel = role.kernel, max_clock_skew_ms = cfg.max_clock_skew_ms }),
     sessions = role.sessions, watches = role.watches, start_limiter = start_limiter,
     message_limiter = message_limiter, metrics = role.metrics, max_payload_bytes = cfg.max_payload_bytes,
-    audit = audit.new(mono_ms), now_ms = now_ms,
+    audit = audit.new(mono_ms), ingress = role.ingress, now_ms = now_ms,
   })
   role.streams = streams.new({
     acceptor = role.acceptor, sessions = role.sessions, log = role.log, journal = role.journal,
-    metrics = role.metrics, ends_denied = cfg.stream_end_after_subscribe_denial,
+    metrics = role.metrics, ends_denied = cfg.stream_end_after_subscribe_denial, ingress = role.ingress,
   })
   role.clock = clock.new({
     sessions = role.sessions, kernel = role.kernel, journal = role.journal, endings = role.endings,
@@ -239,7 +239,8 @@ local function bring_up(role, cfg, services)
   role.reflection = cfg.reflection and reflection.new(service.methods(), role.modes) or nil
   role.service = service.new({
     identities = role.identities, ownership = role.ownership, tenures = role.tenures,
-    acceptor = role.acceptor, kernel = role.kernel, sessions = role.sessions, log = role.log, streams = role.streams,
+    acceptor = role.acceptor, ingress = role.ingress, kernel = role.kernel, sessions = role.sessions, log = role.log,
+    streams = role.streams,
     watches = role.watches, modes = role.modes, policies = role.policies, metrics = role.metrics,
     health = role.health, reflection = role.reflection,
     gate = gate.new(cfg.concurrency_limit_per_connection), now_ms = sys.now_ms,
@@ -272,7 +273,7 @@ function M.start(config, services)
   for _, warning in ipairs(found.warnings) do host_log.warn("config.warning", { message = warning }) end
   settings.announce(cfg, found.tls ~= false)
   local role = setmetatable({
-    config = cfg, credentials = found.credentials, tls = found.tls,
+    config = cfg, credentials = found.credentials, tls = found.tls, ingress = found.ingress,
     drain_ms = cfg.shutdown_drain_secs * 1000,
     health = { serving = true, ended = false, changed = task.cond() },
   }, Role)

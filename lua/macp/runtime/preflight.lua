@@ -2,6 +2,7 @@
 -- are found at once, each names its variable.
 
 local credentials = require("macp.runtime.credentials")
+local ingress = require("macp.runtime.ingress")
 local settings = require("macp.runtime.settings")
 local tls = require("macp.runtime.tls")
 
@@ -10,6 +11,7 @@ local M = {}
 ---@class macp.runtime.Preflight
 ---@field credentials macp.runtime.Credentials who callers are; nothing follows its files yet
 ---@field tls table|false options of host.rpc; false for plaintext
+---@field ingress macp.runtime.Ingress|nil the site's own gate
 ---@field warnings string[] what is allowed and perhaps not meant
 
 ---@param cfg table the section `runtime` of the settings
@@ -21,8 +23,11 @@ function M.run(cfg)
   local transport
   transport, more = tls.load(cfg)
   for _, problem in ipairs(more or {}) do problems[#problems + 1] = problem end
+  local gate, problem
+  if cfg.ingress_file ~= nil then gate, problem = ingress.load(cfg.ingress_file) end
+  problems[#problems + 1] = problem
   if #problems > 0 then return nil, problems end
-  return { credentials = callers, tls = transport, warnings = tls.warnings(cfg, transport) }
+  return { credentials = callers, tls = transport, ingress = gate, warnings = tls.warnings(cfg, transport) }
 end
 
 return M

@@ -38,17 +38,33 @@ local function observe(service, session)
   service.kernel:observe(session, math.max(service.now_ms(), session.last_at))
 end
 
+local function find(service, id)
+  local session, err = service.sessions:find(id)
+  if session then return session end
+  if err then return nil, STATUS.INTERNAL, err.message end
+  return nil, STATUS.NOT_FOUND, "no session has this id"
+end
+
+-- Whether a caller may read a session; nil, and the answer. (yields)
+local function check_reader(service, identity, id)
+  local session, status, text = find(service, id)
+  if session == nil then return nil, status, text end
+  if not session_record.may_read(session, identity) then
+    return nil, STATUS.PERMISSION_DENIED, "FORBIDDEN: only the initiator, participants and observers may read"
+  end
+  if service.ingress == nil then return true end
+  local ok, reason = service.ingress:may_read(identity, session)
+  if ok then return true end
+  return nil, STATUS.PERMISSION_DENIED, "FORBIDDEN: " .. reason
+end
+
 -- Encodes a session and waits until all of it is durable; a session that lost records meanwhile is read again. (yields)
 local function read_durable(service, identity, id)
+  local may_read, refusal, text = check_reader(service, identity, id)
+  if not may_read then return nil, refusal, text end
   for _ = 1, MAX_ATTEMPTS do
-    local session, err = service.sessions:find(id)
-    if session == nil then
-      if err then return nil, STATUS.INTERNAL, err.message end
-      return nil, STATUS.NOT_FOUND, "no session has this id"
-    end
-    if not session_record.may_read(session, identity) then
-      return nil, STATUS.PERMISSION_DENIED, "FORBIDDEN: only the initiator, participants and observers may read"
-    end
+    local session, status, reason = find(service, id)
+    if session == nil then return nil, status, reason end
     observe(service, session)
     local bytes = assert(codecs.get_response:encode({ metadata = session_record.metadata(session) }))
     local ok, why = service.log:wait(session.lsn)

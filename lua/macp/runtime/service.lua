@@ -202,7 +202,7 @@ local HANDLERS = {
 
 local function codec(name) return messages.codec("macp.v1." .. name, { enums = "number" }) end
 
----@param parts table { identities, ownership, tenures, acceptor, kernel, sessions, log, streams, watches, modes,
+---@param parts table { identities, ownership, tenures, acceptor, ingress (or nil), kernel, sessions, log, streams, watches, modes,
 ---  policies, health, metrics, gate, reflection (or nil), now_ms, page = { default, max }, visible_only,
 ---  watch_policies_open }
 function M.new(parts)

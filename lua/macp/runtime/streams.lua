@@ -23,7 +23,8 @@ Streams.__index = Streams
 
 local M = {}
 
----@param opts { acceptor: table, sessions: table, log: table, journal: table, metrics: table, ends_denied: boolean }
+---@param opts { acceptor: table, sessions: table, log: table, journal: table, metrics: table, ends_denied: boolean,
+---  ingress: macp.runtime.Ingress|nil }
 ---  ends_denied: a subscription that is refused ends its stream, behind the error
 function M.new(opts)
   return setmetatable({
@@ -33,6 +34,7 @@ function M.new(opts)
     journal = opts.journal,
     metrics = opts.metrics,
     ends_denied = opts.ends_denied,
+    ingress = opts.ingress,
     on_frame = M.on_frame, -- may be wrapped
     request_codec = messages.codec("macp.v1.StreamSessionRequest", { enums = "number" }),
     response_codec = messages.codec("macp.v1.StreamSessionResponse", { enums = "number" }),
@@ -160,22 +162,47 @@ local function follow(self, stream, session, after)
   if ordinal and not stream.finished then attach(stream, session) end
 end
 
+-- Whether somebody may follow a session, and why not. The site may wait: look for the session again. (yields)
+local function check_reader(self, identity, session)
+  if not session_record.may_read(session, identity) then
+    return nil, "only the initiator, participants and observers may subscribe"
+  end
+  if self.ingress == nil then return true end
+  return self.ingress:may_read(identity, session)
+end
+
+-- The session to follow; without one the stream has ended. (yields)
+local function find_followed(self, stream, id)
+  local session, err = self.sessions:find(id)
+  if session then return session end
+  if err then return finish(stream, STATUS.INTERNAL, err.message) end
+  return finish(stream, STATUS.NOT_FOUND, "no session has this id")
+end
+
+-- Whether an envelope's sender will follow its session once it is accepted. The site is asked before: between the
+-- acceptance and the publication nobody waits. Whom it lets start a session follows it. (yields)
+local function may_follow(self, stream, envelope)
+  if self.ingress == nil or envelope.message_type == "SessionStart" then return true end
+  local session = self.sessions:find(envelope.session_id)
+  return session ~= nil and check_reader(self, stream.identity, session) == true
+end
+
 -- A frame with subscribe_session_id. (yields)
 local function on_subscribe(self, stream, request)
   local id = request.subscribe_session_id
   if stream.bound and stream.bound ~= id then
     return finish(stream, STATUS.INVALID_ARGUMENT, "the stream is bound to session " .. stream.bound)
   end
-  local session, err = self.sessions:find(id)
-  if session == nil then
-    if err then return finish(stream, STATUS.INTERNAL, err.message) end
-    return finish(stream, STATUS.NOT_FOUND, "no session has this id")
-  end
-  if not session_record.may_read(session, stream.identity) then
-    local text = codes.text("FORBIDDEN", "only the initiator, participants and observers may subscribe")
+  local session = find_followed(self, stream, id)
+  if session == nil then return end
+  local may_read, reason = check_reader(self, stream.identity, session)
+  if not may_read then
+    local text = codes.text("FORBIDDEN", reason)
     write_error(self, stream, "FORBIDDEN", text, id)
     return self.ends_denied and finish(stream, STATUS.PERMISSION_DENIED, text)
   end
+  if self.ingress then session = find_followed(self, stream, id) end
+  if session == nil then return end
   stream.bound = id
   host_log.info("stream.subscribed", {
     session_id = id, sender = stream.identity.sender, after = request.after_sequence, published = session.published,
@@ -222,7 +249,7 @@ local function on_envelope(self, stream, envelope)
   local ok, code, text = self.acceptor:check_shape(envelope)
   if not ok then return write_error(self, stream, code, text, envelope.session_id, envelope.message_id) end
   if not check_binding(stream, envelope) then return end
-  local message_id = envelope.message_id
+  local message_id, follows = envelope.message_id, stream.following == nil and may_follow(self, stream, envelope)
   local verdict, refusal, reason, details = self.acceptor:accept(stream.identity, envelope)
   if verdict == nil then
     local is_lost = refusal == "INTERNAL_ERROR" and not codes.is_mode_failure(reason)
@@ -231,7 +258,7 @@ local function on_envelope(self, stream, envelope)
   end
   local session = verdict.session
   if session == nil then return end
-  if stream.following == nil and session_record.may_read(session, stream.identity) then attach(stream, session) end
+  if follows and session_record.may_read(session, stream.identity) then attach(stream, session) end
   if verdict.duplicate then return end
   stream.lsn, stream.unconfirmed = verdict.lsn, stream.unconfirmed + 1
   if stream.unconfirmed >= MAX_IN_FLIGHT then confirm(self, stream) end
