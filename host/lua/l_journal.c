@@ -36,8 +36,24 @@ static int return_lsn(lua_State *L, int status, uint64_t lsn, const struct err *
     return 1;
 }
 
-/* j:append(key, bytes [, tail]) -> lsn, index | nil, err: tail is a second part of the record, joined here so
- * that nobody has to make a string of both */
+static uint64_t check_lsn(lua_State *L, int idx)
+{
+    return (uint64_t)arg_check_int(L, idx, 1, (int64_t)1 << 53);
+}
+
+/* The fate of an lsn, as journal_ops' check tells it; raises for one that was never given out. */
+static int check_fate(lua_State *L, const struct l_journal *self, int idx, struct err *err)
+{
+    int fate = self->journal->ops->check(self->journal, check_lsn(L, idx), err);
+    if (fate == ERR_INVALID) {
+        (void)luaL_argerror(L, idx, err->text);
+    }
+    return fate;
+}
+
+/* j:append(key, bytes [, tail [, after]]) -> lsn, index | nil, err: tail is a second part of the record,
+ * joined here so that nobody has to make a string of both; after is an lsn without which the record has no
+ * meaning: what became of it, if its flush has failed, is the error. */
 static int l_append(lua_State *L)
 {
     struct l_journal *self = l_journal_check(L);
@@ -47,6 +63,10 @@ static int l_append(lua_State *L)
     size_t len;
     struct bytes *shared;
     const char *data = arg_check_bytes(L, 3, &len, &shared);
+    struct err err;
+    if (!lua_isnoneornil(L, 5) && check_fate(L, self, 5, &err) < 0) {
+        return arg_return_err(L, &err);
+    }
     if (!lua_isnoneornil(L, 4)) {
         size_t tail_len;
         const char *tail = luaL_checklstring(L, 4, &tail_len);
@@ -61,7 +81,6 @@ static int l_append(lua_State *L)
     }
     uint64_t lsn;
     uint64_t index;
-    struct err err;
     if (journal->ops->append(journal, key, key_len, data, len, &lsn, &index, &err) != 0) {
         return arg_return_err(L, &err);
     }
@@ -125,11 +144,6 @@ static int wait_for(lua_State *L, struct journal *journal, uint64_t lsn)
     return task_wait_yield(L, pending->wait);
 }
 
-static uint64_t check_lsn(lua_State *L, int idx)
-{
-    return (uint64_t)arg_check_int(L, idx, 1, (int64_t)1 << 53);
-}
-
 /* j:wait(lsn) -> true | nil, err        (yields unless it is decided already) */
 static int l_wait(lua_State *L)
 {
@@ -140,13 +154,9 @@ static int l_wait(lua_State *L)
 /* j:status(lsn) -> "durable" | "pending" | "failed" */
 static int l_status(lua_State *L)
 {
-    struct journal *journal = l_journal_check(L)->journal;
     struct err err;
-    int status = journal->ops->check(journal, check_lsn(L, 2), &err);
-    if (status == ERR_INVALID) {
-        return luaL_argerror(L, 2, err.text);
-    }
-    lua_pushstring(L, status < 0 ? "failed" : status > 0 ? "durable" : "pending");
+    int fate = check_fate(L, l_journal_check(L), 2, &err);
+    lua_pushstring(L, fate < 0 ? "failed" : fate > 0 ? "durable" : "pending");
     return 1;
 }
 
@@ -158,11 +168,23 @@ static int l_failures(lua_State *L)
     return 1;
 }
 
-/* j:durable() -> the highest lsn whose flush has ended */
+/* j:durable() -> the highest lsn whose flush has ended, and how many flushes have failed since open: if none,
+ * all up to that lsn are durable */
 static int l_durable(lua_State *L)
 {
     struct journal *journal = l_journal_check(L)->journal;
     lua_pushnumber(L, (lua_Number)journal->ops->durable(journal));
+    lua_pushnumber(L, (lua_Number)journal->ops->failures(journal));
+    return 2;
+}
+
+/* j:last_sync_ms() -> how long the last flush took; what stats says, without the rest */
+static int l_last_sync_ms(lua_State *L)
+{
+    struct journal *journal = l_journal_check(L)->journal;
+    struct journal_stats stats;
+    journal->ops->stats(journal, &stats);
+    lua_pushnumber(L, (lua_Number)stats.last_sync_ms);
     return 1;
 }
 
@@ -470,7 +492,8 @@ static const luaL_Reg journal_methods[] = {
     {"keys", l_keys},       {"damaged", l_damaged},   {"replace", l_replace},
     {"delete", l_delete},   {"remove", l_remove},     {"stats", l_stats},
     {"status", l_status},   {"failures", l_failures}, {"close", l_close},
-    {"epoch", l_epoch},     {"owned", l_owned},       {NULL, NULL},
+    {"epoch", l_epoch},     {"owned", l_owned},       {"last_sync_ms", l_last_sync_ms},
+    {NULL, NULL},
 };
 
 /* journal.backends() -> array of the names that open knows in this build */

@@ -15,12 +15,13 @@ Journal.__index = Journal
 function M.journal()
   return setmetatable({
     logs = {}, pending = {}, states = {}, lsn = 0, decided = 0, held = false, changed = task.cond(), appends = 0,
-    refuse = nil,
+    refuse = nil, failed = 0,
   }, Journal)
 end
 
-function Journal:append(key, bytes, tail)
+function Journal:append(key, bytes, tail, after)
   if tail then bytes = bytes .. tail end
+  if after and self.states[after] == "failed" then return nil, { code = "IO", message = "the disk failed" } end
   if self.refuse then return nil, { code = "LIMIT", message = self.refuse } end
   self.lsn, self.appends = self.lsn + 1, self.appends + 1
   self.states[self.lsn] = "pending"
@@ -58,11 +59,14 @@ end
 
 function Journal:flush() decide(self, "durable") end
 
-function Journal:fail() decide(self, "failed") end
+function Journal:fail()
+  self.failed = self.failed + 1
+  decide(self, "failed")
+end
 
 function Journal:status(lsn) return self.states[lsn] end
 
-function Journal:durable() return self.decided end
+function Journal:durable() return self.decided, self.failed end
 
 function Journal:wait(lsn)
   if not self.held then self:flush() end

@@ -68,10 +68,9 @@ local function mark_stale(log, session)
 end
 
 local function append(self, session, bytes, tail, frame, event)
-  local journal = self.journal
-  if session.lsn > 0 and journal:status(session.lsn) == "failed" then mark_stale(self, session) end
   if session.stale then return nil, { code = "STALE", message = "an earlier record of this session was lost" } end
-  local lsn, index = journal:append(session.id, bytes, tail)
+  local last = session.lsn
+  local lsn, index = self.journal:append(session.id, bytes, tail, last > 0 and last or nil)
   if lsn == nil then
     mark_stale(self, session)
     return nil, index
@@ -107,13 +106,13 @@ function Log:append_framed(session, frame, tail, event) return append(self, sess
 ---Hands out everything that has become durable. Cheap when there is nothing.
 function Log:advance()
   local journal, queue = self.journal, self.queue
-  local decided = journal:durable()
+  local decided, failures = journal:durable()
   if decided ~= self.decided then
     if self.hooks.flushed then self.hooks.flushed(decided - self.decided) end
     self.decided = decided
   end
   while self.head <= self.tail and queue[self.head] <= decided do
-    if journal:status(queue[self.head]) == "durable" then
+    if failures == 0 or journal:status(queue[self.head]) == "durable" then
       deliver_first(self)
     else
       local session = queue[self.head + 1]

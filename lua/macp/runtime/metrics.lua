@@ -75,7 +75,7 @@ end
 ---@param journal table
 function Metrics:flushed(records, journal)
   self.batch_records:observe(records)
-  self.append_ms:observe(journal:stats().last_sync_ms)
+  self.append_ms:observe(journal:last_sync_ms())
 end
 
 ---A message was accepted: on the path of every one, so the series is kept at hand.

@@ -58,6 +58,18 @@ describe("the log", function()
     assert.equal("STALE", err.code)
   end)
 
+  it("appends nothing behind a record that was lost, before anybody has looked", function()
+    local a = session("a")
+    log:append_framed(a, "a1", "tail")
+    journal:fail()
+    local lsn, err = log:append_framed(a, "a2", "tail")
+    assert.same({ "IO", { "a" } }, { err.code, stale })
+    assert.is_nil(lsn)
+    journal:flush()
+    log:advance()
+    assert.same({}, published)
+  end)
+
   it("hands out by itself what nobody waits for, and ends when it is closed", function()
     local running = task.spawn(function() log:run() end)
     journal.held = false
