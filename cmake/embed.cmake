@@ -6,7 +6,8 @@ if(PROTO_FILES)
   list(TRANSFORM PROTO_FILES PREPEND ${CMAKE_SOURCE_DIR}/proto/ OUTPUT_VARIABLE PROTO_PATHS)
   add_custom_command(
     OUTPUT ${DESCRIPTOR_SET}
-    COMMAND ${PROTOC} -I${CMAKE_SOURCE_DIR}/proto --include_imports --descriptor_set_out=${DESCRIPTOR_SET} ${PROTO_FILES}
+    COMMAND ${PROTOC} -I${CMAKE_SOURCE_DIR}/proto -I${PROTOBUF_INCLUDE} --include_imports --descriptor_set_out=${DESCRIPTOR_SET}
+      ${PROTO_FILES} google/protobuf/descriptor.proto # the type of files that are made for modes
     DEPENDS ${PROTO_PATHS})
 else()
   file(WRITE ${DESCRIPTOR_SET} "")

@@ -1,32 +1,16 @@
 -- The payload types of a mode as protoc would describe them: a serialized FileDescriptorProto, for tools that build
 -- messages from descriptors. proto_text.lua has the same as text for people.
 
--- Numbers of descriptor.proto.
-local FILE = { NAME = 1, PACKAGE = 2, MESSAGE = 4, SYNTAX = 12 }
-local MESSAGE = { NAME = 1, FIELD = 2, NESTED = 3, OPTIONS = 7 }
-local MAP_ENTRY = 7 -- of MessageOptions
-local FIELD = { NAME = 1, NUMBER = 3, LABEL = 4, TYPE = 5, TYPE_NAME = 6, JSON_NAME = 10 }
-local OPTIONAL, REPEATED = 1, 3
-local MESSAGE_TYPE = 11
-local TYPES = {
-  double = 1, float = 2, int64 = 3, uint64 = 4, int32 = 5, bool = 8, string = 9, json = 9, bytes = 12, uint32 = 13,
-  sint32 = 17, sint64 = 18,
-}
+local messages = require("macp.protocol.messages")
+
+-- Values of the enums of FieldDescriptorProto.
+local OPTIONAL, REPEATED = "LABEL_OPTIONAL", "LABEL_REPEATED"
+local MESSAGE_TYPE = "TYPE_MESSAGE"
+local TYPES = { json = "TYPE_STRING" } -- others are named as theirs
 
 local M = {}
 
-local function varint(n)
-  local out = ""
-  while n >= 128 do
-    out = out .. string.char(n % 128 + 128)
-    n = math.floor(n / 128)
-  end
-  return out .. string.char(n)
-end
-
-local function number_field(number, value) return varint(number * 8) .. varint(value) end
-
-local function text_field(number, bytes) return varint(number * 8 + 2) .. varint(#bytes) .. bytes end
+local function type_of(field) return TYPES[field.type] or "TYPE_" .. field.type:upper() end
 
 -- lower_case -> camelCase, as protoc does it; with is_type CamelCase.
 local function camel(name, is_type)
@@ -34,35 +18,31 @@ local function camel(name, is_type)
   return is_type and (out:gsub("^.", string.upper)) or out
 end
 
-local function field_bytes(name, number, label, kind, type_name)
-  return text_field(FIELD.NAME, name) .. number_field(FIELD.NUMBER, number) .. number_field(FIELD.LABEL, label)
-    .. number_field(FIELD.TYPE, kind) .. (type_name and text_field(FIELD.TYPE_NAME, type_name) or "")
-    .. text_field(FIELD.JSON_NAME, camel(name))
+local function field_of(name, number, label, kind, type_name)
+  return { name = name, number = number, label = label, type = kind, type_name = type_name, json_name = camel(name) }
 end
 
 -- A map is a repeated message of keys and values.
 local function map_entry(field)
-  return text_field(MESSAGE.NAME, camel(field.name, true) .. "Entry")
-    .. text_field(MESSAGE.FIELD, field_bytes("key", 1, OPTIONAL, TYPES.string))
-    .. text_field(MESSAGE.FIELD, field_bytes("value", 2, OPTIONAL, TYPES[field.type]))
-    .. text_field(MESSAGE.OPTIONS, number_field(MAP_ENTRY, 1))
+  return {
+    name = camel(field.name, true) .. "Entry", options = { map_entry = true },
+    field = { field_of("key", 1, OPTIONAL, "TYPE_STRING"), field_of("value", 2, OPTIONAL, type_of(field)) },
+  }
 end
 
-local function message_bytes(package, message)
-  local name = message.type .. "Payload"
-  local out = { text_field(MESSAGE.NAME, name) }
-  for _, field in ipairs(message.fields) do
+local function message_of(package, message)
+  local out = { name = message.type .. "Payload", field = {}, nested_type = {} }
+  for i, field in ipairs(message.fields) do
     if field.map then
-      local entry = "." .. package .. "." .. name .. "." .. camel(field.name, true) .. "Entry"
-      out[#out + 1] = text_field(MESSAGE.FIELD,
-        field_bytes(field.name, field.number, REPEATED, MESSAGE_TYPE, entry))
-      out[#out + 1] = text_field(MESSAGE.NESTED, map_entry(field))
+      local entry = map_entry(field)
+      out.nested_type[#out.nested_type + 1] = entry
+      out.field[i] = field_of(field.name, field.number, REPEATED, MESSAGE_TYPE,
+        "." .. package .. "." .. out.name .. "." .. entry.name)
     else
-      out[#out + 1] = text_field(MESSAGE.FIELD,
-        field_bytes(field.name, field.number, field.repeated and REPEATED or OPTIONAL, TYPES[field.type]))
+      out.field[i] = field_of(field.name, field.number, field.repeated and REPEATED or OPTIONAL, type_of(field))
     end
   end
-  return table.concat(out)
+  return out
 end
 
 ---The file of a mode; nil when no payload of it is a message.
@@ -70,15 +50,14 @@ end
 ---@param name string of the file
 ---@return string|nil bytes serialized FileDescriptorProto
 function M.render(model, name)
-  local out = { text_field(FILE.NAME, name), text_field(FILE.PACKAGE, model.package) }
+  local file = { name = name, package = model.package, syntax = "proto3", message_type = {} }
   for _, message in ipairs(model.messages) do
     if message.encoding ~= "raw" then
-      out[#out + 1] = text_field(FILE.MESSAGE, message_bytes(model.package, message))
+      file.message_type[#file.message_type + 1] = message_of(model.package, message)
     end
   end
-  if #out == 2 then return nil end
-  out[#out + 1] = text_field(FILE.SYNTAX, "proto3")
-  return table.concat(out)
+  if #file.message_type == 0 then return nil end
+  return assert(messages.codec("google.protobuf.FileDescriptorProto"):encode(file))
 end
 
 return M
