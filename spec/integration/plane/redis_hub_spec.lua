@@ -80,7 +80,7 @@ describe("planes over Redis", function()
     other:close()
   end)
 
-  it("stream every event once and in order", function()
+  it("P20: stream every event once and in order, and end it with its run", function()
     local stream = watch()
     without_looking()
     rig:propose(id, "p1")

@@ -133,7 +133,7 @@ describe("a run", function()
     assert.same({ 409, "SESSION_ALREADY_EXISTS" }, { conflict, problem.errorCode })
   end)
 
-  it("is cancelled through the runtime when that was delegated", function()
+  it("P35: that was delegated is not cancelled when the runtime refuses, unless that is forced", function()
     local session_id = crypto.uuid4()
     local descriptor = plane_rig.descriptor(session_id)
     descriptor.session.metadata = { cancellationDelegated = true }

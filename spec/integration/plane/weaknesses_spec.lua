@@ -141,3 +141,149 @@ describe("a plane with two connections", function()
     assert.is_true(row.size < 1000, row.size .. " bytes")
   end)
 end)
+
+describe("a plane that knows other control planes' faults", function()
+  local rig
+
+  setup(function() rig = plane_rig.start({ env = { REPLAY_MAX_DELAY_MS = "100", REPLAY_BATCH_SIZE = "1" } }) end)
+  teardown(function() rig:destroy() end)
+
+  local function announce(session)
+    local body = plane_rig.descriptor(crypto.uuid4())
+    for name, value in pairs(session or {}) do body.session[name] = value end
+    local status, accepted = rig:post("/runs", body)
+    assert.equal(202, status)
+    return accepted.runId, accepted.sessionId
+  end
+
+  -- Runs fn with a method of an object replaced; `replace` is given the real one.
+  local function with_method(object, name, replace, fn)
+    local own = rawget(object, name)
+    object[name] = replace(object[name])
+    local ok, err = pcall(fn)
+    object[name] = own
+    if not ok then error(err, 0) end
+  end
+
+  it("P1: asks again for a session that the runtime does not know yet, however often it was not there", function()
+    local not_found, run_id, session_id = 0, nil, nil
+    with_method(rig.plane.client, "get_session", function(real)
+      return function(...)
+        local metadata, err = real(...)
+        if err and err.code == "NOT_FOUND" then not_found = not_found + 1 end
+        return metadata, err
+      end
+    end, function()
+      run_id, session_id = announce()
+      eventually(function() return not_found >= 3 end, 10000, "three answers NOT_FOUND")
+    end)
+    assert.equal("starting", select(2, rig:get("/runs/" .. run_id)).status)
+    rig:play(session_id)
+    rig:await(run_id, "completed", 10000)
+  end)
+
+  it("P22: ends streams, observation and session of a run that nobody announced when the runtime tells of its end",
+    function()
+      local id = crypto.uuid4()
+      rig:open_session(id)
+      rig:await(id, "running", 10000)
+      local stream = rig:stream("/runs/" .. id .. "/stream")
+      stream:read_until(function(frames) return #frames >= 1 end)
+      local run = rig.plane.owner:get("default", id)
+      assert.is_true(rig.runtime:call("boss", "CancelSession", { session_id = id, reason = "enough" }).ack.ok)
+      stream:read_all()
+      assert.is_nil(stream.failure)
+      assert.equal("cancelled", json.decode(stream.frames[#stream.frames].data).run.status)
+      assert.equal("SESSION_STATE_CANCELLED",
+        rig:rows("select session_state from runtime_sessions where run_id = $1", id)[1].session_state)
+      eventually(function() return rig.plane.owner.runs[id] == nil end, 10000, "it leaves memory")
+      assert.same({ "ended", nil }, { run.gone, rig.plane.hub.topics[id] })
+    end)
+
+  it("P26: finds runs by what their announcement named, and counts what it lists", function()
+    local live = announce({ metadata = { environment = "prod-7", scenarioRef = "loans/limit@1" } })
+    announce({ metadata = { environment = "prod-8", sourceRef = "loans/other@1" } })
+    local body = plane_rig.descriptor(crypto.uuid4(), { mode = "sandbox" })
+    body.session.metadata = { environment = "prod-7" }
+    local sandbox = select(2, rig:post("/runs", body)).runId
+    local function found(query)
+      local status, page = rig:get("/runs?" .. query)
+      assert.equal(200, status)
+      local ids = {}
+      for i, run in ipairs(page.data) do ids[i] = run.id end
+      table.sort(ids)
+      return { page.total, ids }
+    end
+    assert.same({ 1, { live } }, found("environment=prod-7"))
+    assert.same({ 1, { live } }, found("scenarioRef=LIMIT"))
+    assert.same({ 1, { live } }, found("search=prod-7"))
+    local both = { live, sandbox }
+    table.sort(both)
+    assert.same({ 2, both }, found("environment=prod-7&includeSandbox=true"))
+    local _, one = rig:get("/runs?environment=prod-7&includeSandbox=true&limit=1&offset=1")
+    assert.same({ 2, 1 }, { one.total, #one.data })
+  end)
+
+  it("P44: reads no further once the reader of a replay has left", function()
+    local id = crypto.uuid4()
+    rig:play(id)
+    rig:await(id, "completed", 10000)
+    rig:rows("update run_events_canonical set ts = to_timestamp(0) + seq * interval '40 s' where run_id = $1", id)
+    local pieces, is_over, count = 0, false, #rig:events(id)
+    with_method(require("macp.store.events"), "piece", function(real)
+      return function(db, tenant, run_id, ...)
+        if run_id == id then pieces = pieces + 1 end
+        return real(db, tenant, run_id, ...)
+      end
+    end, function()
+      with_method(rig.plane.replay, "play", function(real)
+        return function(...)
+          local ok, err = real(...)
+          is_over = true
+          return ok, err
+        end
+      end, function()
+        local stream = rig:stream("/runs/" .. id .. "/replay/stream?mode=timed&speed=1")
+        stream:read_until(function() return #stream:seqs() >= 2 end)
+        stream:close()
+        eventually(function() return is_over end, 10000, "the end of the replay")
+      end)
+    end)
+    assert.is_true(pieces < count, pieces .. " of " .. count)
+  end)
+
+  it("P46: answers readyz, the dashboard and the last probe's health while the runtime answers nobody", function()
+    local hangs = task.cond()
+    local called = 0
+    with_method(rig.plane.client, "get_manifest", function()
+      return function()
+        called = called + 1
+        hangs:wait()
+        return nil, { code = "RUNTIME_TIMEOUT", message = "late" }
+      end
+    end, function()
+      eventually(function() return called > 0 end, 10000, "the probe in the background")
+      for _ = 1, 3 do
+        local status, ready = rig:get("/readyz")
+        assert.same({ 200, true }, { status, ready.ok })
+        local overview_status, overview = rig:get("/dashboard/overview")
+        assert.same({ 200, true }, { overview_status, overview.runtimeHealth.ok })
+      end
+      assert.equal(1, called) -- none of these asked
+    end)
+    hangs:broadcast()
+  end)
+
+  it("P47: is alive again after its connections were lost, however often", function()
+    for _ = 1, 3 do
+      rig:rows([[select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()]])
+      rig.plane.health:probe()
+      eventually(function()
+        rig.plane.health:probe()
+        local status, body = rig:get("/healthz")
+        return status == 200 and body.ok and rig:get("/readyz") == 200
+      end, 10000, "health")
+    end
+  end)
+end)

@@ -315,6 +315,30 @@ describe("the webhook worker", function()
     assert.equal(10, #target.requests)
   end)
 
+  it("P8: goes on when what came of a delivery cannot be noted, and delivers that again", function()
+    hook()
+    rig:rows("create sequence notes")
+    rig:rows([[create function refuse_note() returns trigger language plpgsql as $f$
+      begin
+        if nextval('notes') <= 2 then raise exception using errcode = '53300', message = 'too many connections'; end if;
+        return new;
+      end $f$]])
+    rig:rows([[create trigger refuse_note before update on webhook_deliveries for each row
+      when (new.status = 'delivered') execute function refuse_note()]])
+    local worker = start_worker()
+    announce(crypto.uuid4(), "run.completed", 1)
+    worker:wake()
+    await_count("delivered", 1, 20000)
+    assert.is_true(rig:rows("select last_value as n from notes")[1].n > 2) -- it was refused twice before
+    assert.is_true(worker.is_working)
+    announce(crypto.uuid4(), "run.completed", 2)
+    worker:wake()
+    await_count("delivered", 2)
+    rig:rows("drop trigger refuse_note on webhook_deliveries")
+    rig:rows("drop function refuse_note")
+    rig:rows("drop sequence notes")
+  end)
+
   it("P8: goes on when the database was away", function()
     hook()
     start_worker()
