@@ -19,7 +19,7 @@ local events_store = require("macp.store.events")
 ---@field gone string|nil why this process no longer owns it
 local Announced = {
   seq = 1, committed_seq = 1, event_seq = 1, -- of each of them when it is stored: not kept per run
-  checkpoint_seq = math.huge, milestone_seq = math.huge, -- no projection of it is stored
+  checkpoint_seq = math.huge, -- no projection of it is to be stored
 }
 Announced.__index = Announced
 

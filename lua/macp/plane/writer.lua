@@ -121,7 +121,7 @@ local function seal(self)
   local runs = batch.runs
   for i = 1, #runs do
     local run = runs[i].run
-    if not run.gone then
+    if run.state and not run.gone then -- one that is announced has none yet
       local due = run:has_ended() or snapshot.is_due(run)
       if run.seq > run.checkpoint_seq and (due or runs[i].store) then
         if due or spent < MAX_STATE_BYTES then
