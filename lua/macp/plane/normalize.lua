@@ -273,7 +273,8 @@ function M.envelope(run, env, ms, t, wall_ms)
   if sender ~= "" and run.state.people[sender] == nil then emit_seen(run, ms, sender) end
   local base = '{"modeName":' .. run.mode_json .. ',"messageType":' .. quote_name(message_type) .. ',"messageId":'
     .. quote(env.message_id) .. ',"sessionId":' .. run.session_json .. ',"sender":' .. quote_name(sender)
-  if t and is_for_mode(run, message_type) then
+  local is_own = t ~= nil and is_for_mode(run, message_type)
+  if is_own then
     local payload_json, events = observe(run, env, t, wall_ms)
     if payload_json then
       emit_received(run, ms, env, base, payload_json)
@@ -289,6 +290,7 @@ function M.envelope(run, env, ms, t, wall_ms)
     end
   end
   local payload = payloads.decode(message_type, env.payload)
+  if is_own then payload = payloads.unwrapped(payload) end
   if payload and run.redactor then payload = run.redactor:value(payload) end
   local payload_json = encode(payload)
   emit_received(run, ms, env, base, payload_json or '{"payloadBase64":""}', is_start and payload or nil)

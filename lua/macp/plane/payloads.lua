@@ -47,6 +47,14 @@ function M.generic(bytes)
     payloadBase64 = crypto.base64_encode(bytes) }
 end
 
+---A payload of a known type whose sender wrote JSON: its object itself, as if it had been the type's own form.
+---@param payload table|nil of M.generic
+---@return table|nil
+function M.unwrapped(payload)
+  local value = payload and payload.encoding == "json" and payload.json
+  return type(value) == "table" and not json.is_array(value) and value or payload
+end
+
 ---The payload as a table by the best reading there is.
 function M.decode(message_type, bytes)
   return M.core(message_type, bytes) or M.generic(bytes)

@@ -288,6 +288,19 @@ describe("a mode's revision", function()
       "message.received").data.payload)
     assert.is_true(run.degraded)
   end)
+
+  it("that is written as a JSON object is that object", function()
+    local rev = revision(function() return nil, {}, "no protobuf" end)
+    rev.describe = function() return { messages = { Vote = {}, Bid = {} } } end
+    local events = events_of(envelope("Vote", '{"proposalId":"p1","vote":"APPROVE","encoding":"x"}'), rev)
+    local payload = { proposalId = "p1", vote = "APPROVE", encoding = "x" }
+    assert.same(payload, find(events, "message.received").data.payload)
+    local derived = find(events, "proposal.updated")
+    assert.same({ { kind = "proposal", id = "p1" }, "allow", payload },
+      { derived.subject, derived.data.vote, derived.data.decodedPayload })
+    events = events_of(envelope("Bid", "[1]"), rev)
+    assert.same({ json = { 1 }, encoding = "json" }, find(events, "message.received").data.payload)
+  end)
 end)
 
 describe("stream frames", function()
