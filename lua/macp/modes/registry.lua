@@ -109,7 +109,7 @@ function Registry:announce(rev, how)
 end
 
 ---Makes a proven revision the one that new sessions get. (yields while archiving)
-function Registry:serve(folder, rev, files)
+function Registry:serve(folder, rev, files, how)
   local ok, err = self.archive:put(rev.hash, files, { id = rev.id, version = rev.version })
   if not ok then return nil, err end
   local old = folder.rev
@@ -127,7 +127,7 @@ function Registry:serve(folder, rev, files)
   folder.rev, folder.files, folder.loaded_at_ms, folder.candidate = rev, files, sys.now_ms(), nil
   sweep(self)
   if rev.model.template then self.registered:template_changed(folder) else self.registered:tell_conflicts() end
-  self:announce(rev, "loaded")
+  self:announce(rev, how or "loaded")
   return true
 end
 
@@ -349,7 +349,7 @@ function Registry:rollback(mode_id, hash)
     return nil, { code = "INVALID", message = hash .. " is a revision of " .. rev.id .. ", not of " .. mode_id }
   end
   local ok
-  ok, err = self:serve(folder, rev, files)
+  ok, err = self:serve(folder, rev, files, "rolled back")
   if not ok then
     rev:close()
     return nil, err
@@ -358,8 +358,8 @@ function Registry:rollback(mode_id, hash)
   return rev
 end
 
----Calls fn(rev, how) whenever the offer changes: "loaded" (also when only the presentation changes), "withdrawn",
----"registered", "unregistered" or "promoted".
+---Calls fn(rev, how) whenever the offer changes: "loaded" (also when only the presentation changes), "rolled back",
+---"withdrawn", "registered", "unregistered" or "promoted".
 function Registry:on_change(fn)
   self.listeners[#self.listeners + 1] = fn
 end

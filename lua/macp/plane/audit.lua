@@ -1,6 +1,9 @@
 -- Who changed what: one entry per change, written with the change where that is one transaction; entries of other changes
 -- that end at the same moment share one.
 
+local log = require("host.log")
+local task = require("host.task")
+
 local errors = require("macp.core.errors")
 local fault = require("macp.core.fault")
 local gather = require("macp.core.gather")
@@ -16,6 +19,7 @@ Audit.__index = Audit
 local M = {}
 
 local MAX_ENTRIES = 256 -- in one transaction
+local OURSELVES = "macp-control-plane"
 
 -- Inserts some entries; one that cannot be stored fails alone. (yields)
 local function store(db, items)
@@ -75,6 +79,19 @@ function Audit:record(ctx, action, tx, details)
   -- What ends after the worker has ended, at a shutdown, is written by itself.
   if tx or self.gather.closed then return audit_store.insert(tx or self.db, ctx.tenant, entry) end
   return self.gather:ask({ tenant = ctx.tenant, entry = entry })
+end
+
+---Writes the entry of something that no caller asked for, in the background.
+---@param action string as above
+---@param resource_id string|nil
+---@param details table
+function Audit:note(tenant, action, resource_id, details)
+  local entry = { actor = OURSELVES, actor_type = "system", action = action, resource = action:match("^([^.]+)"),
+    resource_id = resource_id, details = json.encode(details) }
+  task.spawn(function()
+    local ok, err = self.gather:ask({ tenant = tenant, entry = entry })
+    if not ok then log.warn("audit.failed", { action = action, error = err and err.message }) end
+  end)
 end
 
 ---Runs fn(tx) and writes the entry in the same transaction: both or neither. Raises what fails. (yields)

@@ -265,6 +265,10 @@ local function listen(role, cfg, services)
     auth = chain.new({ role.keys.resolver }), tracer = role.tracer, replies = role.replies,
     audit = function(ctx, action) return role.audit:record(ctx, action) end,
   })
+  role.registry:on_change(function(rev, how)
+    if how == "rolled back" then return end -- somebody asked for that, and the request has its entry
+    role.audit:note(TENANT, "mode.reloaded", rev.id, { revision = rev.hash, how = how })
+  end)
   for _, name in ipairs(ROUTES) do app:mount(require("macp.plane.routes." .. name).routes(role)) end
   if cfg.docs_enabled then
     role.registry:on_change(app:mount_docs(function() return require("macp.plane.routes.modes").documented(role) end))

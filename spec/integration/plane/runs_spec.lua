@@ -388,6 +388,11 @@ return {
     local status, answer = rig:post("/admin/modes/ext.tally.v1/rollback", { revision = state.mode.revision })
     assert.same({ 200, "ok" }, { status, answer.status })
     assert.equal(state.mode.revision, rig.plane.registry:get("ext.tally.v1").hash)
-    assert.equal(1, rig:rows("select count(*) as n from audit_log where action = 'mode.reloaded'")[1].n)
+    local ENTRIES = "select count(*) as n from audit_log where action = 'mode.reloaded' and "
+    assert.equal(1, rig:rows(ENTRIES .. "actor_type = 'anonymous'")[1].n)
+    eventually(function() -- nobody asked for the change before: it was saved
+      return rig:rows(ENTRIES .. [[actor || actor_type = 'macp-control-planesystem' and resource_id = 'ext.tally.v1'
+        and details->>'how' = 'loaded' and details->>'revision' <> $1]], state.mode.revision)[1].n > 0
+    end)
   end)
 end)
