@@ -65,7 +65,7 @@ static void check_torn(const char *image, size_t len, size_t offset, size_t size
     }
 }
 
-TEST(torn_tail_at_every_byte)
+TEST(W4_torn_tail_at_every_byte)
 {
     size_t len;
     char *image = make_image(&len);
@@ -352,7 +352,7 @@ TEST(a_second_opener_is_refused)
 int main(void)
 {
     help_start();
-    RUN(torn_tail_at_every_byte);
+    RUN(W4_torn_tail_at_every_byte);
     RUN(a_crash_without_damage_loses_nothing);
     RUN(reserved_space_is_not_read_after_a_crash);
     RUN(zeros_of_a_record_need_no_block_on_disk);

@@ -163,7 +163,7 @@ describe("a data directory of macp-runtime", function()
     assert.equal(2, rig.role.sessions:find(OPEN).ordinals)
   end)
 
-  it("W4: loses a last line that was never complete, and nothing else", function()
+  it("loses a last line that was never complete, and nothing else", function()
     local whole = lines({ start(OPEN, { ttl_ms = 86400000 }), proposal(OPEN, "p1", "ann", T0 + 10) })
     write(OPEN, whole .. '{"message_id":"p')
     assert(serve())

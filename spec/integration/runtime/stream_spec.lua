@@ -214,17 +214,18 @@ describe("StreamSession", function()
           { proposal_id = "p" .. i, option = "A", supporting_data = text }),
       })).ok)
     end
-    local received, status = 0, nil
+    local received, status, told = 0, nil, nil
     while status == nil do
       local response, err = slow:read()
       if response then
         received = received + 1
         assert.equal("m" .. received, response.envelope.message_id)
       else
-        status = err and err.status or 0
+        status, told = err and err.status or 0, err and err.message
       end
     end
     assert.equal(8, status)
+    assert.equal("the reader fell behind at envelope " .. received + 1 .. "; subscribe again from there", told)
     local again = rig:stream("bob")
     again:subscribe(id, received + 1)
     assert.same({ "m" .. received + 1 }, again:ids(1))
