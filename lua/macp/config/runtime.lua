@@ -194,6 +194,12 @@ return {
       .. "besides. Read at start; it runs inside the runtime, may use its modules and wait, and must not compute long.",
   },
   {
+    key = "runtime.extensions_file", env = "MACP_EXTENSIONS_FILE", type = "string",
+    doc = "Lua file that returns a list of { key, on_session_start(session_id, extensions), on_session_terminal("
+      .. "session_id, outcome) }: told of starts with that key among the extensions, and of every end, which is "
+      .. "resolved, expired or cancelled. Read at start; told after the commit, never again after a restart.",
+  },
+  {
     key = "runtime.watch_policies_open", env = "MACP_WATCH_POLICIES_OPEN", type = "one", default = false,
     doc = "1 shows policies to everybody who watches them, as macp-runtime does: for clients that send no credential "
       .. "with WatchPolicies. Without any credentials configured they are shown anyway.",

@@ -1,19 +1,17 @@
 -- The site's own gate (MACP_INGRESS_FILE): a Lua file that is asked, after everything the protocol checks, who may start a
 -- session, send into it and read it. What it refuses never enters a history, so it may look anywhere and wait.
 
-local fs = require("host.fs")
 local log = require("host.log")
 
 local codes = require("macp.protocol.codes")
 local messages = require("macp.protocol.messages")
 local session_record = require("macp.runtime.session")
+local site_file = require("macp.runtime.site_file")
 local suggest = require("macp.core.suggest")
 local tables = require("macp.core.tables")
 local utf8 = require("macp.core.utf8")
 
-local VARIABLE = "MACP_INGRESS_FILE"
 local QUESTIONS = { "start", "message", "read" }
-local MAX_FILE_BYTES = 1024 * 1024
 local MAX_REASONS, MAX_REASON_BYTES = 16, 255
 local REFUSED, FAILED = "refused by the site's policy", "the site's policy failed"
 
@@ -38,15 +36,8 @@ end
 ---@param path string
 ---@return macp.runtime.Ingress|nil ingress, string? problem names the variable
 function M.load(path)
-  local function refuse(text) return nil, string.format("%s: %s: %s", VARIABLE, path, text) end
-  local text, err = fs.read(path, MAX_FILE_BYTES)
-  if text == nil then return refuse(err.message) end
-  local chunk, problem = loadstring(text, "@" .. path)
-  if chunk == nil then return refuse(problem) end
-  local ok, hooks = pcall(chunk)
-  if not ok then return refuse(tostring(hooks)) end
-  problem = check(hooks)
-  if problem then return refuse(problem) end
+  local hooks, problem = site_file.load("MACP_INGRESS_FILE", path, check)
+  if hooks == nil then return nil, problem end
   return setmetatable({ hooks = hooks, start_codec = messages.codec("macp.v1.SessionStartPayload") }, Ingress)
 end
 

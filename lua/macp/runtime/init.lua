@@ -25,6 +25,7 @@ local operator = require("macp.runtime.operator")
 local ownership = require("macp.runtime.ownership")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
+local providers = require("macp.runtime.providers")
 local recovery = require("macp.runtime.recovery")
 local reference = require("macp.runtime.reference")
 local reflection = require("macp.runtime.reflection")
@@ -140,9 +141,13 @@ local function build_core(role, cfg)
     limiters = { start_limiter, message_limiter, role.failure_limiter }, now_ms = now_ms,
     disk_retention_ms = cfg.session_disk_retention_secs * 1000,
   })
+  role.providers = role.extensions and providers.new(role.extensions, role.journal)
   function hooks.publish(session, frame) role.streams:publish(session, frame) end
   function hooks.flushed(records) role.metrics:flushed(records, role.journal) end
-  function hooks.event(event) role.watches:event(event) end
+  function hooks.event(event)
+    role.watches:event(event)
+    if role.providers then role.providers:event(event) end
+  end
   role.ownership = ownership.new({ journal = role.journal, on_lost = function(reason)
     role.health.serving = false
     role.health.changed:broadcast()
@@ -210,6 +215,7 @@ local function start_tasks(role, cfg)
     task.spawn(function() role.checkpoints:run() end),
     task.spawn(function() role.endings:run() end),
   }
+  if role.providers then role.providers:start() end
   role.credentials:on_change(function() role.tenures:recheck() end)
   role.credentials:follow()
   role.cleaner = task.every(cfg.cleanup_interval_secs * 1000, function() role.clock:clean_up() end)
@@ -274,6 +280,7 @@ function M.start(config, services)
   settings.announce(cfg, found.tls ~= false)
   local role = setmetatable({
     config = cfg, credentials = found.credentials, tls = found.tls, ingress = found.ingress,
+    extensions = found.providers,
     drain_ms = cfg.shutdown_drain_secs * 1000,
     health = { serving = true, ended = false, changed = task.cond() },
   }, Role)
@@ -315,6 +322,7 @@ function Role:close()
   if self.cleaner then self.cleaner:stop() end
   if self.clock then self.clock:stop() end
   if self.tenures then self.tenures:stop() end
+  if self.providers then self.providers:stop() end
   self.credentials:close()
   if self.checkpoints then self.checkpoints:close() end
   if self.endings then self.endings:close() end

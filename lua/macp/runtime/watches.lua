@@ -48,6 +48,7 @@ end
 function Watches:lifecycle(session, type_, at)
   return {
     session = session,
+    type = type_,
     is_created = type_ == lifecycle.EVENT.CREATED,
     frame = assert(self.event_codec:encode({
       event = { event_type = type_, session = session_record.metadata(session), observed_at_unix_ms = at },

@@ -1,0 +1,139 @@
+-- Extension providers (MACP_EXTENSIONS_FILE; RFC-MACP-0001): functions of the site that hear of starts with their key among
+-- the extensions, and of every session's end. They run after the commit, one after another in a task of their own, and
+-- change nothing; what recovery rebuilds is not told.
+
+local log = require("host.log")
+local task = require("host.task")
+
+local lifecycle = require("macp.protocol.lifecycle")
+local messages = require("macp.protocol.messages")
+local records = require("macp.runtime.records")
+local site_file = require("macp.runtime.site_file")
+local suggest = require("macp.core.suggest")
+local tables = require("macp.core.tables")
+
+local MEMBERS = { "key", "on_session_start", "on_session_terminal" }
+local MAX_WAITING = 10000 -- events; a provider that hangs must not fill the memory
+
+local EVENT = lifecycle.EVENT
+local OUTCOMES = { [EVENT.RESOLVED] = "resolved", [EVENT.EXPIRED] = "expired", [EVENT.CANCELLED] = "cancelled" }
+
+local Providers = {}
+Providers.__index = Providers
+
+local M = {}
+
+local function check_one(provider)
+  if type(provider) ~= "table" then return "expected a table, got " .. type(provider) end
+  local known = {}
+  for _, name in ipairs(MEMBERS) do known[name] = true end
+  for name, value in pairs(provider) do
+    if not known[name] then return "unknown member " .. tostring(name) .. suggest.hint(tostring(name), MEMBERS) end
+    local wanted = name == "key" and "string" or "function"
+    if type(value) ~= wanted then return name .. ": expected a " .. wanted .. ", got " .. type(value) end
+  end
+  if (provider.key or "") == "" then return "key: expected a string that is not empty" end
+  return nil
+end
+
+local function check(list)
+  if type(list) ~= "table" or #list == 0 then return "expected a list of providers" end
+  for i, provider in ipairs(list) do
+    local problem = check_one(provider)
+    if problem then return string.format("[%d]: %s", i, problem) end
+  end
+  return nil
+end
+
+---Reads and runs the site's file. (yields)
+---@param path string
+---@return table[]|nil list { key, on_session_start, on_session_terminal } each
+---@return string? problem
+function M.load(path) return site_file.load("MACP_EXTENSIONS_FILE", path, check) end
+
+---@param list table[]
+---@param journal table host.journal; extensions are read from the record of the start
+function M.new(list, journal)
+  local keys = {}
+  for _, provider in ipairs(list) do keys[provider.key] = true end
+  return setmetatable({
+    list = list, keys = keys, journal = journal, queue = {}, first = 1, last = 0, dropped = 0, wake = task.cond(),
+    payload_codec = messages.codec("macp.v1.SessionStartPayload"),
+  }, Providers)
+end
+
+local function push(self, item)
+  if self.last - self.first + 1 >= MAX_WAITING then
+    if self.dropped == 0 then log.error("extensions.dropped", { waiting = MAX_WAITING }) end
+    self.dropped = self.dropped + 1
+    return
+  end
+  self.last = self.last + 1
+  self.queue[self.last] = item
+  self.wake:signal()
+end
+
+---Takes note of a durable lifecycle event. Does not yield.
+---@param event { session: table, type: integer }
+function Providers:event(event)
+  local session, outcome = event.session, OUTCOMES[event.type]
+  if outcome then return push(self, { id = session.id, outcome = outcome }) end
+  if event.type ~= EVENT.CREATED then return end
+  for _, key in ipairs(session.extension_keys) do
+    if self.keys[key] then return push(self, { id = session.id }) end
+  end
+end
+
+local function call(provider, name, ...)
+  local fn = provider[name]
+  if fn == nil then return end
+  local ok, err = pcall(fn, ...)
+  if not ok then log.error("extension.failed", { key = provider.key, hook = name, error = tostring(err) }) end
+end
+
+-- What a session was started with. (yields)
+local function extensions_of(self, id)
+  local chunk, err = self.journal:read(id, 1, 1)
+  local record = chunk and chunk[1] and records.decode(chunk[1])
+  if record == nil then
+    log.error("extensions.unread", { session_id = id, error = err and err.message })
+    return {}
+  end
+  return assert(self.payload_codec:decode(record.envelope.payload)).extensions
+end
+
+-- (yields when a provider does)
+local function tell(self, item)
+  local extensions = item.outcome == nil and extensions_of(self, item.id)
+  for _, provider in ipairs(self.list) do
+    if item.outcome then
+      call(provider, "on_session_terminal", item.id, item.outcome)
+    elseif extensions[provider.key] ~= nil then
+      call(provider, "on_session_start", item.id, tables.copy(extensions))
+    end
+  end
+end
+
+---Starts telling the providers.
+function Providers:start()
+  self.running = task.spawn(function()
+    while not self.stopped do
+      local item = self.queue[self.first]
+      if item then
+        self.queue[self.first] = nil
+        self.first = self.first + 1
+        tell(self, item)
+      elseif not self.wake:wait() then
+        return
+      end
+    end
+  end)
+end
+
+---Stops; what waits is not told any more.
+function Providers:stop()
+  self.stopped = true
+  if self.running then self.running:cancel() end
+end
+
+return M
