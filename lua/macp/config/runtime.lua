@@ -130,8 +130,8 @@ return {
   count("runtime.session_retention_secs", "MACP_SESSION_RETENTION_SECS", 3600,
     "How long a finished session stays in lists; afterwards it is read from the journal when somebody asks for it."),
   count("runtime.session_disk_retention_secs", "MACP_SESSION_DISK_RETENTION_SECS", 0,
-    "How long a session stays in the journal after it has ended; 0 keeps it forever. Each one kept takes 100 to 300 bytes "
-      .. "of memory, for its place in the journal's index."),
+    "How long a session stays in the journal after it has ended; 0 keeps it forever. Each one kept takes 100 to 300 "
+      .. "bytes of memory, for its place in the journal's index."),
   {
     key = "runtime.compact_terminal", env = "MACP_COMPACT_TERMINAL", type = "enum", choices = { "keep", "drop" },
     default = "keep",
