@@ -4,9 +4,8 @@ local embed = require("host.embed")
 local isolate = require("host.isolate")
 local json = require("host.json")
 local proto = require("host.proto")
-local sys = require("host.sys")
 
-local ROUNDS = 7
+local cost = require("spec.bench.lib.cost")
 
 local BOOT = [[
 local decode = native.codec("Vote", {
@@ -35,17 +34,6 @@ local ENVELOPE = {
   message_id = "0b9c7a52-1111-4a4b-8000-9c1a2b3c4d5e", session_id = "6f1c7a52-2222-4a4b-8000-9c1a2b3c4d5e",
   sender = "agent-a", timestamp_unix_ms = 1732180000000, payload = ("x"):rep(67),
 }
-
--- Microseconds of the processor per call of fn.
-local function cost(count, fn)
-  local best = math.huge
-  for _ = 1, ROUNDS do
-    local began = sys.cpu_ms()
-    for _ = 1, count do fn() end
-    best = math.min(best, (sys.cpu_ms() - began) * 1000 / count)
-  end
-  return best
-end
 
 local function run_isolate(report)
   local iso = isolate.new({ name = "bench" })

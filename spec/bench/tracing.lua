@@ -1,6 +1,5 @@
 -- What tracing costs: when it is off, per span when it is on, and per span that is encoded. No I/O.
 
-local sys = require("host.sys")
 local task = require("host.task")
 
 local config = require("macp.config")
@@ -9,19 +8,9 @@ local metrics = require("macp.telemetry.metrics")
 local tracer_module = require("macp.telemetry.tracer")
 local tracing = require("macp.telemetry.tracing")
 
-local ROUNDS = 7
-local BATCH = 512
+local cost = require("spec.bench.lib.cost")
 
--- Microseconds of the processor per call of fn.
-local function cost(count, fn)
-  local best = math.huge
-  for _ = 1, ROUNDS do
-    local began = sys.cpu_ms()
-    for _ = 1, count do fn() end
-    best = math.min(best, (sys.cpu_ms() - began) * 1000 / count)
-  end
-  return best
-end
+local BATCH = 512
 
 local function run(report)
   local off, parent = tracer_module.new(), { trace_id = ("a"):rep(32), span_id = ("b"):rep(16), sampled = true }

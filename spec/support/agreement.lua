@@ -50,12 +50,25 @@ function M.stored(world, run_id, ids)
   assert(received == table.concat(ids, " "), run_id .. ": messages differ from the runtime's")
 end
 
-local function host_part(state)
+---Canonical text of what the host knows of a projection, without the part of its mode.
+---@param state table what GET /runs/ID/state answers
+function M.host_part(state)
   local copy = {}
   for key, value in pairs(state) do
     if key ~= "mode" then copy[key] = value end
   end
   return json.canonical(copy)
+end
+
+---The same text, from the events alone.
+---@param events table[] as GET /runs/ID/events lists them, ascending
+function M.fold(run_id, events)
+  local fresh = projection.new(run_id)
+  for i, event in ipairs(events) do
+    assert(i == 1 or event.seq > events[i - 1].seq, "events out of order")
+    fold.apply(fresh, fold.from_stored(event))
+  end
+  return projection.render(fresh, { sorted = true })
 end
 
 ---Checks that GET /state is what the events add up to, folded here and by the plane, and that the events ascend.
@@ -64,14 +77,8 @@ function M.projection(world, run_id)
   local path = "/runs/" .. run_id
   local status, state = world:get(path .. "/state")
   assert(status == 200, "state: " .. tostring(status))
-  local events = world:events(run_id)
-  local fresh = projection.new(run_id)
-  for i, event in ipairs(events) do
-    assert(i == 1 or event.seq > events[i - 1].seq, "events out of order")
-    fold.apply(fresh, fold.from_stored(event))
-  end
-  local folded = projection.render(fresh, { sorted = true })
-  assert(folded == host_part(state), run_id .. ": the projection is not the fold of its events")
+  local folded = M.fold(run_id, world:events(run_id))
+  assert(folded == M.host_part(state), run_id .. ": the projection is not the fold of its events")
   local replayed, again = world:get(path .. "/replay/state")
   assert(replayed == 200, "replay/state: " .. tostring(replayed))
   assert(json.canonical(state) == json.canonical(again), run_id .. ": state and replay/state differ")

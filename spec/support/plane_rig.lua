@@ -119,6 +119,18 @@ end
 
 local DECISION = "macp.modes.decision.v1."
 
+---Announces a run of a new session. (yields)
+---@param changes table|nil members of the body instead of those of M.descriptor
+---@return string run_id
+---@return string session_id
+---@return table accepted the answer
+function Rig:announce(changes)
+  local session_id = crypto.uuid4()
+  local status, accepted = self:post("/runs", M.descriptor(session_id, changes))
+  assert(status == 202, status)
+  return accepted.runId, session_id, accepted
+end
+
 ---Sends one envelope as `token` and expects it to be accepted. (yields)
 function Rig:send(token, session_id, message_type, payload, message_id)
   local ack = self.runtime:send(token, runtime.envelope({

@@ -1,27 +1,11 @@
 -- What modules offer to others: each name has a user, and says what it is for.
 
+local load_all = require("spec.support.tree").texts
+
 -- Files that other code finds by listing a folder or by a name put together at run time.
 local FOUND_BY_NAME = {
   "^macp%.main$", "^macp%.cmd%.", "^macp%.config%.", "^macp%.plane%.routes%.", "^macp%.modes%.stubs%.",
 }
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
--- path -> text of the files below folders
-local function load_all(dirs, pattern)
-  local sources = {}
-  for _, dir in ipairs(dirs) do
-    for _, path in ipairs(require("pl.dir").getallfiles(dir)) do
-      if path:find(pattern) then sources[path] = read(path) end
-    end
-  end
-  return sources
-end
 
 local function lua_code(text)
   text = text:gsub("%-%-%[(=*)%[.-%]%1%]", "")

@@ -1,5 +1,7 @@
 -- Who may include or require whom. The tables are the architecture: changing them needs a reason in the commit.
 
+local load_all = require("spec.support.tree").texts
+
 -- folder below host/ -> folders whose headers it may include (its own is always allowed)
 local HOST = {
   base = {}, loop = { "base" }, http = { "base", "loop" }, pg = { "base", "loop" }, rpc = { "base", "loop" },
@@ -34,23 +36,6 @@ local LIBRARIES = { ["macp.cmd.spec"] = "^busted", ["*"] = "^cjson" }
 
 -- Words of the protocol that the host must not know. (Database connections have sessions of their own.)
 local FOREIGN_WORDS = { "session", "sessions", "envelope", "envelopes", "participant", "commitment", "canonical_event" }
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
-local function files_below(dir, pattern)
-  local list = {}
-  for _, path in ipairs(require("pl.dir").getallfiles(dir)) do
-    path = path:gsub("^%./", "")
-    if path:find(pattern) then list[#list + 1] = path end
-  end
-  table.sort(list)
-  return list
-end
 
 local function allowed(table_of, from, to)
   if from == to then return true end
@@ -96,26 +81,20 @@ local function lua_violations(sources)
   return found
 end
 
-local function load_all(dir, pattern)
-  local sources = {}
-  for _, path in ipairs(files_below(dir, pattern)) do sources[path] = read(path) end
-  return sources
-end
-
 describe("layers of the host", function()
   it("include only what is below them", function()
-    assert.same({}, host_violations(load_all("host", "%.[ch]$")))
+    assert.same({}, host_violations(load_all({ "host" }, "%.[ch]$")))
   end)
 
   it("know every folder", function()
-    for path in pairs(load_all("host", "%.[ch]$")) do
+    for path in pairs(load_all({ "host" }, "%.[ch]$")) do
       local folder = path:match("^host/([%w_]+)/") or path:match("^host/([%w_]+)%.c$")
       assert.truthy(HOST[folder], path .. ": unknown folder, add it to the table")
     end
   end)
 
   it("say nothing of the protocol", function()
-    for path, text in pairs(load_all("host", "%.[ch]$")) do
+    for path, text in pairs(load_all({ "host" }, "%.[ch]$")) do
       local words = {}
       for word in text:lower():gmatch("[%a_]+") do words[word] = true end
       if path:find("^host/pg/") then words.session, words.sessions = nil, nil end
@@ -134,11 +113,11 @@ end)
 
 describe("layers of the application", function()
   it("require only what is below them", function()
-    assert.same({}, lua_violations(load_all("lua", "%.lua$")))
+    assert.same({}, lua_violations(load_all({ "lua" }, "%.lua$")))
   end)
 
   it("know every folder", function()
-    for path in pairs(load_all("lua", "%.lua$")) do
+    for path in pairs(load_all({ "lua" }, "%.lua$")) do
       local folder = path:match("^lua/macp/([%w_]+)")
       assert.truthy(LUA[folder], path .. ": unknown folder, add it to the table")
     end

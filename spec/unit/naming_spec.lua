@@ -1,26 +1,10 @@
 -- Rules of the style guide that a program can check: sizes, names, places of things.
 
+local tree = require("spec.support.tree")
+
+local files, read = tree.files, tree.read
+
 local MAX_LINES = { lua = 400, c = 600, h = 600 }
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
-local function files(dirs, pattern)
-  local list = {}
-  for _, dir in ipairs(dirs) do
-    if require("pl.path").isdir(dir) then
-      for _, path in ipairs(require("pl.dir").getallfiles(dir)) do
-        if path:find(pattern) then list[#list + 1] = path end
-      end
-    end
-  end
-  table.sort(list)
-  return list
-end
 
 local function without_comments(text)
   text = text:gsub("%-%-%[(=*)%[.-%]%1%]", "")

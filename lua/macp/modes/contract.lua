@@ -5,6 +5,7 @@ local checker = require("macp.modes.checker")
 local contract_messages = require("macp.modes.contract_messages")
 local contract_policy = require("macp.modes.contract_policy")
 local contract_template = require("macp.modes.contract_template")
+local polarity = require("macp.modes.inside.polarity")
 local semver = require("macp.core.semver")
 
 local join = checker.join
@@ -17,21 +18,8 @@ local STANDARD_MODELS = { "declared", "quorum", "orchestrated", "peer", "delegat
 local STANDARD = { decision = true, proposal = true, task = true, handoff = true, quorum = true }
 local INITIATOR_RULES = { "required", "excluded", "optional" }
 local MAX_PARTICIPANTS = 1000
-local NEGATIVE = { "rejected", "failed", "declined" }
-local POSITIVE = { "selected", "accepted", "completed", "approved" }
 
 local M = {}
-
----The polarity that an action's suffix demands: true, false or nil (unconstrained).
-function M.polarity(action)
-  for _, suffix in ipairs(NEGATIVE) do
-    if action:sub(-#suffix) == suffix then return false end
-  end
-  for _, suffix in ipairs(POSITIVE) do
-    if action:sub(-#suffix) == suffix then return true end
-  end
-  return nil
-end
 
 local function check_id(c, id)
   local standard = id:match("^macp%.mode%.(.*)$")
@@ -150,7 +138,7 @@ local function check_outcome(c, index, outcome, seen)
   local out = { action = action, positive = positive, doc = c:get(outcome, path, "doc", "string"),
     when = c:get(outcome, path, "when", "function") and true or false }
   if not action then return nil end
-  local demanded = M.polarity(action)
+  local demanded = polarity.of(action)
   if positive ~= nil and demanded ~= nil and demanded ~= positive then
     c:problem(join(path, "positive"), string.format("an action that ends like '%s' needs positive = %s", action,
       tostring(demanded)), "outcomes.suffix")

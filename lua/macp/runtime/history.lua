@@ -73,13 +73,6 @@ local function begin(id, record)
   return session
 end
 
-local TRANSITIONS = {
-  TtlExpired = function(session, at) session_record.finish(session, lifecycle.EXPIRED, at) end,
-  SessionCancel = function(session, at) session_record.finish(session, lifecycle.CANCELLED, at) end,
-  SessionSuspend = session_record.suspend,
-  SessionResume = session_record.resume,
-}
-
 local function add_incoming(session, record)
   local envelope, at = record.envelope, record.received_at_ms
   session.ordinals, session.last_at = session.ordinals + 1, at
@@ -105,7 +98,7 @@ function M.add(session, id, record)
     return session
   end
   session_record.skip(session, session.index)
-  local note = record.annotation and TRANSITIONS[record.annotation.message_type]
+  local note = record.annotation and session_record.TRANSITIONS[record.annotation.message_type]
   if note then
     session.last_at = record.received_at_ms
     note(session, record.received_at_ms)

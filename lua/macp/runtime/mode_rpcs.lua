@@ -4,27 +4,15 @@
 local rpc = require("host.rpc")
 
 local codes = require("macp.protocol.codes")
-local messages = require("macp.protocol.messages")
+local wire = require("macp.runtime.wire")
 
 local STATUS = rpc.status
 
 local M = {}
 
-local cached = {}
+local function request_of(call, name) return wire.request(call, "macp.v1." .. name .. "Request") end
 
-local function codec(name)
-  cached[name] = cached[name] or messages.codec("macp.v1." .. name, { enums = "number" })
-  return cached[name]
-end
-
-local function reply(call, name, value) call:reply(assert(codec(name .. "Response"):encode(value))) end
-
--- The decoded request; without one the call is answered.
-local function decoded(call, name)
-  local request, err = codec(name .. "Request"):decode(call:request())
-  if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
-  return request
-end
+local function reply(call, name, value) wire.reply(call, "macp.v1." .. name .. "Response", value) end
 
 -- The decoded request of a caller that may manage the registry; otherwise the call is answered.
 local function admitted(service, call, name)
@@ -37,7 +25,7 @@ local function admitted(service, call, name)
     call:fail(STATUS.PERMISSION_DENIED, codes.text("FORBIDDEN", "the identity may not manage the mode registry"))
     return nil
   end
-  return decoded(call, name)
+  return request_of(call, name)
 end
 
 ---RegisterExtMode: a mode that is nothing but its descriptor. (yields)
@@ -69,7 +57,7 @@ end
 
 ---ListRoots: none, the runtime has no provider of roots.
 function M.list_roots(_, call)
-  if decoded(call, "ListRoots") then reply(call, "ListRoots", { roots = {} }) end
+  if request_of(call, "ListRoots") then reply(call, "ListRoots", { roots = {} }) end
 end
 
 return M

@@ -94,13 +94,6 @@ function Replay:record(record)
   return true
 end
 
-local INTERNAL = {
-  TtlExpired = function(session, at) session_record.finish(session, lifecycle.EXPIRED, at) end,
-  SessionCancel = function(session, at) session_record.finish(session, lifecycle.CANCELLED, at) end,
-  SessionSuspend = session_record.suspend,
-  SessionResume = session_record.resume,
-}
-
 local function book_incoming(session, record)
   local envelope, at = record.envelope, record.received_at_ms
   session.ids[envelope.message_id] = at
@@ -119,7 +112,7 @@ function M.book(session, record)
   end
   session_record.skip(session, session.index)
   if record.kind == records.INTERNAL then
-    local transition = record.annotation and INTERNAL[record.annotation.message_type]
+    local transition = record.annotation and session_record.TRANSITIONS[record.annotation.message_type]
     session.last_at = record.received_at_ms
     if transition then transition(session, record.received_at_ms) end
   elseif record.kind == records.IDS then

@@ -3,7 +3,8 @@
 
 local lifecycle = require("macp.protocol.lifecycle")
 
-local OPEN, SUSPENDED, EXPIRED = lifecycle.OPEN, lifecycle.SUSPENDED, lifecycle.EXPIRED
+local OPEN, SUSPENDED = lifecycle.OPEN, lifecycle.SUSPENDED
+local EXPIRED, CANCELLED = lifecycle.EXPIRED, lifecycle.CANCELLED
 
 local MAX_SUSPENSIONS = 1024
 
@@ -141,6 +142,14 @@ end
 function M.finish(session, state, at)
   session.state, session.ended_at, session.due, session.suspended_at = state, at, nil, nil
 end
+
+---What the runtime's own notes do to a session, by the type of the note: fn(session, at).
+M.TRANSITIONS = {
+  TtlExpired = function(session, at) M.finish(session, EXPIRED, at) end,
+  SessionCancel = function(session, at) M.finish(session, CANCELLED, at) end,
+  SessionSuspend = M.suspend,
+  SessionResume = M.resume,
+}
 
 ---Whether time alone ends the session now.
 function M.is_overdue(session, now)

@@ -9,6 +9,7 @@ local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local fault_lib = require("spec.support.fault_lib")
 local system = require("spec.support.system")
 
 local MODE = "ext.hooks.v1"
@@ -17,27 +18,6 @@ local SLOW_MS = system.is_slow and 20000 or 2000
 local MAX_MIB = 96 -- more, for a script that takes all it can get
 
 local FAULTS = { "loop", "memory", "recursion", "error", "value", "pattern" }
-
--- faults(hook, text) fails as `text` says, when that names the hook: "apply loop".
-local LIB = [[
-return function(where, text)
-  if text == where .. " loop" then while true do end end
-  if text == where .. " memory" then
-    local all = {}
-    for i = 1, 100000000 do all[i] = { i, where } end
-  end
-  if text == where .. " recursion" then
-    local function deeper(n) return 1 + deeper(n + 1) end
-    return deeper(1)
-  end
-  if text == where .. " error" then
-    local nothing
-    return nothing.here
-  end
-  if text == where .. " value" then error({ no = "text" }) end
-  if text == where .. " pattern" then return (("a"):rep(5000)):find(("a-"):rep(30) .. "b") end
-end
-]]
 
 local SOURCE = [[
 local faults = require "lib.faults"
@@ -97,7 +77,7 @@ describe("a mode's function that fails", function()
   setup(function()
     dir = assert(fs.temp_dir("macp-hooks-"))
     assert(fs.mkdir_p(dir .. "/hooks/lib"))
-    assert(fs.write(dir .. "/hooks/lib/faults.lua", LIB))
+    assert(fs.write(dir .. "/hooks/lib/faults.lua", fault_lib))
     assert(fs.write(dir .. "/hooks/mode.lua", SOURCE))
     rig = assert(client.start({ mode_dirs = { dir }, env = { MACP_CHECKPOINT_INTERVAL = "1" } }))
     bystander = { id = crypto.uuid4(), count = 0 }

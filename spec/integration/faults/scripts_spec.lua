@@ -8,6 +8,7 @@ local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local fault_lib = require("spec.support.fault_lib")
 local system = require("spec.support.system")
 
 local FAULTS = { "loop", "memory", "recursion", "error" }
@@ -35,24 +36,6 @@ return {
   },
   outcomes = { { action = "faulty.completed", positive = true } },
 }
-]]
-
-local LIB = [[
-return function(where, text)
-  if text == where .. " loop" then while true do end end
-  if text == where .. " memory" then
-    local all = {}
-    for i = 1, 100000000 do all[i] = { i, where } end
-  end
-  if text == where .. " recursion" then
-    local function deeper(n) return 1 + deeper(n + 1) end
-    return deeper(1)
-  end
-  if text == where .. " error" then
-    local nothing
-    return nothing.here
-  end
-end
 ]]
 
 local NORMALIZER = [[
@@ -113,7 +96,7 @@ describe("a mode script", function()
   setup(function()
     dir = assert(fs.temp_dir("macp-modes"))
     folder = dir .. "/faulty"
-    for name, text in pairs({ ["mode.lua"] = MODE, ["lib/faults.lua"] = LIB, ["normalizer.lua"] = NORMALIZER,
+    for name, text in pairs({ ["mode.lua"] = MODE, ["lib/faults.lua"] = fault_lib, ["normalizer.lua"] = NORMALIZER,
       ["reducer.lua"] = REDUCER, ["fixtures/greeting.lua"] = FIXTURE }) do
       local path = folder .. "/" .. name
       assert(fs.mkdir_p(path:match("^(.*)/")))

@@ -5,25 +5,11 @@ local task = require("host.task")
 
 local json = require("macp.core.json")
 
-local fold = require("macp.plane.projection.fold")
 local projection = require("macp.plane.projection.state")
 
+local agreement = require("spec.support.agreement")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
-
-local function fresh_fold(run_id, events)
-  local state = projection.new(run_id)
-  for _, event in ipairs(events) do fold.apply(state, fold.from_stored(event)) end
-  return projection.render(state, { sorted = true })
-end
-
-local function host_part(state)
-  local copy = {}
-  for key, value in pairs(state) do
-    if key ~= "mode" then copy[key] = value end
-  end
-  return json.canonical(copy)
-end
 
 -- Every envelope of the runtime is there once and in order, numbers have no gap, the projection is their fold.
 local function check_history(rig, run_id, envelopes)
@@ -36,7 +22,7 @@ local function check_history(rig, run_id, envelopes)
   for i, row in ipairs(all) do assert.equal(i, row.seq) end
   local events = rig:events(run_id)
   local _, state = rig:get("/runs/" .. run_id .. "/state")
-  assert.equal(fresh_fold(run_id, events), host_part(state))
+  assert.equal(agreement.fold(run_id, events), agreement.host_part(state))
   return events, state
 end
 

@@ -18,15 +18,8 @@ local stop_database
 setup(function() stop_database = plane_rig.share_database() end)
 teardown(function() stop_database() end)
 
-local function announce(rig, changes)
-  local session_id = crypto.uuid4()
-  local status, accepted = rig:post("/runs", plane_rig.descriptor(session_id, changes))
-  assert.equal(202, status)
-  return accepted.runId, session_id
-end
-
 local function running(rig, changes)
-  local run_id, session_id = announce(rig, changes)
+  local run_id, session_id = rig:announce(changes)
   rig:open_session(session_id)
   rig:await(run_id, "running")
   return run_id, session_id
@@ -176,7 +169,7 @@ describe("a run", function()
   teardown(function() rig:destroy() end)
 
   local function ended()
-    local run_id, session_id = announce(rig)
+    local run_id, session_id = rig:announce()
     rig:play(session_id)
     rig:await(run_id, "completed")
     return run_id
@@ -210,7 +203,7 @@ describe("a run", function()
     local status, problem = rig:post("/runs/" .. run_id .. "/resume")
     assert.same({ 400, "VALIDATION_ERROR", "only suspended runs can be resumed (current status: running)" },
       { status, problem.errorCode, problem.message })
-    for _, case in ipairs({ { announce(rig), "starting" }, { ended(), "completed" } }) do
+    for _, case in ipairs({ { rig:announce(), "starting" }, { ended(), "completed" } }) do
       status, problem = rig:post("/runs/" .. case[1] .. "/suspend")
       assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })
       assert.truthy(problem.message:find("only running runs can be suspended (current status: ", 1, true))
@@ -220,7 +213,7 @@ describe("a run", function()
   it("is cloned: the same request with a session, a key and tags of its own", function()
     local session = plane_rig.descriptor(crypto.uuid4()).session
     session.metadata = { environment = "prod", cancelCallback = { url = "http://127.0.0.1:9/x", bearer = "s3cret" } }
-    local run_id = announce(rig, { session = session, execution = { idempotencyKey = crypto.uuid4(),
+    local run_id = rig:announce({ session = session, execution = { idempotencyKey = crypto.uuid4(),
       tags = { "a", "b" } } })
     local status, clone = rig:post("/runs/" .. run_id .. "/clone")
     assert.same({ 202, "queued" }, { status, clone.status })
@@ -250,7 +243,7 @@ describe("a run", function()
   end)
 
   it("is not cloned with a context, or without a stored request", function()
-    local run_id = announce(rig)
+    local run_id = rig:announce()
     local status, problem = rig:post("/runs/" .. run_id .. "/clone", { context = { a = 1 } })
     assert.same({ 400, "VALIDATION_ERROR",
       "context is not supported: a session's context is given by whoever starts the session" },
@@ -307,7 +300,7 @@ describe("a run", function()
   end)
 
   it("is archived and taken back, in any status", function()
-    local run_id = announce(rig, { execution = { tags = { "mine" } } })
+    local run_id = rig:announce({ execution = { tags = { "mine" } } })
     local status, run = rig:request("POST", "/runs/" .. run_id .. "/archive", "")
     assert.equal(200, status)
     assert.same({ "mine", "archived" }, run.tags)
@@ -326,7 +319,7 @@ describe("a run", function()
   end)
 
   it("is deleted with all that belongs to it once it has ended, and only then", function()
-    local live = announce(rig)
+    local live = rig:announce()
     local status, problem = rig:request("DELETE", "/runs/" .. live)
     assert.same({ 400, "VALIDATION_ERROR", "only terminal runs (completed, failed, cancelled) can be deleted" },
       { status, problem.errorCode, problem.message })

@@ -17,22 +17,15 @@ describe("of a run", function()
   setup(function() rig = plane_rig.start() end)
   teardown(function() rig:destroy() end)
 
-  local function announce(changes)
-    local session_id = crypto.uuid4()
-    local status, accepted = rig:post("/runs", plane_rig.descriptor(session_id, changes))
-    assert.equal(202, status)
-    return accepted.runId, session_id, accepted
-  end
-
   local function ended()
-    local run_id, session_id, accepted = announce()
+    local run_id, session_id, accepted = rig:announce()
     rig:play(session_id)
     rig:await(run_id, "completed")
     return run_id, session_id, accepted
   end
 
   it("the counters are numbers, live and stored alike", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     local status, live = rig:get("/runs/" .. run_id .. "/metrics")
@@ -61,7 +54,7 @@ describe("of a run", function()
   it("the trace names the run's status, scenario and artifacts", function()
     local session = plane_rig.descriptor(crypto.uuid4()).session
     session.metadata = { source = "spec", sourceRef = "loans@1" }
-    local run_id, _, accepted = announce({ session = session })
+    local run_id, _, accepted = rig:announce({ session = session })
     rig:open_session(session.sessionId)
     rig:await(run_id, "running")
     local status, told = rig:get("/runs/" .. run_id .. "/traces")
@@ -90,11 +83,11 @@ describe("of a run", function()
     assert.truthy(json.encode(all[2].payloadDescriptor):find("tests pass", 1, true))
     local _, page = rig:get("/runs/" .. run_id .. "/messages?limit=2&afterSeq=" .. all[2].seq)
     assert.same({ all[3], all[4] }, page)
-    assert.same({}, select(2, rig:get("/runs/" .. announce() .. "/messages")))
+    assert.same({}, select(2, rig:get("/runs/" .. rig:announce() .. "/messages")))
   end)
 
   it("the artifacts are listed oldest first; a new one is announced by an event", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     local status, made = rig:post("/runs/" .. run_id .. "/artifacts",
@@ -140,7 +133,7 @@ describe("of a run", function()
   end)
 
   it("an artifact that another process attaches makes the owner of the run load it again", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     local second = rig:start_plane()
@@ -170,7 +163,7 @@ describe("of a run", function()
     assert.same(before, select(2, rig:get("/runs/" .. run_id .. "/state")))
     assert.equal(1, rig:rows("select count(*) as n from audit_log where action = 'projection.rebuilt' "
       .. "and resource_id = $1", run_id)[1].n)
-    local live, session_id = announce()
+    local live, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(live, "running")
     status, told = rig:post("/runs/" .. live .. "/projection/rebuild")
@@ -198,7 +191,7 @@ describe("of a run", function()
   }
 
   it("wrong artifacts are refused, naming the field", function()
-    local run_id = announce()
+    local run_id = rig:announce()
     for _, case in ipairs(WRONG) do
       local status, problem = rig:post("/runs/" .. run_id .. "/artifacts", case[1])
       assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })

@@ -4,9 +4,7 @@ local crypto = require("host.crypto")
 
 local json = require("macp.core.json")
 
-local fold = require("macp.plane.projection.fold")
-local projection = require("macp.plane.projection.state")
-
+local agreement = require("spec.support.agreement")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 
@@ -14,21 +12,6 @@ local function types(events)
   local out = {}
   for i, event in ipairs(events) do out[i] = event.type end
   return out
-end
-
-local function host_part(state)
-  local copy = {}
-  for key, value in pairs(state) do
-    if key ~= "mode" then copy[key] = value end
-  end
-  return json.canonical(copy)
-end
-
--- The projection that the events alone give.
-local function fresh_fold(run_id, events)
-  local state = projection.new(run_id)
-  for _, event in ipairs(events) do fold.apply(state, fold.from_stored(event)) end
-  return projection.render(state, { sorted = true })
 end
 
 local stop_database
@@ -42,16 +25,8 @@ describe("a run", function()
   setup(function() rig = plane_rig.start() end)
   teardown(function() rig:destroy() end)
 
-  local function announce(changes)
-    local session_id = crypto.uuid4()
-    local status, accepted = rig:post("/runs", plane_rig.descriptor(session_id, changes))
-    assert.equal(202, status)
-    assert.equal(session_id, accepted.sessionId)
-    return accepted.runId, session_id, accepted
-  end
-
   it("P1: is announced, observed to its end, and adds up", function()
-    local run_id, session_id, accepted = announce()
+    local run_id, session_id, accepted = rig:announce()
     assert.equal("queued", accepted.status)
     rig:play(session_id)
     local run = rig:await(run_id, "completed")
@@ -65,7 +40,7 @@ describe("a run", function()
     assert.equal(events[#events].seq, run.lastEventSeq)
     local status, state = rig:get("/runs/" .. run_id .. "/state")
     assert.equal(200, status)
-    assert.equal(fresh_fold(run_id, events), host_part(state))
+    assert.equal(agreement.fold(run_id, events), agreement.host_part(state))
     assert.equal("completed", state.run.status)
     assert.equal("macp.mode.decision.v1", state.mode.id)
     assert.is_false(state.mode.degraded)
@@ -73,7 +48,7 @@ describe("a run", function()
   end)
 
   it("P9: numbers what is stored without gaps or duplicates, raw and canonical together", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:play(session_id)
     rig:await(run_id, "completed")
     local rows = rig:rows([[select seq, kind from run_events_raw where tenant = 'default' and run_id = $1
@@ -151,7 +126,7 @@ describe("a run", function()
   end)
 
   it("ends when the initiator cancels the session", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     assert(rig.runtime:call("boss", "CancelSession", { session_id = session_id, reason = "off" }))
@@ -191,7 +166,7 @@ describe("a run", function()
   end)
 
   it("cannot be cancelled when nobody can be asked", function()
-    local run_id = announce()
+    local run_id = rig:announce()
     local status, problem = rig:post("/runs/" .. run_id .. "/cancel", {})
     assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })
     assert.truthy(problem.message:find("cancelCallback", 1, true))
@@ -229,7 +204,7 @@ describe("a run", function()
   end)
 
   it("receives the signals that name its session", function()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     local runtime = require("spec.support.runtime_client")
@@ -248,7 +223,7 @@ describe("a run", function()
   end)
 
   it("leaves an audit entry of who made and ended it", function()
-    local run_id = announce()
+    local run_id = rig:announce()
     eventually(function()
       local rows = rig:rows("select action, actor_type, request_id from audit_log where resource_id = $1", run_id)
       return #rows == 1 and rows[1].action == "run.created" and rows[1].request_id ~= nil
@@ -260,7 +235,7 @@ describe("a run", function()
     rig:rows([[insert into webhooks (tenant, id, url, events, secret) values ('default', $1, 'http://127.0.0.1:1/',
       '[]', 's'),
       ('default', $2, 'http://127.0.0.1:1/', '["run.completed"]', 's')]], all, some)
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:play(session_id)
     rig:await(run_id, "completed")
     local rows = rig:rows([[select webhook_id, event, status, convert_from(body, 'UTF8') as body from webhook_deliveries

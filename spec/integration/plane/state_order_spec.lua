@@ -1,7 +1,6 @@
 -- What the runtime says about a session reaches the plane by several ways, in any order: watch, acknowledgement, answers.
 -- Each spec forces one order that happens once in thousands of times by itself.
 
-local crypto = require("host.crypto")
 local pg = require("host.pg")
 local task = require("host.task")
 
@@ -29,15 +28,8 @@ describe("the status of a run", function()
   end)
   teardown(function() rig:destroy() end)
 
-  local function announce()
-    local session_id = crypto.uuid4()
-    local status, accepted = rig:post("/runs", plane_rig.descriptor(session_id))
-    assert.equal(202, status)
-    return accepted.runId, session_id
-  end
-
   local function running()
-    local run_id, session_id = announce()
+    local run_id, session_id = rig:announce()
     rig:open_session(session_id)
     rig:await(run_id, "running")
     return run_id, session_id
@@ -165,7 +157,7 @@ describe("the status of a run", function()
   local ENDS = { { "SuspendSession", "suspended" }, { "CancelSession", "cancelled" } }
   for _, case in ipairs(ENDS) do
     it("is " .. case[2] .. " when that came between the answer that the session is open and binding it", function()
-      local run_id, session_id = announce()
+      local run_id, session_id = rig:announce()
       local told
       held("get_session", session_id, function(real, ...)
         rig:open_session(session_id)

@@ -2,11 +2,10 @@
 -- supersession, polarity of the action).
 
 local native = native
+local polarity = require("macp.modes.inside.polarity")
 
 local NAMES = { "commitment_id", "action", "authority_scope", "reason", "mode_version", "policy_version",
   "configuration_version" }
-local NEGATIVE = { "rejected", "failed", "declined" }
-local POSITIVE = { "selected", "accepted", "completed", "approved" }
 local SUPERSEDES_TAG = "\74" -- field 9, length-delimited
 
 local M = {}
@@ -98,17 +97,6 @@ function M.encode(value)
   return bytes .. suffix
 end
 
----The polarity that an action's suffix demands, or nil.
-function M.polarity(action)
-  for _, suffix in ipairs(NEGATIVE) do
-    if action:sub(-#suffix) == suffix then return false end
-  end
-  for _, suffix in ipairs(POSITIVE) do
-    if action:sub(-#suffix) == suffix then return true end
-  end
-  return nil
-end
-
 local function check_echoes(p, session)
   if p.mode_version ~= session.mode_version then
     return "mode_version", string.format("must be '%s', the version the session is bound to", session.mode_version)
@@ -150,7 +138,7 @@ function M.check(p, session, strict)
   local field, reason = check_echoes(p, session)
   if field == nil then field, reason = check_supersedes(p.supersedes, strict) end
   if field then return field, reason end
-  local demanded = M.polarity(p.action)
+  local demanded = polarity.of(p.action)
   if demanded ~= nil and demanded ~= p.outcome_positive then
     return "outcome_positive", string.format("must be %s for the action '%s'", tostring(demanded), p.action)
   end

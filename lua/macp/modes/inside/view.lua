@@ -2,7 +2,7 @@
 -- webhooks, runs read endpoints. Works on the same state as the step; changes nothing but `extra`.
 
 local native = native
-local commitment = require("macp.modes.inside.commitment")
+local polarity = require("macp.modes.inside.polarity")
 local sandbox = require("macp.modes.inside.sandbox")
 local payloads = require("macp.modes.inside.payload")
 local step = require("macp.modes.inside.step")
@@ -138,7 +138,7 @@ end
 -- mode's own outcomes, else the standard mode, where the field is mandatory.
 local function polarity_of(p)
   if p.outcome_positive then return true end
-  local demanded = commitment.polarity(p.action)
+  local demanded = polarity.of(p.action)
   if demanded ~= nil then return demanded end
   for _, outcome in ipairs(program.outcomes) do
     if outcome.action == p.action and outcome.positive ~= nil then return outcome.positive end

@@ -5,27 +5,14 @@ local rpc = require("host.rpc")
 
 local descriptor = require("macp.runtime.policies.descriptor")
 local json = require("macp.core.json")
-local messages = require("macp.protocol.messages")
+local wire = require("macp.runtime.wire")
 
 local STATUS = rpc.status
 local SHOWN_BYTES = 255
 
 local M = {}
 
-local cached = {}
-
-local function codec(name)
-  cached[name] = cached[name] or messages.codec("macp.v1." .. name, { enums = "number" })
-  return cached[name]
-end
-
-local function decoded(call, name)
-  local request, err = codec(name):decode(call:request())
-  if request == nil then call:fail(STATUS.INTERNAL, "the request does not decode: " .. err.message) end
-  return request
-end
-
-local function reply(call, name, value) call:reply(assert(codec(name):encode(value))) end
+local function reply(call, name, value) wire.reply(call, "macp.v1." .. name, value) end
 
 -- The request of a caller who may change the registry, or nil after the call has been answered.
 local function change_request(service, call, identity, name)
@@ -38,7 +25,7 @@ local function change_request(service, call, identity, name)
     call:fail(STATUS.PERMISSION_DENIED, "FORBIDDEN: the identity may not manage the registries")
     return nil
   end
-  return decoded(call, name)
+  return wire.request(call, "macp.v1." .. name)
 end
 
 local function answer(call, name, ok, text, err)
@@ -72,7 +59,7 @@ end
 
 ---GetPolicy.
 function M.get(service, call)
-  local request = decoded(call, "GetPolicyRequest")
+  local request = wire.request(call, "macp.v1.GetPolicyRequest")
   if request == nil then return end
   local policy = service.policies:get(request.policy_id)
   if policy == nil then
@@ -83,7 +70,7 @@ end
 
 ---ListPolicies.
 function M.list(service, call)
-  local request = decoded(call, "ListPoliciesRequest")
+  local request = wire.request(call, "macp.v1.ListPoliciesRequest")
   if request == nil then return end
   local descriptors = json.array({})
   for i, policy in ipairs(service.policies:list(request.mode)) do descriptors[i] = descriptor.to_message(policy) end
