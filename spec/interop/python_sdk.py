@@ -306,7 +306,140 @@ def extension_modes():
     assert c.unregister_ext_mode(mode).ok
 
 
-for fn in (discovery, decision, proposal, task, handoff, quorum, multi_round, control, strangers, watches, streams,
+def turned_down():
+    """What the other cases leave out of every mode: objections, withdrawals, refusals, failures, abstentions."""
+    s = begin(macp_sdk.DecisionSession, ["coordinator", "alice"])
+    s.propose("p1", "o")
+    s.raise_objection("p1", reason="risky", severity="HIGH", **by("alice"))
+    s.vote("p1", "Reject", **by("alice"))
+    s.commit(action="decision.rejected", authority_scope="a", reason="r", outcome_positive=False)
+    s = begin(macp_sdk.ProposalSession, ["buyer", "seller"])
+    s.propose("p1", "100", **by("seller"))
+    s.reject("p1", reason="no", **by("buyer"))
+    s.withdraw("p1", **by("seller"))
+    s.propose("p2", "90", **by("seller"))
+    s.reject("p2", terminal=True, reason="never", **by("buyer"))
+    s.commit(action="proposal.rejected", authority_scope="a", reason="r", outcome_positive=False)
+    s = begin(macp_sdk.TaskSession, ["coordinator", "worker", "other"])
+    s.request_task("t1", "count", instructions="all")
+    s.reject_task("t1", reason="busy", **by("other"))
+    s.accept_task("t1", **by("worker"))
+    s.fail_task("t1", error_code="E", reason="broken", retryable=True, **by("worker"))
+    s.commit(action="task.failed", authority_scope="a", reason="r", outcome_positive=False)
+    s = begin(macp_sdk.HandoffSession, ["coordinator", "bob"])
+    s.offer("h1", "bob", scope="support")
+    s.decline("h1", reason="no", **by("bob"))
+    s.commit(action="handoff.declined", authority_scope="a", reason="r", outcome_positive=False)
+    s = begin(macp_sdk.QuorumSession, ["alice", "bob"])
+    s.request_approval("r1", "deploy", required_approvals=2)
+    s.abstain("r1", **by("alice"))
+    s.reject("r1", **by("bob"))
+    s.commit(action="quorum.rejected", authority_scope="a", reason="r", outcome_positive=False)
+    assert s.metadata().metadata.state == RESOLVED
+
+
+def retries():
+    from macp_sdk.retry import retry_send
+    envelope = build_envelope(
+        mode="macp.mode.decision.v1", message_type="SessionStart", sender="coordinator", session_id=str(uuid.uuid4()),
+        payload=build_session_start_payload(intent="i", participants=["alice"], ttl_ms=60_000).SerializeToString())
+    first, second = (retry_send(client("coordinator"), envelope) for _ in range(2))
+    assert first.ok and not first.duplicate and second.ok and second.duplicate
+
+
+def promotion():
+    mode = f"ext.interop_{uuid.uuid4().hex[:8]}.v1"
+    c = client("coordinator")
+    assert c.register_ext_mode(core_pb2.ModeDescriptor(
+        mode=mode, mode_version="1.0.0", description="interop", message_types=["SessionStart", "Ping", "Commitment"],
+        terminal_message_types=["Commitment"])).ok
+    assert c.promote_mode(mode).mode == mode
+    assert any(m.mode == mode for m in c.list_modes().modes)
+    assert not any(m.mode == mode for m in c.list_ext_modes().modes)
+
+
+def pages():
+    for _ in range(3):
+        begin(macp_sdk.DecisionSession, ["coordinator", "alice"])
+    c, seen, token = client("alice"), [], ""
+    if not hasattr(c, "list_sessions_page"):
+        return print("        this SDK has no pages")
+    while True:
+        found, token = c.list_sessions_page(page_size=2, page_token=token)
+        seen += [m.session_id for m in found]
+        if not token:
+            break
+    assert len(seen) == len(set(seen)) and seen == sorted(seen) and len(seen) >= 3
+
+
+def agent():
+    """The SDK's own loop: an agent that votes for whatever is proposed, until the session has ended."""
+    from macp_sdk.agent import Participant
+    s = begin(macp_sdk.DecisionSession, ["coordinator", "alice"])
+    alice = Participant(participant_id="alice", session_id=s.session_id, mode="macp.mode.decision.v1",
+                        client=client("alice"), auth=auth("alice"), participants=["coordinator", "alice"])
+    alice.on("Proposal", lambda message, ctx: ctx.actions.vote("p1", "approve"))
+    ended = []
+    alice.on_terminal(lambda result: ended.append(result))
+    thread = threading.Thread(target=alice.run, daemon=True)
+    thread.start()
+    s.propose("p1", "o")
+    for _ in range(100):
+        activity = {a.participant_id: a.message_count for a in s.metadata().metadata.participant_activity}
+        if activity.get("alice"):
+            break
+        time.sleep(0.05)
+    assert activity.get("alice") == 1, activity
+    resolve(s, "go")
+    thread.join(5)
+    assert ended, "the agent was not told of the end"
+    if thread.is_alive() and not hasattr(client("alice"), "list_sessions_page"):
+        return print("        the agent of this SDK ends with the next message only")
+    assert not thread.is_alive(), "the agent did not end"
+
+
+def asynchronous():
+    if not hasattr(macp_sdk, "AsyncMacpClient"):
+        return print("        this SDK has no asynchronous client")
+    import asyncio
+
+    async def all_of_it():
+        s = begin(macp_sdk.DecisionSession, ["coordinator", "alice"])
+        async with macp_sdk.AsyncMacpClient(target=TARGET, allow_insecure=True, auth=auth("alice")) as c:
+            assert (await c.initialize()).selected_protocol_version == "1.0"
+            assert (await c.get_session(s.session_id)).metadata.session_id == s.session_id
+            stream = c.open_stream()
+            await stream.send_subscribe(s.session_id)
+            assert (await stream.read(timeout=5)).message_type == "SessionStart"
+            await stream.close()
+            async for change in c.watch_policies():
+                assert change.descriptors
+                break
+            assert (await c.send_signal(signal_type="ping")).ok
+
+    asyncio.run(asyncio.wait_for(all_of_it(), 20))
+
+
+def commitment_hashes():
+    """A commitment that supersedes another one by the SDK's hash of it."""
+    try:
+        from macp_sdk.commitment_hash import commitment_hash
+    except ImportError:
+        return print("        this SDK has no hashes of commitments")
+    first = core_pb2.CommitmentPayload(commitment_id="c1", action="go", authority_scope="a", reason="r",
+                                       mode_version="1.0.0", configuration_version="config.default")
+    s = begin(macp_sdk.DecisionSession, ["coordinator", "alice"])
+    s.propose("p1", "o", **by("alice"))
+    ack = client("coordinator").send(build_envelope(
+        mode="macp.mode.decision.v1", message_type="Commitment", sender="coordinator", session_id=s.session_id,
+        payload=core_pb2.CommitmentPayload(
+            commitment_id="c2", action="go", authority_scope="a", reason="r", mode_version="1.0.0",
+            configuration_version="config.default", supersedes=core_pb2.CommitmentRef(
+                session_id=str(uuid.uuid4()), commitment_hash=commitment_hash(first))).SerializeToString()))
+    assert ack.ok and ack.session_state == RESOLVED, ack
+
+
+for fn in (turned_down, retries, promotion, pages, agent, asynchronous, commitment_hashes, discovery, decision, proposal, task, handoff, quorum, multi_round, control, strangers, watches, streams,
            policies, extension_modes):
     case(fn)
 for c in clients.values():
