@@ -56,7 +56,7 @@ local RECORDS = {
   SessionResume = { "SESSION_STATE_OPEN", "resumedBy" },
 }
 
-local M = {}
+local M = { RUNTIME_NAME = RUNTIME_NAME }
 
 local function derived_of(message_type)
   local known = DERIVED[message_type]

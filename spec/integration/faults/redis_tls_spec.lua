@@ -100,7 +100,7 @@ describe("a runtime on Redis over TLS", function()
       assert.is_true(run:wait(30000).code ~= 0)
       local said = run:output()
       assert.truthy(said:find(case[4]), said)
-      assert.truthy(said:find("Redis at rediss://", 1, true), said)
+      assert.truthy(said:find("Redis at rediss://", 1, true) or said:find("MACP_REDIS_URL: ", 1, true), said)
       assert.is_nil(said:find("s3cret", 1, true))
     end)
   end
