@@ -35,6 +35,7 @@ int luaopen_host_bytes(lua_State *L);
 int luaopen_host_embed(lua_State *L);
 int luaopen_host_crypto(lua_State *L);
 int luaopen_host_gzip(lua_State *L);
+int luaopen_host_gzip_stream(lua_State *L);
 int luaopen_host_jws(lua_State *L);
 int luaopen_host_x509(lua_State *L);
 int luaopen_host_http(lua_State *L);

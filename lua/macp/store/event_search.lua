@@ -8,6 +8,7 @@ local pg = require("host.pg")
 
 local db_door = require("macp.store.db")
 local deletions = require("macp.store.deletions")
+local events_store = require("macp.store.events")
 local scenarios = require("macp.store.scenarios")
 
 local COLUMNS = "run_id, seq, ts, document"
@@ -105,8 +106,10 @@ local function page_statement(tenant, query, is_any_going)
   if query.scenario_ref and query.run_id then add_of_run(filter, query) end
   local limit = filter:param(query.limit + 1)
   local with, events = events_of(query)(filter, COLUMNS, filter:text(), query, ORDER, limit)
-  return { with .. "select run_id, seq, (extract(epoch from ts) * 1000000)::bigint::text as ts_us, document from ("
-    .. events .. ") found" .. ORDER .. " limit " .. limit, filter.params }
+  local page = "select " .. COLUMNS .. " from (" .. events .. ") found" .. ORDER .. " limit " .. limit
+  local sized = events_store.sized("ts, run_id, seq", page, ORDER:sub(2), filter:param(query.bytes))
+  return { with .. "select run_id, seq, (extract(epoch from ts) * 1000000)::bigint::text as ts_us, size, document"
+    .. " from (" .. sized .. ") listed" .. ORDER, filter.params }
 end
 
 -- Ordered where an index has the order: the planner would else read the table from its start, where the oldest are.
@@ -130,10 +133,10 @@ local function count_statement(tenant, query, is_any_going)
     filter.params }
 end
 
----Rows { run_id, seq, ts_us, document } after a position, one more than a page when there are further ones, and the
+---Rows { run_id, seq, ts_us, size, document } (without the document behind the first bytes) after a position, one more than a page when there are further ones, and the
 ---total. For one run run_events_canonical_pkey. (yields)
 ---@param query { run_id: string|nil, after_seq: integer, after_ms: integer|nil, before_ms: integer|nil,
----  types: string[]|nil, scenario_ref: string|nil, limit: integer, exact: boolean,
+---  types: string[]|nil, scenario_ref: string|nil, limit: integer, exact: boolean, bytes: integer,
 ---  position: { ts_us: string, run_id: string, seq: integer }|nil }
 ---@return { rows: table[], total: integer }|nil
 ---@return table|nil err

@@ -69,6 +69,12 @@ local BEFORE_NEWEST = [[
 select coalesce((select seq from run_events_canonical where tenant = $1 and run_id = $2
                  order by seq desc offset $3 limit 1), 0) as seq]]
 
+-- run_events_canonical_pkey
+local DOCUMENTS = [[
+select event.run_id, event.seq, event.document
+from unnest($2::uuid[], $3::bigint[]) as wanted (run_id, seq)
+join run_events_canonical event on event.tenant = $1 and event.run_id = wanted.run_id and event.seq = wanted.seq]]
+
 local HAS = "select document from run_events_canonical where tenant = $1 and run_id = $2 and seq = $3"
 local HAS_RAW = "select kind from run_events_raw where tenant = $1 and run_id = $2 and seq = $3"
 
@@ -148,9 +154,30 @@ function M.document_at(db, tenant, run_id, seq) return db_door.one(db, HAS, tena
 ---The kind of the raw row stored under a number, false when there is none. (yields)
 function M.raw_at(db, tenant, run_id, seq) return db_door.one(db, HAS_RAW, tenant, run_id, seq) end
 
----A filtered page of one run's events: rows { seq, document } and the total. (yields)
+-- A page of events with their sizes, in an order that `columns` hold; documents only until there are so many bytes.
+---@param columns string what of each event is told besides size and document
+---@param page string a query of these columns and `document`, ordered and limited
+---@param order string
+---@param bytes string placeholder
+function M.sized(columns, page, order, bytes)
+  local measured = "select " .. columns .. ", document, octet_length(document) as size from (" .. page .. ") page"
+  return "select " .. columns .. ", size, case when before < " .. bytes .. " then document end as document from ("
+    .. "select " .. columns .. ", document, size, sum(size) over (" .. order .. " rows unbounded preceding) - size"
+    .. " as before from (" .. measured .. ") measured) sized " .. order
+end
+
+---The documents of events, in any order: { run_id, seq, document }; none of those that are gone. (yields)
+---@param events { run_id: string, seq: integer }[]
+function M.documents(db, tenant, events)
+  local run_ids, seqs = {}, {}
+  for i, event in ipairs(events) do run_ids[i], seqs[i] = event.run_id, event.seq end
+  return db_door.rows(db, DOCUMENTS, tenant, pg.array(run_ids), pg.array(seqs))
+end
+
+---A filtered page of one run's events: rows { seq, size, document }, and the total. Documents are left out behind the
+---first bytes. (yields)
 ---@param query { after_seq: integer, after_ms: integer|nil, before_ms: integer|nil, types: string[]|nil,
----  limit: integer }
+---  limit: integer, bytes: integer }
 function M.page(db, tenant, run_id, query)
   local filter = db_door.filter(tenant)
   filter:add("run_id = ?", run_id)
@@ -160,10 +187,10 @@ function M.page(db, tenant, run_id, query)
   if query.types then filter:add("type = any(?)", pg.array(query.types)) end
   local where = filter:text()
   local count_params = { n = filter.params.n, unpack(filter.params, 1, filter.params.n) }
-  local limit = filter:param(query.limit)
+  local page = "select ts, seq, document from run_events_canonical where tenant = $1" .. where
+    .. " order by ts, seq limit " .. filter:param(query.limit)
   local results, err = db:batch({
-    { "select seq, document from run_events_canonical where tenant = $1" .. where .. " order by ts, seq limit "
-      .. limit, filter.params },
+    { M.sized("ts, seq", page, "order by ts, seq", filter:param(query.bytes)), filter.params },
     { "select count(*) as total from run_events_canonical where tenant = $1" .. where, count_params },
   })
   if results == nil then return db_door.fail(err) end

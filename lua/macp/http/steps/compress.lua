@@ -1,8 +1,9 @@
--- Compressing replies: large texts go as gzip to callers that accept it. Event streams and downloads, whose routes write
--- themselves, never come here. A constant document is compressed once. Compressed replies are sent in chunks: the web
+-- Compressing replies: large texts go as gzip to callers that accept it, whole or in the pieces in which a route sends them.
+-- Event streams and exports, whose routes write themselves, never come here. A constant document is compressed once. Compressed replies are sent in chunks: the web
 -- console's proxy unpacks them but passes a Content-Length on as it was, and so would cut them off.
 
 local gzip = require("host.gzip")
+local gzip_stream = require("host.gzip_stream")
 
 local tables = require("macp.core.tables")
 
@@ -53,6 +54,19 @@ local function constant(route, text)
     route.compressed = kept
   end
   return kept.bytes
+end
+
+---For a text that a route sends in pieces: what makes a piece smaller, nil when the caller takes it as it is. Its headers
+---say then which.
+---@param ctx macp.Context
+---@param headers table changed in place
+---@return (fun(text: string, is_last: boolean): string|nil, table|nil)|nil pack (yields) the next bytes, which may be none
+function M.pieces(ctx, headers)
+  ctx.varies = true
+  local stream = M.accepts(ctx.headers["accept-encoding"]) and gzip_stream(FAST)
+  if not stream then return nil end
+  headers["content-encoding"] = "gzip"
+  return function(text, is_last) return stream:write(text, is_last) end
 end
 
 ---The body of a reply as it is sent, and its headers. (yields)

@@ -4,6 +4,7 @@ local errors = require("macp.core.errors")
 local ids = require("macp.core.ids")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local event_reply = require("macp.plane.event_reply")
 local page_token = require("macp.plane.page_token")
 local schemas = require("macp.plane.routes.schemas")
 local text_lists = require("macp.plane.text_lists")
@@ -40,18 +41,19 @@ function M.routes(plane)
     local page = check(event_search.page(plane.db, ctx.tenant, {
       run_id = query.runId, after_seq = query.afterSeq, types = text_lists.of(query.type),
       scenario_ref = query.scenarioRef, limit = query.limit, exact = query.exactTotal,
+      bytes = event_reply.PIECE_BYTES,
       after_ms = query.afterTs and time.parse_iso(query.afterTs),
       before_ms = query.beforeTs and time.parse_iso(query.beforeTs),
       position = query.pageToken and position_of(query.pageToken),
     }))
-    local rows, documents = page.rows, {}
-    for i = 1, math.min(#rows, query.limit) do documents[i] = rows[i].document end
+    local rows = page.rows
     local last = #rows > query.limit and rows[query.limit] or nil
-    return 200, {
-      data = json.raw("[" .. table.concat(documents, ",") .. "]"), total = page.total, limit = query.limit,
-      nextCursor = last and query.runId and last.seq or nil,
+    local rest = json.encode({
+      total = page.total, limit = query.limit, nextCursor = last and query.runId and last.seq or nil,
       nextPageToken = last and page_token.make(last.ts_us, last.run_id, string.format("%d", last.seq)) or nil,
-    }
+    })
+    return event_reply.send(ctx, '{"data":[', "]," .. rest:sub(2),
+      event_reply.pieces(plane.db, ctx.tenant, rows, math.min(#rows, query.limit)))
   end
 
   return {

@@ -3,10 +3,10 @@
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
-local download = require("macp.http.download")
 local sse = require("macp.http.sse")
 local history = require("macp.plane.history")
 local event_filter = require("macp.plane.event_filter")
+local event_reply = require("macp.plane.event_reply")
 local schemas = require("macp.plane.routes.schemas")
 local subscriber = require("macp.plane.subscriber")
 local text_lists = require("macp.plane.text_lists")
@@ -34,37 +34,33 @@ local STREAM_QUERY = {
   },
 }
 
-local JSON = "application/json; charset=utf-8"
-local PIECE_BYTES = 1048576 -- of documents that are in memory for one reply
-
 local M = {}
 
-local function documents(rows)
-  local out = {}
-  for i, row in ipairs(rows) do out[i] = row.document end
-  return table.concat(out, ",")
-end
-
--- A list of events: as one reply when it is short, else piece by piece, as fast as the client takes them. (yields)
+-- A list of events without filters. (yields)
 local function send_list(ctx, db, run_id, query)
   local from, left = query.afterSeq, query.limit
-  local write, finish, before = nil, nil, "["
-  while true do
-    local rows = check(events_store.piece(db, ctx.tenant, run_id, from, history.END, nil, left, PIECE_BYTES))
-    local text = documents(rows)
-    left = left - #rows
-    local is_last = left == 0 or #rows == 0 or #text < PIECE_BYTES
-    if is_last and write == nil then return 200, "[" .. text .. "]" end
-    if write == nil then write, finish = download.open(ctx, JSON) end
-    local ok, err = write((#rows > 0 and before or "") .. text .. (is_last and "]" or ""))
-    if not ok and download.is_gone(err) then return 200 end
-    if not ok then error(err, 0) end
-    if is_last then
-      finish()
-      return 200
-    end
-    from, before = rows[#rows].seq, ","
-  end
+  return event_reply.send(ctx, "[", "]", function()
+    local rows, err = events_store.piece(db, ctx.tenant, run_id, from, history.END, nil, left, event_reply.PIECE_BYTES)
+    if rows == nil then return nil, err end
+    local documents, bytes = {}, 0
+    for i, row in ipairs(rows) do documents[i], bytes = row.document, bytes + #row.document end
+    left, from = left - #rows, #rows > 0 and rows[#rows].seq or from
+    return table.concat(documents, ","), left == 0 or bytes < event_reply.PIECE_BYTES
+  end)
+end
+
+-- A page of events with filters. (yields)
+local function send_page(ctx, db, run_id, query, types)
+  local page = check(events_store.page(db, ctx.tenant, run_id, {
+    after_seq = query.afterSeq, limit = query.limit, types = types, bytes = event_reply.PIECE_BYTES,
+    after_ms = query.afterTs and time.parse_iso(query.afterTs),
+    before_ms = query.beforeTs and time.parse_iso(query.beforeTs),
+  }))
+  local rows = page.rows
+  for _, row in ipairs(rows) do row.run_id = run_id end
+  local rest = json.encode({ total = page.total, limit = query.limit,
+    nextCursor = #rows > 0 and rows[#rows].seq or nil })
+  return event_reply.send(ctx, '{"data":[', "]," .. rest:sub(2), event_reply.pieces(db, ctx.tenant, rows, #rows))
 end
 
 -- Where a reconnecting client left off. What is no number counts as 0.
@@ -89,19 +85,8 @@ function M.routes(plane)
     local query, run_id = ctx.query, ctx.params.id
     check(runs:require(ctx.tenant, run_id))
     local types = text_lists.of(query.type)
-    if not (query.afterTs or query.beforeTs or types) then
-      return send_list(ctx, db, run_id, query)
-    end
-    local page = check(events_store.page(db, ctx.tenant, run_id, {
-      after_seq = query.afterSeq, limit = query.limit, types = types,
-      after_ms = query.afterTs and time.parse_iso(query.afterTs),
-      before_ms = query.beforeTs and time.parse_iso(query.beforeTs),
-    }))
-    local rows = page.rows
-    return 200, {
-      data = json.raw("[" .. documents(rows) .. "]"), total = page.total, limit = query.limit,
-      nextCursor = #rows > 0 and rows[#rows].seq or nil,
-    }
+    if query.afterTs or query.beforeTs or types then return send_page(ctx, db, run_id, query, types) end
+    return send_list(ctx, db, run_id, query)
   end
 
   local function stream(ctx)
