@@ -47,6 +47,9 @@ local function is_finite(value)
   return type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge
 end
 
+-- Integers that a number and a bigint of the database hold alike; unbounded ones of a schema end there.
+local MAX_EXACT = 9007199254740992
+
 local MATCHES = {
   string = function(value) return type(value) == "string" end,
   number = is_finite,
@@ -96,6 +99,11 @@ local function compile_type(schema)
   end
 end
 
+-- A bound as people write it: 9007199254740992, not 9.007199254741e+15.
+local function digits(bound)
+  return bound % 1 == 0 and string.format("%.0f", bound) or tostring(bound)
+end
+
 local function compile_enum(values)
   local allowed, words = {}, {}
   for i, value in ipairs(values) do allowed[value], words[i] = true, tostring(value) end
@@ -109,13 +117,17 @@ end
 
 local function compile_number(schema)
   local low, high, above = schema.minimum, schema.maximum, schema.exclusiveMinimum
+  if schema.type == "integer" then low, high = low or -MAX_EXACT, high or MAX_EXACT end
   if not (low or high or above) then return nil end
   local above_words = above == 0 and "must be a positive number" or ("must be greater than " .. tostring(above))
   return function(value, path, problems)
     if type(value) ~= "number" then return end
     if above and value <= above then add(problems, path, above_words, "> " .. above)
-    elseif low and value < low then add(problems, path, "must not be less than " .. low, ">= " .. low)
-    elseif high and value > high then add(problems, path, "must not be greater than " .. high, "<= " .. high) end
+    elseif low and value < low then
+      add(problems, path, "must not be less than " .. digits(low), ">= " .. digits(low))
+    elseif high and value > high then
+      add(problems, path, "must not be greater than " .. digits(high), "<= " .. digits(high))
+    end
   end
 end
 

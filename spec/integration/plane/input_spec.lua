@@ -66,6 +66,14 @@ local QUERIES = {
   { "/runs/ID/stream?heartbeatMs=10", "heartbeatMs" }, { "/runs/ID/stream?afterSeq=x", "afterSeq" },
   { "/runs/ID/replay/stream?speed=0", "speed" }, { "/runs/ID/replay/stream?mode=slow", "mode" },
   { "/runs/ID/replay/state?seq=x", "seq" },
+  -- W33: numbers that neither a double nor the database's bigint holds
+  { "/runs?offset=9223372036854775808", "offset must not be greater than 9007199254740992" },
+  { "/runs/ID/events?afterSeq=9223372036854775808", "afterSeq must not be greater than" },
+  { "/runs/ID/messages?afterSeq=99999999999999999999", "afterSeq must not be greater than" },
+  { "/runs/ID/stream?afterSeq=9223372036854775808", "afterSeq must not be greater than" },
+  { "/runs/ID/replay/state?seq=9223372036854775808", "seq must not be greater than" },
+  { "/runs/ID/replay/stream?fromSeq=9223372036854775808", "fromSeq must not be greater than" },
+  { "/events?afterSeq=9223372036854775808", "afterSeq must not be greater than" },
 }
 
 local UNKNOWN = { "/runs/ID", "/runs/ID/state", "/runs/ID/events", "/runs/ID/stream", "/runs/ID/replay/stream",

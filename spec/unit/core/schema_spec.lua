@@ -195,7 +195,7 @@ describe("schema.compile_params", function()
   local validate = schema.compile_params({
     type = "object",
     properties = {
-      limit = { type = "integer", minimum = 1, maximum = 200, default = 50 },
+      limit = { type = "integer", minimum = 1, maximum = 200, default = 50 }, seq = { type = "integer" },
       follow = { type = "boolean", default = false },
       speed = { type = "number" },
       status = { type = "string", enum = { "running", "failed" } },
@@ -213,6 +213,8 @@ describe("schema.compile_params", function()
   end
 
   local refused = {
+    { { seq = "9007199254740993000" }, "seq must not be greater than 9007199254740992" },
+    { { seq = "-9007199254740993000" }, "seq must not be less than -9007199254740992" },
     { { limit = "0" }, "limit must not be less than 1" }, { { limit = "abc" }, "limit must be an integer number" },
     { { limit = "1e3" }, "limit must be an integer number" }, { { limit = "0x10" }, "limit must be an integer number" },
     { { follow = "yes" }, "follow must be a boolean value" },
