@@ -5,6 +5,7 @@ local json = require("host.json")
 local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
+local eventually = require("spec.support.eventually")
 local program = require("spec.support.program")
 
 local ROUNDS, WORKERS = 4, 4
@@ -68,6 +69,7 @@ describe("the mode registry of a program that is killed", function()
       for w = 1, WORKERS do
         workers[w] = task.spawn(churn, rig, book, string.format("ext.r%d_w%d_", round, w))
       end
+      eventually(function() return next(book) ~= nil end, 10000, "an answer")
       task.sleep(60 + 90 * round)
       run:crash()
       for _, worker in ipairs(workers) do worker:join() end
