@@ -35,6 +35,7 @@ local POINTS = {
 describe("a plane that is killed", function()
   local runtime, world, target
   local book -- what is known on this side: sessions with their run and whether they were ended
+  local known, graves = {}, {} -- of all rounds: sessions by their run, and runs whose deletion was answered
 
   setup(function()
     target = receiver.start()
@@ -81,6 +82,7 @@ describe("a plane that is killed", function()
   local function discovered()
     local session = note({ id = crypto.uuid4() })
     session.run_id = session.id
+    known[session.id] = session
     start(session.id)
     play(session)
   end
@@ -98,7 +100,10 @@ describe("a plane that is killed", function()
 
   local function post(session)
     local status, accepted = world:request("POST", "/runs", request(session))
-    if status == 202 or status == 200 then session.run_id = accepted.runId end
+    if status == 202 or status == 200 then
+      session.run_id = accepted.runId
+      known[session.run_id] = session
+    end
     return status, accepted
   end
 
@@ -125,7 +130,7 @@ describe("a plane that is killed", function()
     local ended = world:rows([[select id from runs where ended_at is not null and archived_at is null
       order by created_at]])
     if ended[1] then world:request("POST", "/runs/" .. ended[1].id .. "/archive") end
-    if ended[2] then world:request("DELETE", "/runs/" .. ended[2].id) end
+    if ended[2] and world:request("DELETE", "/runs/" .. ended[2].id) == 204 then graves[#graves + 1] = ended[2].id end
   end
 
   local STEPS = { discovered, announced, launched, shelve }
@@ -149,6 +154,17 @@ describe("a plane that is killed", function()
   local function is_deleted(session)
     return session.run_id and world:rows([[select 1 as n from audit_log where action = 'run.deleted'
       and resource_id = $1]], session.run_id)[1] ~= nil
+  end
+
+  -- The request of a run that is deleted, once more: it is known, and makes no other one.
+  local function check_deleted(session)
+    if session.key then
+      local status, problem = post(session)
+      assert.same({ 409, "CONFLICT", "the run of this idempotency key was deleted", session.run_id },
+        { status, problem.errorCode, problem.message, problem.metadata.runId })
+    end
+    assert.equal(404, (world:request("GET", "/runs/" .. session.run_id)))
+    assert.same({}, world:rows("select id from runs where runtime_session_id = $1", session.id))
   end
 
   -- The same request once more: it made a run, or makes it now, but never two.
@@ -186,18 +202,35 @@ describe("a plane that is killed", function()
     assert.equal(2, #told)
   end
 
-  -- A deleted run is gone with all that was its own, an archived one is marked, and each has its entry.
+  local OF_RUNS = { "run_events_canonical", "run_events_raw", "run_projections", "run_projection_checkpoints",
+    "run_metrics", "run_participant_stats", "run_activity", "run_artifacts", "runtime_sessions" }
+
+  -- A deleted run is gone with all that was its own and does not come back, an archived one is marked, and each has its
+  -- entry, once.
   local function check_changes()
     local half = world:rows([[
       select r.id, 'archived' as what from runs r where (r.archived_at is not null) <>
         exists (select 1 from audit_log a where a.action = 'run.archived' and a.resource_id = r.id::text)
       union all
-      select r.id, 'deleted' from runs r join audit_log a on a.action = 'run.deleted' and a.resource_id = r.id::text
-        and a.created_at > r.created_at
+      select d.id, 'deleted, and there' from deleted_runs d join runs r
+        on r.id = d.id or r.runtime_session_id = d.runtime_session_id
       union all
-      select distinct e.run_id, 'orphan' from run_events_canonical e where not exists
-        (select 1 from runs r where r.id = e.run_id)]])
+      select d.id, 'deleted, with so many entries: ' || (select count(*) from audit_log a
+        where a.action = 'run.deleted' and a.resource_id = d.id::text)
+      from deleted_runs d where 1 <> (select count(*) from audit_log a
+        where a.action = 'run.deleted' and a.resource_id = d.id::text)
+      union all
+      select a.resource_id::uuid, 'an entry without a deletion' from audit_log a where a.action = 'run.deleted'
+        and not exists (select 1 from deleted_runs d where d.id::text = a.resource_id)]])
     assert.same({}, half)
+    for _, run_id in ipairs(graves) do
+      assert.equal(1, #world:rows("select id from deleted_runs where id = $1", run_id))
+      if known[run_id] then check_deleted(known[run_id]) end
+    end
+    for _, name in ipairs(OF_RUNS) do
+      assert.same({}, world:rows("select distinct e.run_id from " .. name
+        .. " e where not exists (select 1 from runs r where r.id = e.run_id)"), name)
+    end
   end
 
   local function check_deliveries()
@@ -277,4 +310,11 @@ describe("a plane that is killed", function()
       for round = 1, ROUNDS do die_at(point, passes + (round - 1) * step) end
     end)
   end
+
+  test("has answered deletions, which all of the above was asked about", function()
+    assert.is_true(#graves > 0)
+    local seen = 0
+    for _, run_id in ipairs(graves) do seen = seen + (known[run_id] and 1 or 0) end
+    assert.is_true(seen > 0, #graves .. " deletions")
+  end)
 end)
