@@ -69,7 +69,8 @@ function M.run(opts, cfg)
   code, err = (opts.status and show_status or apply)(db)
   db:close()
   if code == nil then
-    return nil, { code = err.code, message = redact.url(url) .. ": " .. tostring(err.message) }
+    local advice = err.code == "UNAVAILABLE" and " DATABASE_URL names the database." or ""
+    return nil, { code = err.code, message = redact.url(url) .. ": " .. tostring(err.message) .. advice }
   end
   return code
 end

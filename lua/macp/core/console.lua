@@ -5,6 +5,8 @@ local sys = require("host.sys")
 local cli = require("macp.core.cli")
 
 local STDOUT, STDERR = 1, 2
+local PROGRESS_MS = 100
+local ERASE_LINE = "\r\27[K"
 
 local M = {}
 
@@ -20,6 +22,23 @@ end
 ---Writes one line to standard error.
 function M.warn(text)
   sys.write(STDERR, text .. "\n")
+end
+
+---How far long work has come, as one line of a terminal that is written over; nothing is written elsewhere.
+---@return { show: fun(text: string), done: fun() } show at most every tenth of a second; done takes the line away
+function M.progress()
+  local is_terminal, shown_at = sys.is_tty(STDERR) and sys.env("TERM") ~= "dumb", nil
+  return {
+    show = function(text)
+      local now = sys.mono_ms()
+      if not is_terminal or (shown_at and now - shown_at < PROGRESS_MS) then return end
+      shown_at = now
+      sys.write(STDERR, ERASE_LINE .. text)
+    end,
+    done = function()
+      if shown_at then sys.write(STDERR, ERASE_LINE) end
+    end,
+  }
 end
 
 ---Styles for standard output (see cli.style).

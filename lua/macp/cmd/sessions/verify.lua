@@ -21,13 +21,15 @@ the recorded hashes. Sessions whose envelopes are deleted are counted apart: not
 
 -- (yields)
 local function check_all(opened, modes, ids)
-  local found = { checked = 0, deleted = 0, bad = json.array({}) }
-  for _, id in ipairs(ids) do
+  local found, progress = { checked = 0, deleted = 0, bad = json.array({}) }, console.progress()
+  for i, id in ipairs(ids) do
+    progress.show(string.format("%d of %d checked, %d bad", i - 1, #ids, #found.bad))
     local result, err = rerun.play({ journal = opened.journal, modes = modes, id = id })
     found.checked = found.checked + 1
     if result == nil and err.code == "DROPPED" then found.deleted = found.deleted + 1
     elseif result == nil then found.bad[#found.bad + 1] = { session_id = id, code = err.code, reason = err.message } end
   end
+  progress.done()
   return found
 end
 
