@@ -244,9 +244,9 @@ local function check_rule(check, rule, tree, resolved)
     if is_needed then check:problem(rule.path, "is required" .. while_text(rule.requires)) end
     return check_cases(check, rule, nil, resolved)
   end
-  local is_empty = type(value) == "table" and next(value) == nil
-    and (rule.type == "strings" or not json.is_array(value))
-  if rule.requires and not is_needed and is_empty then return end
+  -- An empty list is a written-out default where nothing needs it; an empty map is never one.
+  local is_empty_list = rule.type == "strings" and type(value) == "table" and next(value) == nil
+  if rule.requires and not is_needed and is_empty_list then return end
   local before = check.count
   each_problem(rule, value, function(suffix, text) check:problem(rule.path .. suffix, text) end)
   if check.count > before then return end

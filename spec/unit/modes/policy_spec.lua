@@ -31,6 +31,8 @@ local REFUSED = {
     'rules.voting.weights: is required while rules.voting.algorithm is "weighted"' },
   { { voting = { algorithm = "weighted", weights = {} } },
     "rules.voting.weights: expected at least one entry, got none" },
+  { { voting = { algorithm = "majority", weights = {} } },
+    "rules.voting.weights: expected at least one entry, got none" },
   { { voting = { algorithm = "weighted", weights = { ann = 0, bob = 1 } } },
     'rules.voting.weights["ann"]: expected a number above 0, got 0' },
   { { voting = { algorithm = "weighted", weights = { ann = "1" } } },
