@@ -9,24 +9,27 @@ local scenarios = require("macp.store.scenarios")
 
 local RECENT = 10
 
--- Runs of the window once, those that are open and those that have ended (runs_open_idx, runs_ended_created_at_idx), then
--- one row per bucket or label of each part; runs_ended_at_status_idx, run_activity_minute_idx.
--- $1 tenant, $2 unit of the buckets, $3 from; {runs}, {minutes}, {ended}: further conditions on each of them.
-local OVERVIEW = [[
-with r as materialized (
+-- Runs of the window once, those that are open and those that have ended (runs_open_idx, runs_ended_created_at_idx).
+-- {outer}, {id}: nothing, or the id and whether the run is meant.
+local WINDOW = [[
   select r.status, date_trunc($2, r.created_at, 'UTC') as created, date_trunc($2, r.ended_at, 'UTC') as ended,
     case when r.status = 'completed' then date_part('epoch', r.ended_at - r.started_at) * 1000 end as ms,
-    r.error_code, r.source_ref, r.total_tokens, r.estimated_cost_usd
+    r.error_code, r.source_ref, r.total_tokens, r.estimated_cost_usd{outer}
   from (
     select r.status, r.created_at, r.started_at, r.ended_at, r.error_code, r.source_ref, r.total_tokens,
-      r.estimated_cost_usd
-    from runs r where r.tenant = $1 and r.ended_at is null and r.created_at >= $3{runs}
+      r.estimated_cost_usd{id}
+    from runs r where r.tenant = $1 and r.ended_at is null and r.created_at >= $3{until}
     union all
     select r.status, r.created_at, r.started_at, r.ended_at, r.error_code, r.source_ref, r.total_tokens,
-      r.estimated_cost_usd
-    from runs r where r.tenant = $1 and r.ended_at is not null and r.created_at >= $3{runs}
-  ) r
-),
+      r.estimated_cost_usd{id}
+    from runs r where r.tenant = $1 and r.ended_at is not null and r.created_at >= $3{until}
+  ) r]]
+
+-- One row per bucket or label of each part; runs_ended_at_status_idx, run_activity_minute_idx.
+-- $1 tenant, $2 unit of the buckets, $3 from; {r}: the runs that are meant; {join}, {minutes}, {ended}: which activity and
+-- which ends are.
+local OVERVIEW = [[
+with {r},
 errors as (
   select coalesce(error_code, 'UNKNOWN') as label, count(*) as n from r where status = 'failed'
   group by 1 order by 2 desc, 1 limit 10
@@ -57,7 +60,7 @@ select 'scenario', null, label, n::float8, null, null, null, null, null, null, n
 union all
 (select 'activity', date_trunc($2, a.minute, 'UTC'), null, sum(a.signals)::float8, sum(a.decisions)::float8,
   sum(a.positives - a.negatives)::float8, null, null, null, null, null, null
-from run_activity a where a.tenant = $1 and a.minute >= date_trunc('minute', $3::timestamptz, 'UTC'){minutes}
+from run_activity a{join} where a.tenant = $1 and a.minute >= date_trunc('minute', $3::timestamptz, 'UTC'){minutes}
 group by 2)
 union all
 (select 'done', date_trunc($2, r.ended_at, 'UTC'), null, count(*)::float8, null, null, null, null, null, null, null,
@@ -105,6 +108,20 @@ end
 -- A text with its gaps filled.
 local function filled(text, values) return (text:gsub("{(%a+)}", values)) end
 
+-- The runs of the window, and which activity is that of runs with the names: of the runs of the window that is known, the
+-- others are looked up (runs_pkey).
+local function chosen(names, until_to)
+  local minutes, runs = until_to("a.minute"), { ["until"] = until_to("r.created_at"), outer = "", id = "" }
+  if names == "" then
+    return { r = "r as materialized (" .. filled(WINDOW, runs) .. ")", join = "", minutes = minutes }
+  end
+  runs.outer, runs.id = ", r.id, r.is_meant", ", r.id, (true" .. names .. ") is true as is_meant"
+  return { r = "w as materialized (" .. filled(WINDOW, runs) .. "), r as materialized (select * from w where is_meant)",
+    join = " left join w on w.id = a.run_id",
+    minutes = minutes .. " and case when w.id is not null then w.is_meant else "
+      .. "(select true from runs r where r.tenant = $1 and r.id = a.run_id" .. names .. " limit 1) end" }
+end
+
 local function overview_statement(tenant, query)
   local filter = db_door.filter(tenant)
   filter:param(query.bucket)
@@ -112,12 +129,9 @@ local function overview_statement(tenant, query)
   local to = query.to_ms and filter:param(pg.ts(query.to_ms))
   local names = filter:apart(function() add_names(filter, query) end)
   local until_to = function(column) return to and (" and " .. column .. " < " .. to) or "" end
-  local minutes = until_to("a.minute")
-  if names ~= "" then
-    minutes = minutes .. " and exists (select from runs r where r.tenant = a.tenant and r.id = a.run_id" .. names .. ")"
-  end
-  return { filled(OVERVIEW, { runs = names .. until_to("r.created_at"), minutes = minutes,
-    ended = names .. until_to("r.ended_at") }), filter.params }
+  local parts = chosen(names, until_to)
+  parts.ended = names .. until_to("r.ended_at")
+  return { filled(OVERVIEW, parts), filter.params }
 end
 
 ---The figures of a window, by part, and the newest runs. (yields)
