@@ -17,6 +17,7 @@ local function cases(made)
   local function day_before(i) return time.iso(newest - (1 + i % 20) * DAY_MS) end
   local states = { "completed", "failed", "cancelled", "suspended" }
   local environments = { "production", "staging", "development" }
+  local modes = { "macp.mode.decision.v1", "macp.mode.task.v1", "macp.mode.quorum.v1", "macp.mode.none.v1" }
   local function by(name, bound, path) return { name = "GET " .. name, bound = bound, path = path } end
   return {
     by("/runs?limit=50", 20, function() return "/runs?limit=50" end),
@@ -27,11 +28,50 @@ local function cases(made)
     by("/runs?tags=&status=&environment=", 100, function(i)
       return "/runs?limit=50&status=failed&tags=team-" .. i % 25 .. "&environment=" .. environments[1 + i % 3]
     end),
+    by("/runs?tags= of one hour&status=&environment=", 100, function(i)
+      return "/runs?limit=50&status=completed&tags=release-" .. i % 24 .. "&environment=" .. environments[1 + i % 3]
+    end),
+    by("/runs?tags= of two", 100, function(i)
+      return "/runs?limit=50&tags=team-" .. i % 25 .. ",team-" .. (i + i % 3) % 25
+    end),
+    by("/runs?status=&environment= that hardly occur together", 100, function(i)
+      return "/runs?limit=50&status=" .. states[2 + i % 3] .. "&environment=" .. environments[1 + i % #environments]
+    end),
+    by("/runs?modeName=", 100, function(i) return "/runs?limit=50&modeName=" .. modes[1 + i % #modes] end),
+    by("/runs?modeName=&status=&environment=", 100, function(i)
+      return "/runs?limit=50&status=failed&modeName=" .. modes[1 + i % #modes] .. "&environment="
+        .. environments[1 + i % 3]
+    end),
+    by("/runs?modeName=&tags=", 100, function(i)
+      return "/runs?limit=50&modeName=" .. modes[1 + i % #modes] .. "&tags=team-" .. i % 25
+    end),
     by("/runs?offset= far away", 100, function(i)
       return "/runs?limit=50&offset=" .. math.floor(made.runs / 250) * i
     end),
+    by("/runs?environment=&offset= far away", 100, function(i)
+      return "/runs?limit=50&environment=" .. environments[1 + i % 3] .. "&offset=" .. math.floor(made.runs / 700) * i
+    end),
+    by("/runs?createdBefore=&sortBy=updatedAt", 100, function(i)
+      return "/runs?limit=50&sortBy=updatedAt&createdBefore=" .. day_before(i)
+    end),
+    by("/runs?createdAfter=&sortBy=updatedAt, ascending", 100, function(i)
+      return "/runs?limit=50&sortBy=updatedAt&sortOrder=asc&createdAfter=" .. day_before(i)
+    end),
+    by("/runs?status=&environment=&sortBy=updatedAt", 100, function(i)
+      return "/runs?limit=50&sortBy=updatedAt&status=" .. states[1 + i % #states] .. "&environment="
+        .. environments[1 + i % 3]
+    end),
+    by("/runs?tags= of one hour&sortBy=updatedAt", 100, function(i)
+      return "/runs?limit=50&sortBy=updatedAt&tags=release-" .. i % 24
+    end),
     by("/runs?scenarioRef=", 100, function(i) return "/runs?limit=50&scenarioRef=scenario-" .. i % 1000 .. "@" end),
     by("/runs?search=", 100, function(i) return "/runs?limit=50&search=policy.team-" .. 100 + i % 200 end),
+    by("/runs?scenarioRef=&status=&environment=", 100, function(i)
+      return "/runs?limit=50&status=failed&scenarioRef=pack-" .. i % 40 .. "/&environment=" .. environments[1 + i % 3]
+    end),
+    by("/runs?search=&tags=", 100, function(i)
+      return "/runs?limit=50&search=policy.team-" .. 100 + i % 200 .. "&tags=team-" .. i % 25
+    end),
     by("/runs?search= of nearly all", 100, function() return "/runs?limit=50&search=scenario" end),
     by("/runs?search= of nothing", 100, function(i) return "/runs?limit=50&search=nowhere-" .. i end),
     by("/runs?createdAfter=", 100, function(i) return "/runs?limit=50&createdAfter=" .. day_before(i) end),
@@ -39,6 +79,16 @@ local function cases(made)
     by("/dashboard/overview of 24 h", 300, function(i)
       local to = newest - i % 20 * DAY_MS
       return "/dashboard/overview?from=" .. time.iso(to - DAY_MS) .. "&to=" .. time.iso(to)
+    end),
+    by("/dashboard/overview of 24 h&environment=", 300, function(i)
+      local to = newest - i % 20 * DAY_MS
+      return "/dashboard/overview?from=" .. time.iso(to - DAY_MS) .. "&to=" .. time.iso(to) .. "&environment="
+        .. environments[1 + i % 3]
+    end),
+    by("/dashboard/overview of 24 h&scenarioRef=", 300, function(i)
+      local to = newest - i % 20 * DAY_MS
+      return "/dashboard/overview?from=" .. time.iso(to - DAY_MS) .. "&to=" .. time.iso(to) .. "&scenarioRef=pack-"
+        .. i % 40 .. "/"
     end),
     by("/events?type=", 100, function(i)
       return "/events?limit=250&type=signal.emitted&afterTs=" .. day_before(i)
@@ -53,6 +103,12 @@ local function cases(made)
     end),
     by("/events?scenarioRef=", 100, function(i)
       return "/events?limit=250&scenarioRef=scenario-" .. i % 1000 .. "@&afterTs=" .. day_before(i)
+    end),
+    by("/events?scenarioRef=&type=", 100, function(i)
+      return "/events?limit=250&type=signal.emitted&scenarioRef=scenario-" .. i % 1000 .. "@"
+    end),
+    by("/events?scenarioRef= of many runs&type=", 100, function(i)
+      return "/events?limit=250&type=message.received&scenarioRef=pack-" .. i % 40 .. "/&afterTs=" .. day_before(i)
     end),
   }
 end

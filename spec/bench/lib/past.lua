@@ -59,6 +59,9 @@ function M.open(opts)
   self.conninfo = self.cluster:conninfo()
   if text then
     self.until_ms = json.decode(text).untilMs
+    local pool = assert(migrate.open(self.conninfo, "bench")) -- it may have been made at an earlier schema
+    assert(migrate.run(pool))
+    pool:close()
   else
     local began = sys.mono_ms()
     make(self, marker, opts and opts.on_step)
