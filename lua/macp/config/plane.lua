@@ -28,6 +28,11 @@ return {
     doc = "The one web origin whose pages may call the HTTP interface, like https://console.example.org.",
   },
   {
+    key = "plane.compression", env = "HTTP_COMPRESSION", type = "enum", choices = { "none", "gzip" }, default = "none",
+    doc = "gzip: large answers are compressed for callers that accept it. Worth it over slow networks; proxies in front "
+      .. "usually do it better, and those that unpack answers but keep their length cut them off.",
+  },
+  {
     key = "plane.idempotency_retention_hours", env = "IDEMPOTENCY_RETENTION_HOURS", type = "integer", min = 1,
     max = 720, default = 24,
     doc = "How long the reply to a request with an Idempotency-Key is kept. Keys of runs are kept as long as the run.",

@@ -48,7 +48,7 @@ local M = {}
 
 ---@param opts { title: string|nil, version: string|nil, config: table|nil, metrics: macp.Metrics,
 ---  auth: macp.AuthChain|nil, limiter: table|false|nil, audit: function|nil, tracer: macp.Tracer|nil }
---- config: cors_origin, throttle_limit, throttle_ttl_ms, stream_max_per_caller, stream_max_per_run;
+--- config: compression, cors_origin, throttle_limit, throttle_ttl_ms, stream_max_per_caller, stream_max_per_run;
 --- limiter { limit, window_ms } replaces the throttle's two, false: none;
 --- audit(ctx, action, value) records an entry (may yield)
 ---@return macp.App
@@ -65,7 +65,7 @@ function M.new(opts)
     title = opts.title or "macp", version = opts.version or sys.version, auth = opts.auth, limits = limits,
     refused = limit.of_refused(limits),
     audit = opts.audit, replies = opts.replies, router = router.new(), routes = {}, cors = cors.new(config.cors_origin),
-    finished = access_log.new(metrics),
+    finished = access_log.new(metrics), compresses = config.compression == "gzip",
     streams = sse.new(metrics, { per_caller = config.stream_max_per_caller, per_subject = config.stream_max_per_run }),
   }, App)
 end

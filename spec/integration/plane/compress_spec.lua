@@ -1,4 +1,4 @@
--- Large answers as gzip over real HTTP; event streams and downloads never.
+-- Large answers as gzip over real HTTP, where that is switched on; event streams and downloads never.
 
 local crypto = require("host.crypto")
 local fetch = require("host.fetch")
@@ -17,7 +17,7 @@ describe("answers to callers that accept gzip", function()
   local rig, id
 
   setup(function()
-    rig = plane_rig.start()
+    rig = plane_rig.start({ env = { HTTP_COMPRESSION = "gzip" } })
     id = crypto.uuid4()
     rig:play(id)
     rig:await(id, "completed", 20000)

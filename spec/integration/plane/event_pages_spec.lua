@@ -26,7 +26,7 @@ describe("pages of large events", function()
   local rig, id, first, last
 
   setup(function()
-    rig = plane_rig.start()
+    rig = plane_rig.start({ env = { HTTP_COMPRESSION = "gzip" } })
     id = crypto.uuid4()
     rig:play(id)
     rig:await(id, "completed", 20000)

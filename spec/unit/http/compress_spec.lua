@@ -48,6 +48,15 @@ describe("a reply", function()
     return reply
   end
 
+  it("is not compressed unless that is wanted", function()
+    local as_it_is = fakes.application({ route("/large", { TEXT }) }, { config = {} })
+    local reply = fakes.reply()
+    as_it_is:handler()(fakes.request({ path = "/large", headers = { ["accept-encoding"] = "gzip" } }), reply)
+    assert.is_true(reply.body == TEXT)
+    assert.is_nil(reply.headers["content-encoding"])
+    assert.is_nil((reply.headers.vary or ""):find("Encoding", 1, true))
+  end)
+
   it("that is large is compressed for who accepts it, and says so", function()
     local reply = get("/large", "gzip, deflate, br")
     assert.same({ 200, "gzip", "Origin, Accept-Encoding", "application/json; charset=utf-8" }, { reply.status,

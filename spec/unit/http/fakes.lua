@@ -5,7 +5,7 @@ local assert = require("luassert")
 local app = require("macp.http.app")
 local metrics = require("macp.telemetry.metrics")
 
-local CONFIG = { cors_origin = "http://localhost:3000" }
+local CONFIG = { cors_origin = "http://localhost:3000", compression = "gzip" }
 
 local M = {}
 

@@ -1,6 +1,7 @@
--- Compressing replies: large texts go as gzip to callers that accept it, whole or in the pieces in which a route sends them.
--- Event streams and exports, whose routes write themselves, never come here. A constant document is compressed once. Compressed replies are sent in chunks: the web
--- console's proxy unpacks them but passes a Content-Length on as it was, and so would cut them off.
+-- Compressing replies, where the application is told to: large texts go as gzip to callers that accept it, whole or in the
+-- pieces in which a route sends them. Event streams and exports, whose routes write themselves, never come here. A constant
+-- document is compressed once. Compressed replies are sent in chunks: the web console's proxy unpacks them but passes a
+-- Content-Length on as it was, and so would cut them off.
 
 local gzip = require("host.gzip")
 local gzip_stream = require("host.gzip_stream")
@@ -62,6 +63,7 @@ end
 ---@param headers table changed in place
 ---@return (fun(text: string, is_last: boolean): string|nil, table|nil)|nil pack (yields) the next bytes, which may be none
 function M.pieces(ctx, headers)
+  if not ctx.app.compresses then return nil end
   ctx.varies = true
   local stream = M.accepts(ctx.headers["accept-encoding"]) and gzip_stream(FAST)
   if not stream then return nil end
@@ -77,7 +79,7 @@ end
 ---@return table|nil headers
 ---@return boolean|nil is_compressed
 function M.apply(ctx, body, headers)
-  if body == nil then return body, headers end
+  if body == nil or not ctx.app.compresses then return body, headers end
   local text = type(body) == "string" and body or tostring(body)
   if #text < MIN_BYTES or not is_text(headers or {}) or not may_change(headers or {}) then return body, headers end
   ctx.varies = true
