@@ -28,9 +28,9 @@ return {
     doc = "The one web origin whose pages may call the HTTP interface, like https://console.example.org.",
   },
   {
-    key = "plane.compression", env = "HTTP_COMPRESSION", type = "enum", choices = { "none", "gzip" }, default = "none",
-    doc = "gzip: large answers are compressed for callers that accept it. Worth it over slow networks; proxies in front "
-      .. "usually do it better, and those that unpack answers but keep their length cut them off.",
+    key = "plane.compression", env = "HTTP_COMPRESSION", type = "enum", default = "none", choices = { "none", "gzip" },
+    doc = "gzip: large answers are compressed for callers that accept it. Worth it over slow networks; proxies in "
+      .. "front usually do it better, and those that unpack answers but keep their length cut them off.",
   },
   {
     key = "plane.idempotency_retention_hours", env = "IDEMPOTENCY_RETENTION_HOURS", type = "integer", min = 1,
