@@ -52,6 +52,20 @@ static int l_rss_bytes(lua_State *L)
     return 1;
 }
 
+/* sys.collect_for(bytes): does the collector's share of work for bytes that were taken in large pieces.
+ * LuaJIT does a step whenever memory is taken, one for a string of any length: what large ones leave undone,
+ * the next small ones would have to do, and whoever makes them is held up. Nothing happens between cycles. */
+static int l_collect_for(lua_State *L)
+{
+    enum { STEP_BYTES = 1024 }; /* that a step stands for: GCSTEPSIZE */
+    int64_t bytes = arg_check_int(L, 1, 0, INT64_C(1) << 30);
+    for (int64_t done = 0; done < bytes; done += STEP_BYTES) {
+        lua_pushliteral(L, "");
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
 /* sys.raise_open_files() -> limit: lets this process (and its children) have as many files and sockets open
  * as the system allows it to ask for; nil when the system does not tell */
 static int l_raise_open_files(lua_State *L)
@@ -341,6 +355,7 @@ int luaopen_host_sys(lua_State *L)
         {"now_ms", l_now_ms},
         {"mono_ms", l_mono_ms},
         {"cpu_ms", l_cpu_ms},
+        {"collect_for", l_collect_for},
         {"rss_bytes", l_rss_bytes},
         {"lua_bytes", l_lua_bytes},
         {"raise_open_files", l_raise_open_files},

@@ -6,6 +6,7 @@
 
 local crypto = require("host.crypto")
 local log = require("host.log")
+local sys = require("host.sys")
 local task = require("host.task")
 
 local checkpoint_store = require("macp.runtime.checkpoint_store")
@@ -18,6 +19,7 @@ local records = require("macp.runtime.records")
 local HISTORY_SHARE = 2
 local MAX_STATE_BYTES = 16 * 1024 * 1024 -- well below the largest record
 local PART_BYTES = 256 * 1024
+local COLLECT_BYTES = 32 * 1024 -- whose collection is done in one turn: a millisecond or less
 local SHORT_ENVELOPES = 2048 -- of a session whose state is encoded in one go, in a millisecond or two
 local SHORT_BYTES = 256 * 1024 -- and at most so many bytes of state
 local ATTEMPTS, PAUSE_MS = 3, 20
@@ -62,17 +64,18 @@ local Parts = {}
 Parts.__index = Parts
 
 local function new_parts(finish)
-  return setmetatable({ finish = finish, list = {}, hashes = {}, rest = {}, bytes = 0 }, Parts)
+  return setmetatable({ finish = finish, list = {}, hashes = {}, rest = {}, bytes = 0, taken = 0 }, Parts)
 end
 
 local function complete(parts, part)
   parts.list[#parts.list + 1] = parts.finish(part)
+  parts.taken = parts.taken + 3 * #part -- put together, cut off, and encoded
   parts.hashes[#parts.hashes + 1] = crypto.sha256(part)
 end
 
 function Parts:add(piece)
   local rest = self.rest
-  rest[#rest + 1], self.bytes = piece, self.bytes + #piece
+  rest[#rest + 1], self.bytes, self.taken = piece, self.bytes + #piece, self.taken + #piece
   if self.bytes < PART_BYTES then return end
   local bytes, at = table.concat(rest), 1
   while #bytes - at + 1 >= PART_BYTES do
@@ -85,6 +88,17 @@ end
 function Parts:close()
   complete(self, table.concat(self.rest))
   return self.list, crypto.sha256_hex(table.concat(self.hashes))
+end
+
+-- Collects what parts have left behind, a little in each turn; whether to go on.
+local function collect(parts, go_on)
+  repeat
+    local bytes = math.min(parts.taken, COLLECT_BYTES)
+    parts.taken = parts.taken - bytes
+    sys.collect_for(bytes)
+    if not go_on() then return false end
+  until parts.taken == 0
+  return true
 end
 
 -- The state of a session in parts. `go_on` runs between two steps and may yield; false gives up.
@@ -103,7 +117,7 @@ local function encode(rev, id, finish, go_on)
       return nil, string.format("the state has more than %d bytes", MAX_STATE_BYTES)
     end
     if is_last then return parts:close() end
-    if not go_on() then
+    if not collect(parts, go_on) then
       rev:encode_stop(id)
       return nil, nil
     end
