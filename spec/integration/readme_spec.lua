@@ -93,8 +93,11 @@ describe("the README's mode of your own", function()
     edit("one greeting per participant", "greet once only")
     dev:wait_line("(mode%.rejected)", 10000)
     assert.truthy(dev:output():find("modes/hello/fixtures/everybody_greets.lua", 1, true), dev:output())
-    local found
-    for _, mode in ipairs(get("/admin/modes").modes) do found = mode.id == "ext.hello.v1" and mode or found end
+    local found = eventually(function() -- the plane reads folders by itself
+      for _, mode in ipairs(get("/admin/modes").modes) do
+        if mode.id == "ext.hello.v1" and mode.candidate then return mode end
+      end
+    end, 10000)
     assert.is_true(found.serving)
     assert.equal(8, found.candidate.errors[1].line)
   end)

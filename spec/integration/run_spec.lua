@@ -69,6 +69,8 @@ describe("macp run", function()
     assert.equal(1, code)
     assert.equal(string.format("macp run: %s:2: went wrong\n\t%s:2: in function 'f'\n\t%s:4: in main chunk",
       path, path, path), output)
+    code, output = run("error({ why = 1 })")
+    assert.same({ 1, "macp run: " .. path .. ":1: the script raised a table without a message" }, { code, output })
     code, output = run("\nrequire('macp.sdk').client({ target = 'x', scure = true })")
     assert.equal(1, code)
     assert.truthy(output:find("^macp run: " .. path:gsub("%p", "%%%0") .. ":2: MacpSdkError: "), output)
@@ -93,6 +95,12 @@ describe("macp run", function()
     end
     assert.equal("3.2.1\tfunction", play(false)) -- the script has the say
     assert.truthy(play("info"):find("mode.loaded", 1, true))
+  end)
+
+  it("needs directories of modes that are there", function()
+    local proc = program.start({ args = { "run", "--modes", dir .. "/none", dir .. "/agent.lua" } })
+    assert.equal(1, proc:wait(20000).code)
+    assert.equal("macp run: directory of modes: list " .. dir .. "/none: No such file or directory", proc:output())
   end)
 
   it("needs a file that is there", function()

@@ -26,8 +26,10 @@ beside the script are found by `require`, too. A number that the script returns 
 
 local function use_modes(dirs)
   local registry = require("macp.modes.registry").new({ dirs = dirs })
-  assert(registry:load_all())
+  local ok, err = registry:load_all()
+  if not ok then return nil, err end
   require("macp.sdk").use_registry(registry)
+  return true
 end
 
 -- The frames of a traceback that are the script's: not the program's above main, not those of the SDK and C below.
@@ -45,7 +47,10 @@ end
 -- What went wrong in a script and where. Errors that are tables (those of the SDK) do not carry their place.
 local function failure_of(err)
   local frames = own_frames(debug.traceback("", 2))
-  local text = type(err) == "table" and not getmetatable(err) and (err.message or err.code) or tostring(err)
+  local text = tostring(err)
+  if type(err) == "table" and not getmetatable(err) then
+    text = tostring(err.message or err.code or "the script raised a table without a message")
+  end
   local place = frames[1] and frames[1]:match("^(.-:%d+):")
   if place and text:sub(1, #place) ~= place then text = place .. ": " .. text end
   if #frames > 1 then text = text .. "\n\t" .. table.concat(frames, "\n\t") end
@@ -68,7 +73,10 @@ function M.run(opts, cfg)
   io.stdout:setvbuf("line") -- what an agent prints appears when it prints it, through pipes, too
   local dir = path:match("^(.*)/[^/]*$") or "."
   package.path = dir .. "/?.lua;" .. package.path
-  if opts.modes and #opts.modes > 0 then use_modes(opts.modes) end
+  if opts.modes then
+    local is_usable, modes_err = use_modes(opts.modes)
+    if not is_usable then return nil, modes_err end
+  end
   local ok, code = xpcall(chunk, failure_of, unpack(opts.args, 2))
   if not ok then return nil, code end
   return type(code) == "number" and code or 0

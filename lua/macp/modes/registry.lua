@@ -15,6 +15,7 @@ local folders = require("macp.modes.folders")
 local memory = require("macp.modes.memory")
 local policy_check = require("macp.modes.policy_check")
 local registered = require("macp.modes.registered")
+local report = require("macp.modes.report")
 local revision = require("macp.modes.revision")
 local semver = require("macp.core.semver")
 local source = require("macp.modes.source")
@@ -202,23 +203,20 @@ end
 
 ---Loads every folder. Embedded ones were proven when the program was built; one in a directory that is broken is
 ---reported and waits for its next save. (yields)
----@return boolean|nil ok; nil, problems when a folder inside the program is broken or a directory cannot be read
+---@return boolean|nil ok; nil, err when a folder inside the program is broken or a directory cannot be read
 function Registry:load_all()
   local inside = folders.embedded(self)
   local revs, problems = embedded.revisions(inside, function(folder) return build_options(self, folder.root) end)
-  if revs == nil then return nil, problems end
+  if revs == nil then return nil, { code = "INVALID", message = report.line(problems[1]) } end
   for i, folder in ipairs(inside) do
     folder.folder_hash = source.folder_hash(folder.files)
     self.folders[folder.key] = folder
     local ok, err = self:serve(folder, revs[i], folder.files)
-    if not ok then return nil, { { path = folder.path, line = 1, text = err.message, severity = "error",
-      rule = "archive" } } end
+    if not ok then return nil, { code = err.code, message = folder.path .. ": " .. err.message } end
   end
   for _, dir in ipairs(folders.directories(self)) do
     local ok, err = self:scan(dir)
-    if not ok then
-      return nil, { { path = dir, line = 1, text = tostring(err.message), severity = "error", rule = "directory" } }
-    end
+    if not ok then return nil, { code = err.code, message = "directory of modes: " .. err.message } end
   end
   return true
 end
@@ -226,10 +224,7 @@ end
 ---Looks at every folder of a directory; loads what is new or changed, withdraws what is gone. (yields)
 function Registry:scan(dir)
   local found, err = source.folders(dir)
-  if found == nil then
-    log.error("mode.directory_unreadable", { directory = dir, message = err.message })
-    return nil, err
-  end
+  if found == nil then return nil, err end
   local seen = {}
   for _, entry in ipairs(found) do
     seen[entry.path] = true
@@ -250,9 +245,15 @@ function Registry:scan(dir)
   return true
 end
 
+-- Nobody waits for this one. (yields)
+local function rescan(self, dir)
+  local ok, err = self:scan(dir)
+  if not ok then log.error("mode.directory_unreadable", { directory = dir, message = err.message }) end
+end
+
 ---Looks at every directory again, whether or not its watcher has noticed a change. (yields)
 function Registry:rescan()
-  for _, dir in ipairs(folders.directories(self)) do self:scan(dir) end
+  for _, dir in ipairs(folders.directories(self)) do rescan(self, dir) end
 end
 
 ---The current revision of a mode (of a folder, registered or promoted), or of one of its versions.
@@ -367,7 +368,7 @@ end
 ---Watches the directories and releases unused revisions until close(). (yields)
 function Registry:watch()
   if self.watcher then return end
-  self.watcher = dir_watcher.start(folders.directories(self), "mode", function(dir) self:scan(dir) end)
+  self.watcher = dir_watcher.start(folders.directories(self), "mode", function(dir) rescan(self, dir) end)
   self.sweeper = task.every(RELEASE_AFTER_MS, function() sweep(self) end)
 end
 
@@ -375,9 +376,7 @@ end
 function Registry:collect() memory.collect(self) end
 
 ---What GET /admin/modes shows.
-function Registry:status()
-  return folders.status(self)
-end
+function Registry:status() return folders.status(self) end
 
 policy_check.install(Registry)
 

@@ -34,10 +34,8 @@ end
 
 -- A folder that is broken would not be served; the others would. (yields)
 local function check_modes(found, modes)
-  local ok, problems = modes:load_all()
-  for _, problem in ipairs(not ok and problems or {}) do
-    add(found.problems, "%s:%s: %s", problem.path, problem.line, problem.text)
-  end
+  local ok, err = modes:load_all()
+  if not ok then add(found.problems, "%s", err.message) end
   local served = 0
   for _, folder in ipairs(modes:status().modes) do
     if folder.revision then served = served + 1 end

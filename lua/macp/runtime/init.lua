@@ -76,11 +76,8 @@ local function open_modes(role, cfg, services)
   local taken, reason = left_behind.import(cfg, role.storage, sys.now_ms())
   if not taken then return nil, reason end
   role.modes = services.modes({ archive = role.archive })
-  local ok, problems = role.modes:load_all()
-  if not ok then
-    local first = problems[1]
-    return failed("load the modes", { message = string.format("%s:%s: %s", first.path, first.line, first.text) })
-  end
+  local ok, load_err = role.modes:load_all()
+  if not ok then return failed("load the modes", load_err) end
   -- What came over the wire is kept beside the sessions that depend on it.
   local opened, err = role.modes.registered:open(role.storage.registered)
   if not opened then return failed("load the registered modes", err) end

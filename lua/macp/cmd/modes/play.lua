@@ -146,7 +146,7 @@ function M.run(opts)
   if game == nil then return nil, { code = "INVALID", message = problem } end
   console.print(string.format("%s %s; the initiator is %s. `help` explains.", rev.id, rev.version, opts.as))
   repeat
-    sys.write(1, "> ")
+    if sys.is_tty(0) then sys.write(1, "> ") end
     local line = io.stdin:read("*l") -- blocks, and nothing else runs
   until line == nil or not game:obey(line)
   rev:close()

@@ -28,11 +28,10 @@ end
 function M.check(paths, opts)
   log.set_level("error")
   local modes = mode_registry.new({ dirs = opts.mode_dirs or {}, depth = "validate" })
-  local ok, problems = modes:load_all()
+  local ok, err = modes:load_all()
   if not ok then
     modes:close()
-    return nil, { code = "INTERNAL_ERROR", message = string.format("load the modes: %s:%s: %s", problems[1].path,
-      problems[1].line, problems[1].text) }
+    return nil, err
   end
   local registry = policies.new({ modes = modes, now_ms = sys.now_ms, strict = opts.strict })
   local all_fine = true
