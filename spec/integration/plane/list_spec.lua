@@ -58,7 +58,11 @@ describe("a list of many runs", function()
     { "scenarioRef=SCENARIO-77@", "scenario_ref like '%scenario-77@%'" },
     { "scenarioRef=source-17", "source_ref = 'source-17'" }, { "search=scenario-777", "scenario_ref like '%-777@%'" },
     { "search=policy.team-250", "metadata #>> '{executionRequest,session,policyVersion}' = 'policy.team-250'" },
-    { "search=%25", "false" }, { "status=suspended&environment=production",
+    { "search=%25", "false" }, { "modeName=macp.mode.none.v1", "false" },
+    { "modeName=macp.mode.task.v1", "metadata->>'modeName' = 'macp.mode.task.v1'" },
+    { "modeName=macp.mode.quorum.v1&status=completed",
+      "metadata->>'modeName' = 'macp.mode.quorum.v1' and status = 'completed'" },
+    { "status=suspended&environment=production",
       "status = 'suspended' and environment = 'production'" },
   }) do
     it("finds what " .. case[1] .. " asks for", function()

@@ -18,7 +18,7 @@ local LIST_QUERY = {
     sortBy = { type = "string", enum = { "createdAt", "updatedAt" }, default = "createdAt" },
     sortOrder = { type = "string", enum = { "asc", "desc" }, default = "desc" },
     includeSandbox = { type = "string" }, includeArchived = { type = "string" }, environment = { type = "string" },
-    scenarioRef = { type = "string" }, search = { type = "string" },
+    scenarioRef = { type = "string" }, modeName = { type = "string" }, search = { type = "string" },
     exactTotal = { type = "boolean", default = false },
   },
 }
@@ -82,8 +82,8 @@ function M.routes(plane)
     { method = "GET", path = "/runs", scope = "runs:read", query = LIST_QUERY,
       returns = { [200] = schemas.RunList },
       tag = "runs", summary = "List runs",
-      description = "total counts all runs of the filter. With search, tags or scenarioRef and more than 5000 of them "
-        .. "it is an estimate (totalIsEstimate) until they are counted; exactTotal=true waits for that.",
+      description = "total counts all runs of the filter. With search, tags, modeName or scenarioRef and more than "
+        .. "5000 of them it is an estimate (totalIsEstimate) until they are counted; exactTotal=true waits for that.",
       handler = list },
     { method = "GET", path = "/runs/:id", scope = "runs:read", etag = true, tag = "runs",
       returns = { [200] = schemas.Run }, summary = "One run", handler = get },
