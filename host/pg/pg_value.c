@@ -256,28 +256,29 @@ bool pg_value_parse_exact(const char *text, size_t len, double *value)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* The value of a hexadecimal digit as the server writes it, and one more; 0: it is none. A table, because
+ * which digit comes next cannot be guessed. */
+static const unsigned char hex_value[256] = {
+    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 bool pg_value_parse_bytea(const char *text, size_t len, struct buf *out)
 {
     if (len < 2 || len % 2 != 0 || text[0] != '\\' || text[1] != 'x') {
         return false;
     }
-    char *end = buf_reserve(out, len / 2);
-    size_t count = 0;
-    for (size_t i = 2; i < len; i += 2) {
-        int high = hex_digit(text[i]);
-        int low = hex_digit(text[i + 1]);
-        if (high < 0 || low < 0) {
-            return false;
-        }
-        end[count++] = (char)(high << 4 | low);
+    char *bytes = buf_reserve(out, len / 2);
+    size_t count = len / 2 - 1;
+    bool is_hex = true;
+    for (size_t i = 0; i < count; i++) {
+        unsigned high = hex_value[(unsigned char)text[2 + 2 * i]];
+        unsigned low = hex_value[(unsigned char)text[3 + 2 * i]];
+        is_hex = is_hex & (high != 0) & (low != 0);
+        bytes[i] = (char)((high - 1) << 4 | (low - 1));
+    }
+    if (!is_hex) {
+        return false;
     }
     out->len += count;
     return true;

@@ -53,16 +53,19 @@ select seq, ts, frame, type, document from (
     order by seq limit $6) as event) as sized
 where before < $7 order by seq]]
 
--- The last number given and the last position received: two backward steps in the primary keys.
+-- The last number given and the last position received: backward steps in the primary keys. Not max(seq): of a table
+-- whose statistics are young the planner believes that reading all rows of a run is as cheap.
 local TAIL = [[
 select
-  greatest((select max(seq) from run_events_raw where tenant = $1 and run_id = $2),
-           (select max(seq) from run_events_canonical where tenant = $1 and run_id = $2), 0) as seq,
+  greatest((select seq from run_events_raw where tenant = $1 and run_id = $2 order by seq desc limit 1),
+           (select seq from run_events_canonical where tenant = $1 and run_id = $2 order by seq desc limit 1), 0) as seq,
   coalesce((select ordinal from run_events_raw
             where tenant = $1 and run_id = $2 and ordinal is not null order by seq desc limit 1), 0) as ordinal]]
 
 -- run_events_canonical_pkey, backwards
-local LAST = "select coalesce(max(seq), 0) as seq from run_events_canonical where tenant = $1 and run_id = $2"
+local LAST = [[
+select coalesce((select seq from run_events_canonical where tenant = $1 and run_id = $2
+                 order by seq desc limit 1), 0) as seq]]
 
 -- run_events_canonical_pkey, backwards: so many steps, however long the history
 local BEFORE_NEWEST = [[

@@ -111,6 +111,22 @@ describe("the state at a sequence number", function()
     for _, numbers in ipairs(read) do assert.is_true(numbers <= 500, numbers) end
   end)
 
+  it("P44: knows by one step where a history ends, however long it is", function()
+    local db, asked = rig.plane.db, nil
+    db.query = function(self, text, params) -- its class has the real one
+      if text:find("as tail", 1, true) then asked = { text, params } end
+      return getmetatable(self).__index.query(self, text, params)
+    end
+    assert(reader(0):state_at("default", id, 5))
+    db.query = nil
+    local lines = assert(db:query("explain (analyze) " .. asked[1], asked[2])).rows
+    assert.is_true(#lines > 5)
+    for _, line in ipairs(lines) do
+      local rows = tonumber(line["QUERY PLAN"]:match("actual time=.- rows=(%d+)"))
+      assert.is_true(rows == nil or rows <= 1, line["QUERY PLAN"])
+    end
+  end)
+
   it("is stored in as many bytes as a run may have: the longer it is, the further apart", function()
     local limit, first = 400000, 10000000
     local run = { tenant = "default", id = id, seq = first, state = projection.new(id), rev_started = true,
