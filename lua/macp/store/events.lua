@@ -57,8 +57,9 @@ where before < $7 order by seq]]
 -- whose statistics are young the planner believes that reading all rows of a run is as cheap.
 local TAIL = [[
 select
-  greatest((select seq from run_events_raw where tenant = $1 and run_id = $2 order by seq desc limit 1),
-           (select seq from run_events_canonical where tenant = $1 and run_id = $2 order by seq desc limit 1), 0) as seq,
+  greatest(
+    (select seq from run_events_raw where tenant = $1 and run_id = $2 order by seq desc limit 1),
+    (select seq from run_events_canonical where tenant = $1 and run_id = $2 order by seq desc limit 1), 0) as seq,
   coalesce((select ordinal from run_events_raw
             where tenant = $1 and run_id = $2 and ordinal is not null order by seq desc limit 1), 0) as ordinal]]
 
