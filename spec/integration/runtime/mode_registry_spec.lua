@@ -1,80 +1,16 @@
--- Modes registered, unregistered and promoted over the wire, and their sessions.
+-- Modes registered, unregistered and promoted over the wire.
 
-local client = require("spec.support.runtime_client")
-
-local crypto = require("host.crypto")
-local fs = require("host.fs")
 local json = require("host.json")
 local task = require("host.task")
 
+local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
+local registered = require("spec.support.registered_modes")
 
 local UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT = 16, 7, 3
-local OPEN, RESOLVED = 1, 2
-
-local function descriptor(changes)
-  local out = {
-    mode = "ext.chat.v1", mode_version = "1.2.0", title = "Chat", description = "Talk.",
-    message_types = { "SessionStart", "Ping", "Pong", "Commitment" }, terminal_message_types = { "Commitment" },
-    schema_uris = { proto = "https://example.org/chat.proto" },
-  }
-  for key, value in pairs(changes or {}) do out[key] = value end
-  return out
-end
-
-local function register(rig, changes, token)
-  return rig:call(token or "boss", "RegisterExtMode", { mode_descriptor = descriptor(changes) })
-end
-
-local function refusal(rig, changes)
-  local answer = assert(register(rig, changes))
-  assert.is_false(answer.ok)
-  return answer.error
-end
-
-local function ids(rig, method)
-  local out = {}
-  for i, mode in ipairs(assert(rig:call(nil, method)).modes) do out[i] = mode.mode end
-  return out
-end
-
-local function contains(list, wanted)
-  for _, item in ipairs(list) do
-    if item == wanted then return true end
-  end
-  return false
-end
-
-local function supported(rig)
-  return assert(rig:call(nil, "Initialize", { supported_protocol_versions = { "1.0" } })).supported_modes
-end
-
--- A SessionStart with nothing but a time to live.
-local function start(rig, mode, fields, id)
-  id = id or crypto.uuid4()
-  local payload = { participants = {}, mode_version = "", configuration_version = "", intent = "", ttl_ms = 60000 }
-  for key, value in pairs(fields or {}) do payload[key] = value end
-  return rig:send("host", client.start_envelope(id, payload, { mode = mode })), id
-end
-
-local serial = 0
-
-local function send(rig, sender, id, mode, message_type, payload)
-  serial = serial + 1
-  return rig:send(sender, client.envelope({ mode = mode, session_id = id, message_type = message_type,
-    message_id = "n" .. serial, payload = payload or "" }))
-end
-
-local function commitment(fields)
-  local payload = { commitment_id = "c1", action = "chat.completed", authority_scope = "chat", reason = "done",
-    mode_version = "1.2.0", configuration_version = "", policy_version = "", outcome_positive = true }
-  for key, value in pairs(fields or {}) do payload[key] = value end
-  return client.payload("macp.v1.CommitmentPayload", payload)
-end
-
-local function state_of(rig, id)
-  return assert(rig:call("host", "GetSession", { session_id = id })).metadata
-end
+local descriptor, register, refusal = registered.descriptor, registered.register, registered.refusal
+local ids, contains, supported = registered.ids, registered.contains, registered.supported
+local start, send, state_of = registered.start, registered.send, registered.state_of
 
 describe("the mode registry over the wire", function()
   local rig
@@ -284,94 +220,6 @@ describe("the mode registry over the wire", function()
   end)
 end)
 
-describe("sessions of a registered mode", function()
-  local rig
-
-  setup(function()
-    rig = assert(client.start())
-    assert(register(rig))
-  end)
-  teardown(function() rig:destroy() end)
-
-  it("start with nothing but a time to live, and bind the version of the descriptor", function()
-    local ack, id = start(rig, "ext.chat.v1")
-    assert.is_true(ack.ok)
-    assert.equal("1.2.0", state_of(rig, id).mode_version)
-    assert.equal("policy.default", state_of(rig, id).policy_version)
-    assert.equal("", state_of(rig, id).configuration_version)
-  end)
-
-  it("refuse a start without a time to live, without a payload and with another version", function()
-    assert.equal("INVALID_ENVELOPE", start(rig, "ext.chat.v1", { ttl_ms = 0 }).error.code)
-    assert.equal("INVALID_ENVELOPE", start(rig, "ext.chat.v1", { ttl_ms = 86400001 }).error.code)
-    assert.equal("INVALID_ENVELOPE", start(rig, "ext.chat.v1", { mode_version = "1.0.0" }).error.code)
-    local ack = rig:send("host", client.start_envelope(crypto.uuid4(), {}, { mode = "ext.chat.v1", payload = "" }))
-    assert.equal("INVALID_ENVELOPE", ack.error.code)
-    assert.is_true(start(rig, "ext.chat.v1", { mode_version = "1.2.0" }).ok)
-  end)
-
-  it("take opaque payloads of declared types from everybody when nobody was declared", function()
-    local _, id = start(rig, "ext.chat.v1")
-    assert.is_true(send(rig, "ann", id, "ext.chat.v1", "Ping", "\255\0\1").ok)
-    assert.is_true(send(rig, "bob", id, "ext.chat.v1", "Pong").ok)
-    assert.equal("INVALID_ENVELOPE", send(rig, "ann", id, "ext.chat.v1", "Pang").error.code)
-    assert.equal("FORBIDDEN", send(rig, "ann", id, "ext.chat.v1", "SessionCancel").error.code)
-    assert.equal("FORBIDDEN", send(rig, "ann", id, "ext.chat.v1", "Commitment", commitment()).error.code)
-    assert.equal("INVALID_ENVELOPE",
-      send(rig, "host", id, "ext.chat.v1", "Commitment", commitment({ reason = " " })).error.code)
-    assert.equal("INVALID_ENVELOPE",
-      send(rig, "host", id, "ext.chat.v1", "Commitment", commitment({ mode_version = "1.0.0" })).error.code)
-    assert.equal("INVALID_ENVELOPE",
-      send(rig, "host", id, "ext.chat.v1", "Commitment", commitment({ outcome_positive = false })).error.code)
-    assert.is_true(send(rig, "host", id, "ext.chat.v1", "Commitment", commitment()).ok)
-    assert.equal(RESOLVED, state_of(rig, id).state)
-  end)
-
-  it("count the messages of a participant once, however often it was named", function()
-    local _, id = start(rig, "ext.chat.v1", { participants = { "ann", "ann", "bob" } })
-    send(rig, "ann", id, "ext.chat.v1", "Ping")
-    local metadata = state_of(rig, id)
-    assert.same({ "ann", "ann", "bob" }, metadata.participants)
-    assert.equal(1, #metadata.participant_activity)
-    assert.equal(1, metadata.participant_activity[1].message_count)
-  end)
-
-  it("take messages only from declared participants", function()
-    local _, id = start(rig, "ext.chat.v1", { participants = { "ann" } })
-    assert.is_true(send(rig, "ann", id, "ext.chat.v1", "Ping").ok)
-    assert.equal("FORBIDDEN", send(rig, "bob", id, "ext.chat.v1", "Ping").error.code)
-    assert.equal("FORBIDDEN", send(rig, "host", id, "ext.chat.v1", "Ping").error.code)
-  end)
-
-  it("must be complete once the mode is promoted", function()
-    register(rig, { mode = "ext.grow.v1" })
-    assert.is_true(start(rig, "ext.grow.v1").ok)
-    rig:call("boss", "PromoteMode", { mode = "ext.grow.v1" })
-    local ack = start(rig, "ext.grow.v1")
-    assert.equal("INVALID_ENVELOPE", ack.error.code)
-    ack = start(rig, "ext.grow.v1", { participants = {}, mode_version = "1.2.0", configuration_version = "cfg" })
-    assert.same({ "INVALID_ENVELOPE", "InvalidPayload: participants is empty" }, { ack.error.code, ack.error.message })
-    assert.is_true(start(rig, "ext.grow.v1",
-      { participants = { "ann" }, mode_version = "1.2.0", configuration_version = "cfg" }).ok)
-  end)
-
-  it("keep their handler when the mode is unregistered or renamed", function()
-    register(rig, { mode = "ext.leave.v1" })
-    register(rig, { mode = "ext.move.v1" })
-    local _, left = start(rig, "ext.leave.v1")
-    local _, moved = start(rig, "ext.move.v1")
-    assert.is_true(assert(rig:call("boss", "UnregisterExtMode", { mode = "ext.leave.v1" })).ok)
-    assert.is_true(assert(rig:call("boss", "PromoteMode",
-      { mode = "ext.move.v1", promoted_mode_name = "org.move.v1" })).ok)
-    assert.equal("MODE_NOT_SUPPORTED", start(rig, "ext.leave.v1").error.code)
-    for mode, id in pairs({ ["ext.leave.v1"] = left, ["ext.move.v1"] = moved }) do
-      assert.is_true(send(rig, "ann", id, mode, "Ping", "x").ok)
-      assert.is_true(send(rig, "host", id, mode, "Commitment", commitment()).ok)
-      assert.equal(RESOLVED, state_of(rig, id).state)
-    end
-  end)
-end)
-
 describe("a promoted folder", function()
   it("is offered under its new name and strict, before and after a restart", function()
     local rig = assert(client.start())
@@ -454,111 +302,5 @@ describe("WatchModeRegistry", function()
     assert.is_true(assert(rig:call("boss", "UnregisterExtMode", { mode = "ext.late.v1" })).ok)
     eventually(function() return count.n == before + 1 end, 5000)
     stop()
-  end)
-end)
-
-describe("the mode registry after a restart", function()
-  it("W9: has what was registered and promoted; sessions go on", function()
-    local rig = assert(client.start())
-    register(rig)
-    register(rig, { mode = "ext.gone.v1" })
-    register(rig, { mode = "ext.up.v1", title = "quote \" back\\slash \n caf\195\169" })
-    local _, chat = start(rig, "ext.chat.v1", { participants = { "ann" } })
-    local _, gone = start(rig, "ext.gone.v1")
-    local _, up = start(rig, "ext.up.v1")
-    send(rig, "ann", chat, "ext.chat.v1", "Ping", "\0\1")
-    send(rig, "ann", gone, "ext.gone.v1", "Ping")
-    rig:call("boss", "UnregisterExtMode", { mode = "ext.gone.v1" })
-    rig:call("boss", "PromoteMode", { mode = "ext.up.v1", promoted_mode_name = "org.up.v1" })
-    local before = { ids(rig, "ListModes"), ids(rig, "ListExtModes"), state_of(rig, chat), state_of(rig, gone) }
-    local described = assert(rig:call(nil, "ListModes")).modes
-    rig = rig:again()
-    assert.same(before, { ids(rig, "ListModes"), ids(rig, "ListExtModes"), state_of(rig, chat), state_of(rig, gone) })
-    assert.same(described, assert(rig:call(nil, "ListModes")).modes)
-    assert.is_true(start(rig, "ext.chat.v1").ok)
-    assert.equal("INVALID_ENVELOPE", start(rig, "org.up.v1").error.code)
-    for mode, id in pairs({ ["ext.chat.v1"] = chat, ["ext.gone.v1"] = gone, ["ext.up.v1"] = up }) do
-      assert.is_true(send(rig, "ann", id, mode, "Pong", "y").ok, mode)
-      assert.is_true(send(rig, "host", id, mode, "Commitment", commitment()).ok, mode)
-    end
-    rig:destroy()
-  end)
-
-  it("W9: replays a session without registry and archive, from the descriptor in its log", function()
-    local rig = assert(client.start())
-    register(rig)
-    local _, id = start(rig, "ext.chat.v1", { participants = { "ann" } })
-    send(rig, "ann", id, "ext.chat.v1", "Ping", "x")
-    rig:stop()
-    assert(fs.remove(rig.dir .. "/modes.json"))
-    assert(fs.remove_tree(rig.dir .. "/modes"))
-    local again = assert(client.start({ dir = rig.dir }))
-    assert.is_false(contains(supported(again), "ext.chat.v1"))
-    assert.equal(OPEN, state_of(again, id).state)
-    assert.equal("FORBIDDEN", send(again, "bob", id, "ext.chat.v1", "Ping").error.code)
-    assert.is_true(send(again, "ann", id, "ext.chat.v1", "Ping").ok)
-    assert.is_true(send(again, "host", id, "ext.chat.v1", "Commitment", commitment()).ok)
-    again:destroy()
-  end)
-
-  it("keeps a registration in memory when nothing is to be kept", function()
-    local rig = assert(client.start({ env = { MACP_MEMORY_ONLY = "1" } }))
-    assert.is_true(assert(register(rig)).ok)
-    assert.is_true(start(rig, "ext.chat.v1").ok)
-    assert.is_nil(fs.stat(rig.dir .. "/modes.json"))
-    rig = rig:again()
-    assert.is_false(contains(supported(rig), "ext.chat.v1"))
-    rig:destroy()
-  end)
-
-  it("refuses a change it cannot store, and makes it when it can", function()
-    local rig = assert(client.start())
-    register(rig, { mode = "ext.first.v1" })
-    assert(fs.remove(rig.dir .. "/modes.json"))
-    assert(fs.mkdir_p(rig.dir .. "/modes.json/in the way"))
-    local texts = {
-      refusal(rig),
-      assert(rig:call("boss", "UnregisterExtMode", { mode = "ext.first.v1" })).error,
-      assert(rig:call("boss", "PromoteMode", { mode = "ext.first.v1" })).error,
-    }
-    for _, text in ipairs(texts) do
-      assert.truthy(text:find("the registry cannot be stored: rename into " .. rig.dir .. "/modes.json", 1, true), text)
-    end
-    assert.is_false(contains(supported(rig), "ext.chat.v1"))
-    assert.is_true(contains(ids(rig, "ListExtModes"), "ext.first.v1"))
-    assert.is_true(start(rig, "ext.first.v1").ok)
-    assert(fs.remove_tree(rig.dir .. "/modes.json"))
-    assert.is_true(assert(register(rig)).ok)
-    rig = rig:again()
-    assert.is_true(contains(supported(rig), "ext.chat.v1"))
-    assert.is_true(contains(supported(rig), "ext.first.v1"))
-    rig:destroy()
-  end)
-
-  it("does not start on a registry it cannot read, and names what is wrong", function()
-    local dir = assert(fs.temp_dir("macp-modes-"))
-    local function reason(text)
-      assert(fs.write(dir .. "/modes.json", text))
-      local rig, err = client.start({ dir = dir })
-      if rig then rig:stop() end
-      return err and err.message
-    end
-    local path = "load the registered modes: " .. dir .. "/modes.json: "
-    assert.equal(path .. "'format' must be 1, not 2", reason('{"format":2,"modes":[]}'))
-    assert.equal(path .. "'modes' must be an array", reason('{"format":1}'))
-    assert.truthy(reason("[{"):find(path .. "not a JSON object", 1, true))
-    assert.equal(path .. "modes[1]: must be an object", reason('{"format":1,"modes":[5]}'))
-    assert.equal(path .. "modes[1]: needs 'id' and 'standard'", reason('{"format":1,"modes":[{}]}'))
-    assert.equal(path .. "modes[1]: has 'source' or 'descriptor'", reason(
-      '{"format":1,"modes":[{"id":"a","standard":true,"source":"b","descriptor":{}}]}'))
-    assert.equal(path .. "modes[1]: descriptor: must be an object", reason(
-      '{"format":1,"modes":[{"id":"a","standard":false}]}'))
-    local one = json.encode({ id = "ext.chat.v1", standard = false, descriptor = descriptor() })
-    assert.equal(path .. "modes[1]: the descriptor is for 'ext.chat.v1'",
-      reason('{"format":1,"modes":[' .. one:gsub('"id":"ext.chat.v1"', '"id":"ext.b.v1"') .. "]}"))
-    assert.equal(path .. "modes[2]: 'ext.chat.v1' is listed twice",
-      reason('{"format":1,"modes":[' .. one .. "," .. one .. "]}"))
-    assert.is_nil(reason('{"format":1,"modes":[' .. one .. "]}"))
-    fs.remove_tree(dir)
   end)
 end)
