@@ -275,7 +275,7 @@ local function common_page(db, tenant, query, estimated)
     if rows == nil then return nil, err end
     if #rows == query.limit then return { rows = rows, estimate = estimated.found } end
   end
-  local is_rare = estimated.found * DENSE < estimated.all and deepest <= M.WINDOW
+  local is_rare = estimated.found * DENSE < estimated.all and (has_terms(query) or deepest <= M.WINDOW)
   local rows, err = rows_with_room(db, (is_rare and sorted_statement or page_statement)(tenant, query))
   if rows == nil then return nil, err end
   local is_last = #rows < query.limit and (#rows > 0 or query.offset == 0)
