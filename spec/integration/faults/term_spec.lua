@@ -129,6 +129,25 @@ describe("TERM", function()
     end)
   end)
 
+  it("P6: ends a program at once whose streams say nothing", function()
+    system.with(nil, function(world)
+      local readers = open_streams(world, open_sessions(world))
+      eventually(function()
+        local _, _, _, text = world:get("/metrics")
+        return text and text:find("\nactive_sse_connections 8\n", 1, true)
+      end, 10000, "the streams")
+      local began = sys.mono_ms()
+      world.program:kill("TERM")
+      local status = world.program:wait(DRAIN_MS + 5000)
+      assert.is_true(sys.mono_ms() - began < DRAIN_MS)
+      assert.equal(0, status.code, world.program:output())
+      for _, reader in ipairs(readers.sse) do
+        assert.truthy((assert(reader:join())):find("event: shutdown", 1, true))
+      end
+      for _, reader in ipairs(readers.grpc) do assert.equal(rpc.status.UNAVAILABLE, (assert(reader:join()))) end
+    end)
+  end)
+
   it("a second time ends the program at once", function()
     system.with({ role = "plane,runtime" }, function(world)
       -- A request whose body never comes keeps the first TERM waiting.

@@ -27,7 +27,7 @@ describe("W43: a redacted text", function()
   end)
   teardown(function() rig:destroy() end)
 
-  it("is in no event, no projection, no mode view and no stored signal", function()
+  it("P43: is in no event, no projection, no mode view and no stored signal", function()
     local id = crypto.uuid4()
     rig:open_session(id)
     rig:await(id, "running")

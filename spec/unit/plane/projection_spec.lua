@@ -197,7 +197,20 @@ describe("the projection", function()
 
   it("P12: is the same whether folded at once or stored and continued at any point", function()
     local events = nineteen()
+    -- What agents paid for, and what was sent for them: these were forgotten elsewhere.
+    local function paid(seq, who, prompt, completion, cost)
+      return stored(seq, 8, "llm.call.completed", "participant", who, { sender = who, decodedPayload = {
+        model = "gpt-4o", promptTokens = prompt, completionTokens = completion, estimatedCostUsd = cost } })
+    end
+    add(events, paid(20, "ann", 100, 50, 0.5))
+    add(events, stored(21, 8, "message.sent", "message", "k1", { messageType = "Proposal", messageId = "k1" }))
+    add(events, stored(22, 9, "message.send_failed", "message", "k2", { messageType = "Vote", messageId = "k2" }))
+    add(events, paid(23, "bob", 1, 2, 0.25))
     local expected = projection.render(folded(events), { sorted = true })
+    local told = json.decode(expected)
+    assert.same({ { callCount = 2, promptTokens = 101, completionTokens = 52, totalTokens = 153,
+      estimatedCostUsd = 0.75 }, { total = 2, queued = 0, accepted = 1, rejected = 1 } },
+      { told.llm.totals, told.outboundMessages })
     for cut = 1, #events - 1 do
       local head = {}
       for i = 1, cut do head[i] = events[i] end
