@@ -63,6 +63,12 @@ describe("macp runtime --check", function()
     assert.equal("the runtime would not start", lines[#lines])
   end)
 
+  it("fails for a mode that is broken, without which the runtime would start", function()
+    local code, lines = run({}, "--modes", dir .. "/modes")
+    assert.equal(2, code)
+    assert.equal("the runtime would start, without the modes that are broken", lines[#lines])
+  end)
+
   it("prints JSON for programs, also of settings that cannot be read", function()
     local code, lines = run({ MACP_MEMORY_ONLY = "1" }, "--json")
     assert.equal(0, code)

@@ -32,18 +32,24 @@ Token and key files are read again when they change; streams of a withdrawn or e
 An accepted message is on disk (MACP_DATA_DIR) before it is acknowledged. TERM or INT ends streams with UNAVAILABLE,
 finishes calls and stops; the next start continues every session.]],
   options = {
-    { name = "check", doc = "Only tell what a start would be refused for; exit code 0 or 2." },
+    { name = "check", doc = "Only tell what a start, or a mode, would be refused for; exit code 0 or 2." },
     { name = "json", doc = "With --check: print JSON." },
     { name = "modes", short = "m", value = "DIR", repeated = true, doc = "Folder of coordination modes." },
   },
 }
+
+local function verdict(found)
+  if #found.problems == 0 then return "the runtime would start" end
+  if #found.problems > found.unserved then return "the runtime would not start" end
+  return "the runtime would start, without the modes that are broken"
+end
 
 local function print_findings(found)
   local style = console.style()
   for _, note in ipairs(found.notes) do console.print(note) end
   for _, warning in ipairs(found.warnings) do console.print(style.yellow("warning: ") .. warning) end
   for _, problem in ipairs(found.problems) do console.print(style.red("problem: ") .. problem) end
-  console.print(#found.problems == 0 and "the runtime would start" or "the runtime would not start")
+  console.print(verdict(found))
 end
 
 local function print_json(found)

@@ -1,6 +1,7 @@
 -- `macp spec`: runs busted inside the program, on the event loop, so that `it` blocks may wait.
 -- After each file no task or handle may be left; a test that hangs ends the run with its name.
 
+local fs = require("host.fs")
 local log = require("host.log")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -190,8 +191,19 @@ local function run_in_parallel(opts)
   })
 end
 
+local function check_paths(paths)
+  for _, path in ipairs(paths) do
+    if not fs.stat(path) then
+      return nil, { code = "USAGE", message = path .. ": no such file or folder; expected spec files, or folders of them" }
+    end
+  end
+  return true
+end
+
 ---Runs the files. (yields)
 function M.run(opts)
+  local ok, err = check_paths(opts.args)
+  if not ok then return nil, err end
   if opts.jobs ~= 1 then return run_in_parallel(opts) end
   if opts.lpath then package.path = table.concat(opts.lpath, ";") .. ";" .. package.path end
   preload_host_modules()

@@ -13,7 +13,8 @@ local storage = require("macp.runtime.storage")
 local M = {}
 
 ---@class macp.runtime.Findings
----@field problems string[] each refuses a start
+---@field problems string[] each refuses a start, or a mode
+---@field unserved integer how many of them are of mode folders, without which a runtime starts
 ---@field warnings string[] allowed and perhaps not meant
 ---@field notes string[] what was looked at
 
@@ -41,6 +42,7 @@ local function check_modes(found, modes)
     if folder.revision then served = served + 1 end
     for _, problem in ipairs(folder.candidate and folder.candidate.errors or {}) do
       add(found.problems, "%s:%s: %s", problem.path, problem.line, problem.text)
+      found.unserved = found.unserved + 1
     end
   end
   add(found.notes, "modes: %d", served)
@@ -99,7 +101,7 @@ end
 ---@param services { modes: fun(opts: { archive: table }): table }
 ---@return macp.runtime.Findings
 function M.run(config, services)
-  local cfg, found = config.runtime, { problems = {}, warnings = {}, notes = {} }
+  local cfg, found = config.runtime, { problems = {}, warnings = {}, notes = {}, unserved = 0 }
   check_settings(found, cfg)
   local modes = services.modes({ archive = memory_archive.new() })
   check_modes(found, modes)

@@ -27,6 +27,14 @@ describe("macp spec", function()
     assert.truthy(out:find("1 success", 1, true))
   end)
 
+  it("is told in one line when there is nothing of a name", function()
+    local process = assert(child.spawn({ file = sys.executable(), args = { "spec", "none/of_this" }, stderr = "pipe" }))
+    local said = {}
+    for piece in function() return process:read("stderr") end do said[#said + 1] = piece end
+    assert.equal(3, process:wait().code)
+    assert.truthy(table.concat(said):find("none/of_this: no such file or folder", 1, true))
+  end)
+
   local failing = {
     { "a failed test", 'it("fails", function() assert.equal(1, 2) end)', "Failure" },
     { "a file that does not load", 'error("broken")', "broken" },
