@@ -194,7 +194,7 @@ end
 local function check_paths(paths)
   for _, path in ipairs(paths) do
     if not fs.stat(path) then
-      return nil, { code = "USAGE", message = path .. ": no such file or folder; expected spec files, or folders of them" }
+      return nil, { code = "USAGE", message = path .. ": no such file or folder; expected spec files or folders" }
     end
   end
   return true
