@@ -2,6 +2,7 @@
 -- what was published, then follows live; both happen between two yields, so nothing is missed or repeated.
 
 local rpc = require("host.rpc")
+local task = require("host.task")
 
 local host_bytes = require("host.bytes")
 local host_log = require("host.log")
@@ -16,6 +17,9 @@ local white_space = require("macp.protocol.white_space")
 local STATUS = rpc.status
 -- What a replay holds for a stream that is not read: a chunk of records, and as much again in the call's queue.
 local CHUNK_RECORDS, CHUNK_BYTES = 128, 65536
+-- Chunks that are read at a time, by all replays: what a thousand that begin together have read would all be written
+-- before anybody else has a turn.
+local MAX_READS = 4
 local MAX_IN_FLIGHT = 64
 
 local Streams = {}
@@ -39,6 +43,7 @@ function M.new(opts)
     request_codec = messages.codec("macp.v1.StreamSessionRequest", { enums = "number" }),
     response_codec = messages.codec("macp.v1.StreamSessionResponse", { enums = "number" }),
     open = {},
+    reads = 0, read_ended = task.cond(),
   }, Streams)
 end
 
@@ -124,10 +129,25 @@ local function refuse_dropped(self, stream, session)
   if self.ends_denied then finish(stream, STATUS.FAILED_PRECONDITION, text) end
 end
 
+-- A chunk of records, in turn. (yields)
+local function read_chunk(self, id, index)
+  while self.reads >= MAX_READS do
+    local ok, err = self.read_ended:wait()
+    if not ok then
+      self.read_ended:signal() -- the turn may have been ours
+      return nil, err
+    end
+  end
+  self.reads = self.reads + 1
+  local chunk, err = self.journal:read(id, index, CHUNK_RECORDS, CHUNK_BYTES)
+  self.reads = self.reads - 1
+  self.read_ended:signal()
+  return chunk, err
+end
+
 -- Writes one chunk of history. Returns the next ordinal, or nil when the stream is over. (yields)
 local function replay_chunk(self, stream, session, ordinal)
-  local index = session_record.index_of(session, ordinal)
-  local chunk, err = self.journal:read(session.id, index, CHUNK_RECORDS, CHUNK_BYTES)
+  local chunk, err = read_chunk(self, session.id, session_record.index_of(session, ordinal))
   if session.is_dropped then -- meanwhile
     refuse_dropped(self, stream, session)
     return math.huge

@@ -10,7 +10,7 @@ local messages = require("macp.protocol.messages")
 local ports = require("spec.support.ports")
 local system = require("spec.support.system")
 
-local MAX_WAIT_MS = 15000 -- for an answer on a busy machine; while a thousand replays begin it takes some hundred
+local MAX_WAIT_MS = 5000 -- for an answer on a busy machine; a thousand replays that begin cost it some 40 ms
 local STREAMS, MESSAGES, LIVE_MESSAGES, TEXT_BYTES = 1000, 300, 80, 20000
 
 local function proposal(name)
@@ -71,19 +71,6 @@ describe("a client with a thousand streams that it does not read", function()
     end
   end
 
-  -- Sends until a message is answered soon: a thousand replays that begin keep a busy machine for some time.
-  local function await_calm(label)
-    local n = 1
-    eventually(function()
-      local name, began = label .. n, sys.mono_ms()
-      local response = rig:call("ann", "Send", { envelope = client.envelope({ session_id = id, message_id = name,
-        payload = proposal(name) }) })
-      if not (response and response.ack.ok) then return false end -- it is asked again: a duplicate at most
-      sent[#sent + 1], n = name, n + 1
-      return sys.mono_ms() - began < 1000
-    end, 20000, "an answer within a second")
-  end
-
   local function expect_served(before, label)
     local slowest = 0
     for i = 1, 20 do slowest = math.max(slowest, send(label .. i)) end
@@ -106,7 +93,6 @@ describe("a client with a thousand streams that it does not read", function()
     local before = world:rss_mib()
     hoard()
     await_open(function(count) return count == STREAMS end, "a thousand streams")
-    await_calm("first ")
     expect_served(before, "during ")
     local reader = rig:stream("boss")
     reader:subscribe(id, 1)
@@ -115,7 +101,6 @@ describe("a client with a thousand streams that it does not read", function()
     expect_left(before)
     hoard()
     await_open(function(count) return count == STREAMS end, "another thousand")
-    await_calm("second ")
     expect_served(before, "again ")
   end)
 
