@@ -42,7 +42,7 @@ end
 
 local function play_once(rev, files)
   local hash = source.folder_hash(files)
-  while type(proofs[hash]) == "table" do proofs[hash]:wait() end
+  while proofs[hash] and proofs[hash] ~= true do proofs[hash]:wait() end
   if proofs[hash] then return {} end
   local signal = task.cond()
   proofs[hash] = signal
