@@ -67,7 +67,7 @@ int gzip_stream_write(struct gzip_stream *stream, const void *data, size_t len, 
     }
     z->next_in = (Bytef *)data; /* zlib does not write there */
     z->avail_in = (uInt)len;
-    int status;
+    int status = Z_OK;
     do {
         z->next_out = (Bytef *)buf_reserve(out, ROOM);
         z->avail_out = ROOM;
