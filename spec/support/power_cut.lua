@@ -356,7 +356,7 @@ function Recording:cut(moment, dir, dice, lies)
         contents[event.file] = content
         if kind == "write" then
           (fate == 1 and put or put_torn)(content, event.at, event.bytes, dice)
-        elseif not event.is_least or event.size > content.size then
+        elseif kind == "size" and (not event.is_least or event.size > content.size) then
           resize(content, event.size)
         end
       end
