@@ -88,9 +88,9 @@ local function session_of(self, envelope, is_start)
   return nil, err
 end
 
--- The site's own gate, if there is one. It may wait: afterwards the session must be looked for again. (yields)
+-- The site's own gate. It may wait: afterwards the session must be looked for again. (yields)
 local function pass_ingress(self, identity, envelope, session, is_start)
-  if self.ingress == nil or envelope_rules.is_ambient(envelope.message_type) then return true end
+  if envelope_rules.is_ambient(envelope.message_type) then return true end
   if session == nil and not is_start then return true end -- there is nothing to send into
   return self.ingress:admit(identity, envelope, session)
 end

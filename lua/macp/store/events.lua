@@ -162,7 +162,7 @@ function M.raw_at(db, tenant, run_id, seq) return db_door.one(db, HAS_RAW, tenan
 ---@param columns string what of each event is told besides size and document
 ---@param page string a query of these columns and `document`, ordered and limited
 ---@param order string
----@param bytes string placeholder
+---@param bytes string name of the parameter ($n) that holds the limit
 function M.sized(columns, page, order, bytes)
   local measured = "select " .. columns .. ", document, octet_length(document) as size from (" .. page .. ") page"
   return "select " .. columns .. ", size, case when before < " .. bytes .. " then document end as document from ("
