@@ -3,12 +3,12 @@
  * arguments: libuv's threads do not survive a fork. Runs for each backend that keeps its records here;
  * RocksDB is killed at its commit points, too. What a key must hold: see journal_sequence.h. */
 #include "journal/journal_sequence.h"
+#include "seed.h"
 
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { KEYS = SEQUENCE_KEYS, SEGMENT = 8192, ROUNDS = 40 };
 
@@ -139,7 +139,7 @@ static const char *choose_fault(char *out, size_t size, int round)
     return out;
 }
 
-static void run_backend(const char *backend, int rounds, unsigned seed)
+static void run_backend(const char *backend, int rounds)
 {
     help_backend = backend;
     help_wipe(help_dir());
@@ -153,8 +153,8 @@ static void run_backend(const char *backend, int rounds, unsigned seed)
     struct journal_stats stats;
     journal->ops->stats(journal, &stats);
     help_close(journal);
-    printf("ok %s: %d kills, %u acknowledged operations, seed %u, %llu segments at the end\n", backend,
-           rounds, total, seed, (unsigned long long)stats.segments);
+    printf("ok %s: %d kills, %u acknowledged operations, %llu segments at the end\n", backend, rounds, total,
+           (unsigned long long)stats.segments);
     CHECK(total > (unsigned)rounds * 10);
     CHECK(stats.segments < 60); /* compaction keeps up although it is killed as well */
     help_wipe(help_dir());
@@ -166,12 +166,11 @@ int main(int argc, char **argv)
         run_child(argc, argv);
     }
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : ROUNDS;
-    unsigned seed = (unsigned)time(NULL);
-    srand(seed);
+    srand(test_seed());
     help_start();
-    run_backend("file", rounds, seed);
+    run_backend("file", rounds);
 #ifdef MACP_ROCKSDB
-    run_backend("rocksdb", rounds / 2, seed);
+    run_backend("rocksdb", rounds / 2);
 #else
     printf("# rocksdb: skipped, this build has no RocksDB\n");
 #endif

@@ -3,10 +3,9 @@
  * once, and the journal must go on from there. Segments are small, so that they are changed and compacted all
  * the time; each round begins with what a cut of the one before has left, so that recovery is cut as well. */
 #include "power_disk.h"
+#include "seed.h"
 
 #include "journal/journal_sequence.h"
-
-#include <time.h>
 
 enum { KEYS = SEQUENCE_KEYS, SEGMENT = 8192, ROUNDS = 12, CUTS = 25, ACKS = 150 };
 
@@ -191,11 +190,7 @@ TEST(a_disk_that_does_not_flush_names_is_noticed)
 int main(int argc, char **argv)
 {
     rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : ROUNDS;
-    const char *given = getenv("TEST_SEED");
-    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
-    printf("# TEST_SEED=%u\n", seed);
-    (void)fflush(stdout);
-    srand(seed);
+    srand(test_seed());
     help_start();
     RUN(nothing_acknowledged_is_lost);
     RUN(a_disk_that_does_not_flush_data_is_noticed);

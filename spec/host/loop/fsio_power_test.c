@@ -1,8 +1,7 @@
 /* Power cuts while files are replaced, as policies, registered modes and keys are: after a cut at any call
  * there is one of the versions, whole, and none older than what had been told to be stored (power_disk.h). */
 #include "power_disk.h"
-
-#include <time.h>
+#include "seed.h"
 
 #include "loop/fsio.h"
 
@@ -117,11 +116,7 @@ TEST(a_file_that_is_not_synced_is_noticed)
 
 int main(void)
 {
-    const char *given = getenv("TEST_SEED");
-    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
-    printf("# TEST_SEED=%u\n", seed);
-    (void)fflush(stdout);
-    srand(seed);
+    srand(test_seed());
     RUN(a_synced_file_is_the_old_one_or_the_new_one);
     RUN(a_file_that_is_not_synced_is_noticed);
     return 0;

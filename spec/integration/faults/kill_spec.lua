@@ -2,7 +2,6 @@
 -- the plane's history is the runtime's; projections are what their events add up to.
 -- TEST_SEED=N repeats the rounds of a run, TEST_LONG=1 makes ten times as many.
 
-local crypto = require("host.crypto")
 local sys = require("host.sys")
 local task = require("host.task")
 
@@ -15,7 +14,7 @@ local system = require("spec.support.system")
 
 local ROUNDS = tonumber(sys.env("KILL_ROUNDS")) or (sys.env("TEST_LONG") == "1" and 500)
   or (system.is_slow and 15 or 50)
-local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
+local SEED = require("spec.support.seed")
 local PER_TEST = system.is_slow and 3 or 5
 local SESSIONS = 4
 local SENDERS = { "ann", "bob" }

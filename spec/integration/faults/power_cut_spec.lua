@@ -17,7 +17,7 @@ local stores = require("spec.support.stores")
 local syscalls = require("spec.support.syscalls")
 local system = require("spec.support.system")
 
-local SEED = tonumber(sys.env("TEST_SEED")) or sys.now_ms() % 1000000
+local SEED = require("spec.support.seed")
 local CUTS = sys.env("TEST_LONG") == "1" and 150 or (system.is_slow and 3 or 7)
 local LYING_CUTS = 5
 local MESSAGES, OTHERS = 60, 12

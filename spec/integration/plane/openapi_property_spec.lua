@@ -14,7 +14,7 @@ local openapi_requests = require("spec.support.openapi_requests")
 local plane_rig = require("spec.support.plane_rig")
 local system = require("spec.support.system")
 
-local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
+local SEED = require("spec.support.seed")
 local REQUESTS = tonumber(sys.env("TEST_REQUESTS")) or (system.is_slow and 2000 or 20000)
 local IN_FLIGHT = 16
 local PART = 1000     -- requests of one test

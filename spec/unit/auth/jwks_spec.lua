@@ -5,6 +5,8 @@ local jwks = require("macp.auth.jwks")
 
 local issuer = require("spec.support.issuer")
 
+local SEED = require("spec.support.seed")
+
 describe("a JWKS document", function()
   it("gives its usable keys and says which are not", function()
     local rsa, oct = issuer.new({ kid = "r" }), issuer.new({ alg = "HS256" })
@@ -53,22 +55,20 @@ describe("a JWKS document", function()
   end
 
   it("never quotes its keys when it is refused", function()
-    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local document = '{"keys":[{"kty":"oct","k":"S3CRETS3CRETS3CRET","kid":"S3CRET"}]}'
     for round = 1, 3000 do
       local bytes = { document:byte(1, -1) }
       for _ = 1, math.random(1, 3) do bytes[math.random(#bytes)] = math.random(0, 255) end
       local set, reason = jwks.parse(string.char(unpack(bytes)))
-      local where = "seed " .. seed .. ", round " .. round
+      local where = "seed " .. SEED .. ", round " .. round
       assert.truthy(set or #reason > 0, where)
       if reason then assert.is_nil(reason:find("S3CR", 1, true), where) end
     end
   end)
 
   it("is not fooled by what a stranger sends instead of a token", function()
-    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local keys = jws.keys()
     local company = issuer.new({ alg = "HS256" })
     assert(keys:add(company:public_jwk()))
@@ -78,7 +78,7 @@ describe("a JWKS document", function()
       for _ = 1, math.random(1, 3) do bytes[math.random(#bytes)] = math.random(0, 255) end
       local text = string.char(unpack(bytes))
       local claims, err = keys:verify(text, { "RS256", "ES256", "HS256" })
-      local where = "seed " .. seed .. ", round " .. round
+      local where = "seed " .. SEED .. ", round " .. round
       if text ~= token then
         assert.is_nil(claims, where)
         assert.truthy(#err.message > 0, where)

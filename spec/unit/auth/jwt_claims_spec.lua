@@ -1,6 +1,7 @@
 local json = require("macp.core.json")
 local jwt_claims = require("macp.auth.jwt_claims")
 
+local SEED = require("spec.support.seed")
 local NOW_S = 1800000000
 local EXPECTED = { issuer = "https://issuer.test", audience = "macp-runtime", now_ms = NOW_S * 1000 }
 
@@ -88,8 +89,7 @@ describe("claims", function()
   end
 
   it("give an identity with a sender, or a reason, whatever they are made of", function()
-    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local values = {
       json.null, true, false, 0, -1, 1e308, NOW_S + 300, "", " ", "macp-runtime", EXPECTED.issuer, "agent://ann",
       json.array({}), json.array({ "macp-runtime" }), json.array({ json.null }), json.object({}),
@@ -103,7 +103,7 @@ describe("claims", function()
         claims[names[math.random(#names)]] = values[math.random(#values)]
       end
       local identity, reason = jwt_claims.read(json.encode(claims), EXPECTED)
-      local where = "seed " .. seed .. ", round " .. round
+      local where = "seed " .. SEED .. ", round " .. round
       if identity then
         given = given + 1
         assert.truthy(identity.sender:find("%S"), where)

@@ -3,6 +3,8 @@ local crypto = require("host.crypto")
 local json = require("macp.core.json")
 local static_bearer = require("macp.auth.static_bearer")
 
+local SEED = require("spec.support.seed")
+
 local function resolver(text) return static_bearer.new(assert(static_bearer.parse(text))) end
 
 describe("static tokens", function()
@@ -88,8 +90,7 @@ describe("static tokens", function()
 
   it("never quote the document when they refuse it", function()
     local secret = "S3CRETtoken"
-    local seed = tonumber(os.getenv("TEST_SEED")) or os.time()
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local document = json.encode({
       { token = secret, sender = "s", max_open_sessions = 3, allowed_modes = { secret } },
     })
@@ -98,7 +99,7 @@ describe("static tokens", function()
       for _ = 1, math.random(1, 3) do bytes[math.random(#bytes)] = math.random(0, 255) end
       local text = string.char(unpack(bytes)):sub(1, math.random(#bytes))
       local entries, reason = static_bearer.parse(text)
-      local where = "seed " .. seed .. ", round " .. round
+      local where = "seed " .. SEED .. ", round " .. round
       if entries then
         static_bearer.new(entries)
       else

@@ -122,6 +122,20 @@ describe("macp spec", function()
       assert.truthy(out:find("2 files, 1 of them failed", 1, true), out)
     end)
 
+    it("says at the very end again what failed, where the end of a log is all that is kept", function()
+      local bad = ('it("b%d", function() assert.equal(1, %d) end)\n'):rep(12):gsub("%%d", "2")
+      local code, out = run_files({ a = bad, b = 'it("x", function() error("the reason") end)', c = "syntax error" })
+      assert.equal(1, code)
+      local last = out:match("\nslowest: [^\n]*\n(.*)$")
+      for _, name in ipairs({ "a", "b", "c" }) do
+        assert.truthy(last:find("failed: [^\n]*" .. name .. "_spec.lua %(exit status 1%)"), last)
+      end
+      for _, words in ipairs({ "Failure ->", "Error ->", "the reason", "expected near", "lines more" }) do
+        assert.truthy(last:find(words, 1, true), last)
+      end
+      assert.is_true(select(2, last:gsub("\n", "")) < 100, last)
+    end)
+
     it("ends with 1 when a file's process is killed, and goes on with the others", function()
       local code, out = run_files({
         a = 'it("dies", function() require("host.sys").abort(7) end)', b = 'it("lives", function() end)',

@@ -9,6 +9,8 @@ local task = require("host.task")
 local servers = require("spec.support.http_server")
 local eventually = require("spec.support.eventually")
 
+local SEED = require("spec.support.seed")
+
 local rnd = math.random
 local BIG = bytes.new(("b"):rep(9000))
 local GET = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -100,10 +102,9 @@ describe("host.http under clients that misbehave", function()
   after_each(servers.stop_all)
 
   it("serves on and keeps nothing", function()
-    local seed = tonumber(sys.env("TEST_SEED")) or sys.now_ms() % 1000000
     local server, port = servers.start(OPTS, handler)
     server:respond_static("/static", 200, nil, "static")
-    math.randomseed(seed)
+    math.randomseed(SEED)
     local stop = sys.mono_ms() + (sys.env("TEST_LONG") and 30000 or 1500)
     local function often(fn)
       while sys.mono_ms() < stop do fn(port) end
@@ -112,7 +113,7 @@ describe("host.http under clients that misbehave", function()
       for _ = 1, 50 do g:spawn(often, talk) end
       for _ = 1, 5 do g:spawn(often, ask) end
     end))
-    eventually(function() return server:stats().connections == 0 end, 3000, "the last close (seed " .. seed .. ")")
+    eventually(function() return server:stats().connections == 0 end, 3000, "the last close (seed " .. SEED .. ")")
     local stats = server:stats()
     assert.equal(0, stats.in_flight)
     assert.is_true(stats.requests > 100 and stats.bad_requests > 0 and stats.timeouts > 0)

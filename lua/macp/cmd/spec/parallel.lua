@@ -9,6 +9,7 @@ local task = require("host.task")
 local console = require("macp.core.console")
 
 local SLOWEST_SHOWN = 10
+local LINES_REPEATED = 40 -- of a file that failed, when all have ended
 local SUMMARY = "(%d+) %a+ / (%d+) %a+ / (%d+) %a+ / (%d+) %a+ : "
 
 local M = {}
@@ -78,6 +79,23 @@ local function summarize(totals, results, elapsed_ms)
   console.print("slowest: " .. table.concat(words, ", "))
 end
 
+-- What failed once more, at the end: a log is read from there, and often only its end is kept. busted tells what failed
+-- after its summary; a process that died has its reason at the end.
+local function repeat_failures(results)
+  for _, result in ipairs(results) do
+    if result.code ~= 0 then
+      local from = result.said:find("\nFailure ->", 1, true) or result.said:find("\nError ->", 1, true)
+      local lines = {}
+      for line in (from and result.said:sub(from + 1) or result.said):gmatch("[^\n]+") do lines[#lines + 1] = line end
+      local first = from and 1 or math.max(1, #lines - LINES_REPEATED + 1)
+      local last = math.min(#lines, first + LINES_REPEATED - 1)
+      console.print(("failed: %s (exit status %d)"):format(result.path, result.code))
+      for at = first, last do console.print("  " .. lines[at]) end
+      if last < #lines then console.print(("  and %d lines more"):format(#lines - last)) end
+    end
+  end
+end
+
 ---Runs every file below the paths. (yields)
 ---@param paths string[]
 ---@param opts { jobs: integer, pattern: string, words: string[], fail_fast: boolean|nil } words: options that each
@@ -102,6 +120,7 @@ function M.run(paths, opts)
     end
   end)
   summarize(totals, results, sys.mono_ms() - began)
+  repeat_failures(results)
   return totals.bad == 0 and #files > 0 and #results == #files and 0 or 1
 end
 

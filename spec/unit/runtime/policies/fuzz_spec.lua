@@ -2,9 +2,7 @@
 -- what is taken can be stored, bound to a session and evaluated. Seeds: spec/fuzz/corpus/policy. TEST_SEED=N repeats
 -- a run.
 
-local crypto = require("host.crypto")
 local fs = require("host.fs")
-local sys = require("host.sys")
 
 local descriptor = require("macp.runtime.policies.descriptor")
 local json = require("macp.core.json")
@@ -15,7 +13,7 @@ local support = require("spec.support.modes")
 local utf8 = require("macp.core.utf8")
 
 local CORPUS = "spec/fuzz/corpus/policy"
-local SEED = tonumber(sys.env("TEST_SEED")) or crypto.random(3):byte(1) * 65536 + sys.pid()
+local SEED = require("spec.support.seed")
 local ROUNDS = 400
 local MUTATIONS = 60 -- per seed file
 local MAX_MS = 1000 -- of the processor for one registration, with sanitizers
