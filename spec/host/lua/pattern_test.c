@@ -1,5 +1,5 @@
 /* The matcher without Lua around it: steps, depth, malformed patterns. That it agrees with Lua's
- * own is tested in spec/unit/host/isolate_spec.lua. */
+ * own is tested in spec/unit/host/isolate_string_spec.lua. */
 #include "lua/pattern.h"
 
 #include <string.h>
