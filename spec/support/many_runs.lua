@@ -2,7 +2,8 @@
 -- depends on the counts only, so that two databases of one size hold the same.
 
 local pg = require("host.pg")
-local task = require("host.task")
+
+local workers = require("spec.support.workers")
 
 local M = { TENANT = "default", EVENTS_PER_RUN = 10, DAYS = 30 }
 
@@ -119,26 +120,18 @@ end
 
 -- Runs statements, each with generous limits, some at once. (yields)
 local function run_all(db, statements, on_step)
-  local at = 0
-  local function work()
-    while at < #statements do
-      at = at + 1
-      local statement = statements[at]
-      on_step(statement.name)
-      local ok, err = db:tx(function(tx)
-        must(tx:query("set local maintenance_work_mem = '512MB'"))
-        must(tx:query("set local statement_timeout = 0"))
-        must(tx:query("set local lock_timeout = 0"))
-        must(tx:query(statement.text, statement.params))
-        return true
-      end)
-      if not ok then error(statement.name .. ": " .. err.message, 0) end
-    end
-  end
-  local done, err = task.group(function(group)
-    for _ = 1, AT_ONCE do group:spawn(work) end
+  workers.each(#statements, AT_ONCE, function(i)
+    local statement = statements[i]
+    on_step(statement.name)
+    local ok, err = db:tx(function(tx)
+      must(tx:query("set local maintenance_work_mem = '512MB'"))
+      must(tx:query("set local statement_timeout = 0"))
+      must(tx:query("set local lock_timeout = 0"))
+      must(tx:query(statement.text, statement.params))
+      return true
+    end)
+    if not ok then error(statement.name .. ": " .. err.message, 0) end
   end)
-  if not done then error(err.message or tostring(err), 3) end
 end
 
 -- What is to be loaded: runs first, because it takes longest of what is not cut into pieces.

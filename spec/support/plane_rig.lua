@@ -179,6 +179,21 @@ function Rig:play(session_id)
   self:commit(session_id)
 end
 
+---A run from its announcement to its end: a whole decision. (yields)
+---@param change fun(body: table)|nil changes what is announced
+---@return string run_id
+---@return string session_id
+---@return table accepted the answer to the announcement
+function Rig:finished_run(change)
+  local body = M.descriptor(crypto.uuid4())
+  if change then change(body) end
+  local status, accepted = self:post("/runs", body)
+  assert(status == 202, status)
+  self:play(body.session.sessionId)
+  self:await(accepted.runId, "completed")
+  return accepted.runId, body.session.sessionId, accepted
+end
+
 ---Waits until a run has a status; returns the record. (yields)
 function Rig:await(run_id, status, timeout_ms)
   return eventually(function()

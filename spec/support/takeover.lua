@@ -2,13 +2,13 @@
 
 local fetch = require("host.fetch")
 local sys = require("host.sys")
-local task = require("host.task")
 
 local json = require("macp.core.json")
 
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
 local system = require("spec.support.system")
+local workers = require("spec.support.workers")
 
 local SENDERS = 32 -- tasks that send at the same time
 
@@ -19,18 +19,7 @@ local M = {}
 
 -- fn(id) for all sessions, many at once. (yields)
 local function each(self, fn)
-  local at = 0
-  assert(task.group(function(group)
-    for _ = 1, math.min(SENDERS, #self.ids) do
-      group:spawn(function()
-        while at < #self.ids do
-          at = at + 1
-          fn(self.ids[at])
-        end
-        return true
-      end)
-    end
-  end))
+  workers.each(#self.ids, SENDERS, function(i) fn(self.ids[i]) end)
 end
 
 local function send(self, sender, envelope)

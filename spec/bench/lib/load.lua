@@ -4,11 +4,12 @@
 local child = require("host.child")
 local fs = require("host.fs")
 local sys = require("host.sys")
-local task = require("host.task")
 
 local json = require("macp.core.json")
 local macp = require("macp.sdk")
 local messages = require("macp.protocol.messages")
+
+local workers = require("spec.support.workers")
 
 local MODE = "macp.mode.decision.v1"
 local STARTERS = 64 -- tasks that start sessions at the same time
@@ -27,21 +28,12 @@ end
 function M.sessions(target, count, ttl_ms)
   local client = M.client(target)
   local prefix = "bench-" .. macp.builder.new_id():gsub("-", ""):sub(1, 18)
-  local next_number = 0
-  assert(task.group(function(group)
-    for _ = 1, math.min(STARTERS, count) do
-      group:spawn(function()
-        while next_number < count do
-          local id = prefix .. string.format("%06d", next_number)
-          next_number = next_number + 1
-          local session = client:session(MODE, { session_id = id })
-          session:start({ intent = "load", participants = { "lead", "ana" }, ttl_ms = ttl_ms or 3600000 })
-          session:proposal({ proposal_id = "p1", option = "one" })
-          session:close()
-        end
-      end)
-    end
-  end))
+  workers.each(count, STARTERS, function(i)
+    local session = client:session(MODE, { session_id = prefix .. string.format("%06d", i - 1) })
+    session:start({ intent = "load", participants = { "lead", "ana" }, ttl_ms = ttl_ms or 3600000 })
+    session:proposal({ proposal_id = "p1", option = "one" })
+    session:close()
+  end)
   client:close()
   return prefix
 end

@@ -8,6 +8,7 @@ local task = require("host.task")
 local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
 local system = require("spec.support.system")
+local workers = require("spec.support.workers")
 
 local FLOOD = 2000
 local MAX_PAYLOAD = 65536
@@ -108,20 +109,11 @@ describe("bad gRPC input", function()
 
   it("two thousand times leaves the memory and the journal as they were", function()
     local function flood(count)
-      local at = 0
-      assert(task.group(function(group)
-        for _ = 1, 16 do
-          group:spawn(function()
-            while at < count do
-              at = at + 1
-              local case = REFUSED[at % (#REFUSED - 1) + 1] -- without the large one
-              assert(not send_bad(case).ok)
-              world:client():call("ann", "Send", BROKEN[at % 3 + 1][2])
-            end
-            return true
-          end)
-        end
-      end))
+      workers.each(count, 16, function(i)
+        local case = REFUSED[i % (#REFUSED - 1) + 1] -- without the large one
+        assert(not send_bad(case).ok)
+        world:client():call("ann", "Send", BROKEN[i % 3 + 1][2])
+      end)
     end
     flood(300) -- caches and pools fill up
     local before = world:rss_mib()

@@ -1,12 +1,12 @@
 -- Requests that no client should send, against the real program: the right 4xx that names field, reason and
 -- expectation, the connection dealt with, and nothing kept in memory.
 
-local task = require("host.task")
 
 local json = require("macp.core.json")
 
 local raw_http = require("spec.support.raw_http")
 local system = require("spec.support.system")
+local workers = require("spec.support.workers")
 
 local FLOOD = 2000
 local SLOW_CLIENTS = 50
@@ -121,18 +121,10 @@ describe("bad HTTP input", function()
       for _, case in ipairs(CASES) do ask(case[2]) end -- caches and pools fill up
     end
     local before = world:rss_mib()
-    local at, asked = 0, 0
-    assert(task.group(function(group)
-      for _ = 1, 8 do
-        group:spawn(function()
-          while asked < FLOOD do
-            at, asked = at % #CASES + 1, asked + 1
-            assert(ask(CASES[at][2]), CASES[at][1])
-          end
-          return true
-        end)
-      end
-    end))
+    workers.each(FLOOD, 8, function(i)
+      local case = CASES[(i - 1) % #CASES + 1]
+      assert(ask(case[2]), case[1])
+    end)
     local grown = world:rss_mib() - before
     assert.is_true(system.is_slow or grown < 16, grown .. " MiB more")
     assert.equal(0, world:rows("select count(*) as n from runs")[1].n)

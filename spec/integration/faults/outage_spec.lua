@@ -8,8 +8,10 @@ local task = require("host.task")
 
 local agreement = require("spec.support.agreement")
 local client = require("spec.support.runtime_client")
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local system = require("spec.support.system")
+local workers = require("spec.support.workers")
 
 local AWAY_MS = 2000
 
@@ -47,12 +49,6 @@ local function keep_sending(runtime, id)
     return true
   end)
   return sender
-end
-
-local function seqs_of(events)
-  local seqs = {}
-  for i, event in ipairs(events) do seqs[i] = event.seq end
-  return seqs
 end
 
 -- The numbers seen are the first ones stored, without a gap or a repetition.
@@ -119,7 +115,7 @@ describe("a database that is away", function()
       await_running(world, born_away)
       assert.equal(1, #check(world, world, born_away))
       assert.is_true(reader:join())
-      local stored = seqs_of(world:events(id))
+      local stored = event_lists.seqs(world:events(id))
       local seen = stream:seqs()
       assert_prefix(stored, seen)
       assert.is_true(#seen >= #stored - 3)
@@ -196,22 +192,11 @@ describe("event streams that nobody reads", function()
 
   -- All messages, several at a time; the one that is called `last` comes last. (yields)
   local function send_many(rig, id)
-    local at = 0
     local function send(name)
       assert(rig:send("ann", client.envelope({ session_id = id, message_id = name,
         payload = proposal(name, TEXT) })).ok)
     end
-    assert(task.group(function(group)
-      for _ = 1, SENDERS do
-        group:spawn(function()
-          while at < MESSAGES - 1 do
-            at = at + 1
-            send("m" .. at)
-          end
-          return true
-        end)
-      end
-    end))
+    workers.each(MESSAGES - 1, SENDERS, function(i) send("m" .. i) end)
     send("last")
   end
 
@@ -242,7 +227,7 @@ describe("event streams that nobody reads", function()
       eventually(function()
         return tonumber((select(4, world:get("/metrics")):match("macp_sse_dropped_total (%d+)"))) >= READERS
       end, 10000, "that all of them are told to have fallen behind")
-      local stored = seqs_of(world:events(id))
+      local stored = event_lists.seqs(world:events(id))
       assert.is_true(#seen > MESSAGES)
       assert_prefix(stored, seen)
       for _, stream in ipairs(late) do assert_prefix(stored, read_all(world, id, stream)) end

@@ -2,12 +2,12 @@
 -- busy machine does not count.
 
 local fs = require("host.fs")
-local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 local system = require("spec.support.system")
+local workers = require("spec.support.workers")
 
 local SESSIONS, AT_ONCE = 10000, 128
 local MAX_CPU_MS = 5000
@@ -20,20 +20,7 @@ local REQUEST, RESPONSE = messages.codec("macp.v1.SendRequest"), messages.codec(
 local function id_of(i) return string.format("00000000-0000-4000-8000-%012d", i) end
 
 -- fn(i) for every session, many at a time. (yields)
-local function for_all(fn)
-  local last = 0
-  assert(task.group(function(group)
-    for _ = 1, AT_ONCE do
-      group:spawn(function()
-        while last < SESSIONS do
-          last = last + 1
-          fn(last)
-        end
-        return true
-      end)
-    end
-  end))
-end
+local function for_all(fn) workers.each(SESSIONS, AT_ONCE, fn) end
 
 -- Sends an envelope that must be accepted; returns its ack. (yields)
 local function send(rig, token, envelope)

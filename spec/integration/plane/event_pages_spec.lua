@@ -8,6 +8,7 @@ local json = require("macp.core.json")
 local events_store = require("macp.store.events")
 local event_search = require("macp.store.event_search")
 
+local event_lists = require("spec.support.event_lists")
 local gunzip = require("spec.support.gunzip")
 local plane_rig = require("spec.support.plane_rig")
 
@@ -68,12 +69,6 @@ describe("pages of large events", function()
     return reads
   end
 
-  local function seqs_of(list)
-    local seqs = {}
-    for i, event in ipairs(list) do seqs[i] = event.seq end
-    return seqs
-  end
-
   local function numbers(from, to)
     local list = {}
     for n = from, to do list[#list + 1] = n end
@@ -93,7 +88,7 @@ describe("pages of large events", function()
       local page = assert(json.decode(text))
       local list = page.data or page
       local count = math.min(case[2] and case[2].limit or LARGE, LARGE)
-      assert.same(numbers(first, first + count - 1), seqs_of(list))
+      assert.same(numbers(first, first + count - 1), event_lists.seqs(list))
       for _, event in ipairs(list) do assert.equal(SIZE - SIZE % 11, #event.data.text) end
       page.data, page.nextPageToken = nil, nil
       if case[2] then assert.same(case[2], page) end
@@ -103,9 +98,9 @@ describe("pages of large events", function()
   it("go on behind a page that had to be read in pieces", function()
     local path = "/events?limit=21&type=ext.large"
     local page = assert(json.decode((get(path))))
-    assert.same(numbers(first, first + 20), seqs_of(page.data))
+    assert.same(numbers(first, first + 20), event_lists.seqs(page.data))
     local rest = assert(json.decode((get(path .. "&pageToken=" .. page.nextPageToken))))
-    assert.same(numbers(first + 21, last), seqs_of(rest.data))
+    assert.same(numbers(first + 21, last), event_lists.seqs(rest.data))
     assert.is_nil(rest.nextPageToken)
   end)
 
@@ -132,7 +127,7 @@ describe("pages of large events", function()
     local text = get("/runs/" .. id .. "/events?limit=8&type=ext.large")
     events_store.documents = documents
     rig:rows(INSERT, id, first + 5, first + 6, SIZE)
-    local left = seqs_of(assert(json.decode(text)).data)
+    local left = event_lists.seqs(assert(json.decode(text)).data)
     assert.same({ first, first + 1, first + 2, first + 3, first + 4, first + 7 }, left)
   end)
 end)

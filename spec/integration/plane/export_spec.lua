@@ -20,16 +20,6 @@ describe("a run", function()
   setup(function() rig = plane_rig.start() end)
   teardown(function() rig:destroy() end)
 
-  local function ended(change)
-    local descriptor = plane_rig.descriptor(crypto.uuid4())
-    if change then change(descriptor) end
-    local status, accepted = rig:post("/runs", descriptor)
-    assert.equal(202, status)
-    rig:play(descriptor.session.sessionId)
-    rig:await(accepted.runId, "completed")
-    return accepted.runId
-  end
-
   -- A run of n stored events that nobody observed.
   local function long(n)
     local id = crypto.uuid4()
@@ -56,7 +46,7 @@ describe("a run", function()
   end
 
   it("is exported as one document with everything that is known about it", function()
-    local run_id = ended(function(d)
+    local run_id = rig:finished_run(function(d)
       d.session.metadata = { cancelCallback = { url = "http://h/x", bearer = "s3cret" } }
     end)
     local status, bundle, headers = rig:get("/runs/" .. run_id .. "/export")
@@ -79,7 +69,7 @@ describe("a run", function()
   end)
 
   it("P17: has canonical events by default, raw ones when asked, and as many as asked", function()
-    local run_id = ended()
+    local run_id = rig:finished_run()
     local path = "/runs/" .. run_id .. "/export"
     local _, without = rig:get(path .. "?includeCanonical=false")
     assert.same({}, without.canonicalEvents)
@@ -107,7 +97,7 @@ describe("a run", function()
   end)
 
   it("P39: is exported as lines to those who read lines; each keeps its event's type", function()
-    local run_id = ended()
+    local run_id = rig:finished_run()
     local events = rig:events(run_id)
     local lines = lines_of("/runs/" .. run_id .. "/export?format=jsonl&includeRaw=true",
       { accept = "application/x-ndjson" })
@@ -146,7 +136,7 @@ describe("a run", function()
     local _, bundle = rig:get("/runs/" .. id .. "/export?eventLimit=1999")
     assert.equal(1999, #bundle.canonicalEvents)
     assert.equal(1999, bundle.canonicalEvents[1999].seq)
-    local run_id = ended()
+    local run_id = rig:finished_run()
     local kinds = {}
     for _, line in ipairs(lines_of("/runs/" .. run_id .. "/export/stream?includeRaw=true")) do
       kinds[line.type] = (kinds[line.type] or 0) + 1
@@ -207,7 +197,7 @@ describe("a run", function()
   end)
 
   it("is compared with another one", function()
-    local left, right = ended(), ended(function(d) d.session.participants[3] = { id = "cy" } end)
+    local left, right = rig:finished_run(), rig:finished_run(function(d) d.session.participants[3] = { id = "cy" } end)
     local status, told = rig:post("/runs/compare", { leftRunId = left, rightRunId = right })
     assert.equal(200, status)
     local function duration(id) return select(2, rig:get("/runs/" .. id .. "/metrics")).durationMs end
@@ -226,7 +216,7 @@ describe("a run", function()
   end)
 
   it("is not compared with none: the left one is missed first", function()
-    local one, two, known = crypto.uuid4(), crypto.uuid4(), ended()
+    local one, two, known = crypto.uuid4(), crypto.uuid4(), rig:finished_run()
     for _, case in ipairs({ { one, two, one }, { known, two, two }, { one, known, one } }) do
       local status, problem = rig:post("/runs/compare", { leftRunId = case[1], rightRunId = case[2] })
       assert.same({ 404, "RUN_NOT_FOUND", "run " .. case[3] .. " not found" },

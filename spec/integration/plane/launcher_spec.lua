@@ -6,6 +6,7 @@ local crypto = require("host.crypto")
 local json = require("macp.core.json")
 local messages = require("macp.protocol.messages")
 
+local event_lists = require("spec.support.event_lists")
 local plane_rig = require("spec.support.plane_rig")
 
 local stop_database
@@ -31,14 +32,6 @@ local function request(session_id, kickoff, changes)
   return body
 end
 
-local function of_type(events, name)
-  local out = {}
-  for _, event in ipairs(events) do
-    if event.type == name then out[#out + 1] = event end
-  end
-  return out
-end
-
 describe("the launcher", function()
   local rig
 
@@ -59,7 +52,7 @@ describe("the launcher", function()
     local status, accepted = rig:post("/runs", request(id, { proposal("p1"), proposal("p2") }))
     assert.equal(202, status)
     rig:await(accepted.runId, "running")
-    local sent = of_type(rig:events(accepted.runId), "message.sent")
+    local sent = event_lists.of_type(rig:events(accepted.runId), "message.sent")
     assert.same({ 2, "ann", { "bob" }, "Proposal", "proposal" },
       { #sent, sent[1].data.from, sent[1].data.to, sent[1].data.messageType, sent[1].data.kind })
     local metadata = assert(rig.runtime:call("plane", "GetSession", { session_id = id })).metadata
@@ -105,7 +98,8 @@ describe("the launcher", function()
     assert.equal("KICKOFF_FAILED", run.errorCode)
     assert.truthy(run.errorMessage:find("^Nonsense from ann was not sent: "), run.errorMessage)
     local events = rig:events(accepted.runId)
-    assert.same({ 0, 1 }, { #of_type(events, "message.sent"), #of_type(events, "message.send_failed") })
+    assert.equal(0, #event_lists.of_type(events, "message.sent"))
+    assert.equal(1, #event_lists.of_type(events, "message.send_failed"))
   end)
 
   it("sends payloads as JSON, text, base64 and protobuf, and JSON without an envelope", function()
@@ -153,7 +147,7 @@ describe("the launcher", function()
     local _, accepted = rig:post("/runs", plane_rig.descriptor(id))
     rig:play(id)
     rig:await(accepted.runId, "completed")
-    assert.equal(0, #of_type(rig:events(accepted.runId), "message.sent"))
+    assert.equal(0, #event_lists.of_type(rig:events(accepted.runId), "message.sent"))
   end)
 
   it("sends again after a restart without sending twice", function()
@@ -186,7 +180,7 @@ describe("a launcher with a token of its own", function()
     rig:await(accepted.runId, "running")
     local metadata = assert(rig.runtime:call("plane", "GetSession", { session_id = id })).metadata
     assert.equal("boss", metadata.initiator)
-    local received = of_type(rig:events(accepted.runId), "message.received")
+    local received = event_lists.of_type(rig:events(accepted.runId), "message.received")
     for _, event in ipairs(received) do assert.equal("boss", event.data.sender) end
   end)
 

@@ -249,21 +249,13 @@ describe("many runs", function()
 
   local function announce() return select(2, rig:post("/runs", plane_rig.descriptor(crypto.uuid4()))).runId end
 
-  local function ended()
-    local descriptor = plane_rig.descriptor(crypto.uuid4())
-    local run_id = select(2, rig:post("/runs", descriptor)).runId
-    rig:play(descriptor.session.sessionId)
-    rig:await(run_id, "completed")
-    return run_id
-  end
-
   local function missing(id)
     return { runId = id, ok = false, status = "failed", errorCode = "RUN_NOT_FOUND",
       error = "run " .. id .. " not found" }
   end
 
   it("P19: are archived, each with its own result in the order given", function()
-    local one, none, two = announce(), crypto.uuid4(), ended()
+    local one, none, two = announce(), crypto.uuid4(), rig:finished_run()
     local status, told = rig:post("/runs/batch/archive", { runIds = { one, none, two } })
     assert.equal(200, status)
     assert.same({ results = { { runId = one, ok = true, status = "archived" }, missing(none),
@@ -275,7 +267,7 @@ describe("many runs", function()
 
   it("P19: are cancelled, each by its own rules", function()
     local descriptor = plane_rig.descriptor(crypto.uuid4())
-    local plain, done = select(2, rig:post("/runs", descriptor)).runId, ended()
+    local plain, done = select(2, rig:post("/runs", descriptor)).runId, rig:finished_run()
     local status, told = rig:post("/runs/batch/cancel", { runIds = { plain, done } })
     assert.equal(200, status)
     assert.same({ plain, false, "failed", "VALIDATION_ERROR" },
@@ -286,7 +278,7 @@ describe("many runs", function()
   end)
 
   it("are deleted when they have ended", function()
-    local live, done = announce(), ended()
+    local live, done = announce(), rig:finished_run()
     local _, told = rig:post("/runs/batch/delete", { runIds = { done, live } })
     assert.same({ runId = done, ok = true, status = "deleted" }, told.results[1])
     assert.same({ runId = live, ok = false, status = "failed", errorCode = "VALIDATION_ERROR",
@@ -295,7 +287,7 @@ describe("many runs", function()
   end)
 
   it("are exported; one that is missing spoils nothing", function()
-    local one, none, two = ended(), crypto.uuid4(), ended()
+    local one, none, two = rig:finished_run(), crypto.uuid4(), rig:finished_run()
     local status, list = rig:post("/runs/batch/export", { runIds = { one, none, two } })
     assert.same({ 200, 3, one, two }, { status, #list, list[1].run.id, list[3].run.id })
     assert.same(rig:events(two), list[3].canonicalEvents)

@@ -7,16 +7,11 @@ local task = require("host.task")
 
 local json = require("macp.core.json")
 
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 
 local NEVER = 1e12
-
-local function seqs_of(events)
-  local out = {}
-  for i, event in ipairs(events) do out[i] = event.seq end
-  return out
-end
 
 local stop_database
 
@@ -70,7 +65,7 @@ describe("two planes over one database", function()
     rig:commit(id)
     for i = 1, 6 do streams[i]:read_all() end
     assert.is_nil(other.owner:get("default", id))
-    local expected = seqs_of(rig:events(id))
+    local expected = event_lists.seqs(rig:events(id))
     assert.is_true(#expected > 200)
     for i = 1, 6 do assert.same(expected, streams[i]:seqs()) end
     local _, state = rig:get("/runs/" .. id .. "/state")
@@ -119,7 +114,7 @@ describe("two planes over one database", function()
     rig:commit(id)
     for i = 1, 2 do streams[i]:read_all() end
     assert.is_true(heard_of_run() > 0)
-    local expected = seqs_of(rig:events(id))
+    local expected = event_lists.seqs(rig:events(id))
     for i = 1, 2 do assert.same(expected, streams[i]:seqs()) end
     sub:close()
     listener:join()
@@ -187,7 +182,7 @@ describe("two planes over one database", function()
     end
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("find each other's events without notices, too", function()
@@ -204,7 +199,7 @@ describe("two planes over one database", function()
     rig:vote(id, "ann", "p1")
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("go on with a stream when the run changes its process in the middle", function()
@@ -222,7 +217,7 @@ describe("two planes over one database", function()
     eventually(function() return other.owner:get("default", id) end, 15000)
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("let nobody write who has lost a run, and its reads are right again", function()
@@ -245,7 +240,7 @@ describe("two planes over one database", function()
     rig:vote(id, "bob", "p1")
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
     local raw = rig:rows([[select ordinal from run_events_raw where run_id = $1 and ordinal is not null
       order by seq]], id)
     for i, row in ipairs(raw) do assert.equal(i, row.ordinal) end
@@ -335,7 +330,7 @@ describe("event streams of some types", function()
     assert.equal(3, #expected)
     assert.same(expected, live:seqs())
     assert.same(expected, also:seqs())
-    assert.same(seqs_of(events), whole:seqs())
+    assert.same(event_lists.seqs(events), whole:seqs())
     local past = rig:stream("/runs/" .. id .. "/stream?afterSeq=0&type=proposal.created")
     past:read_all()
     assert.same(numbers("proposal.created"), past:seqs())

@@ -3,6 +3,7 @@
 
 local json = require("macp.core.json")
 
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 
@@ -45,11 +46,7 @@ describe("a run before its session", function()
     return false
   end
 
-  local function types(run_id)
-    local found = {}
-    for i, event in ipairs(rig:events(run_id)) do found[i] = event.type end
-    return found
-  end
+  local function types(run_id) return event_lists.types(rig:events(run_id)) end
 
   -- Its first question is due.
   local function ask_now(session_id) plane.launcher.polls:session_created(session_id) end

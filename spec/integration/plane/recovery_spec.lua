@@ -8,6 +8,7 @@ local json = require("macp.core.json")
 local projection = require("macp.plane.projection.state")
 
 local agreement = require("spec.support.agreement")
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 
@@ -95,9 +96,7 @@ describe("a plane that is started again", function()
     rig:commit(id)
     stream:read_all()
     rig:await(id, "completed")
-    local seqs = {}
-    for i, event in ipairs(rig:events(id)) do seqs[i] = event.seq end
-    assert.same(seqs, stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
     rig.plane = first
     second:close()
     check_history(rig, id, 4)

@@ -9,6 +9,7 @@ local task = require("host.task")
 local json = require("macp.core.json")
 
 local certificates = require("spec.support.certificates")
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
 local ports = require("spec.support.ports")
@@ -21,12 +22,6 @@ local NEVER = 1e12
 if not redis.connect then
   describe("planes over Redis", function() pending("is tested in builds with hiredis") end)
   return
-end
-
-local function seqs_of(events)
-  local out = {}
-  for i, event in ipairs(events) do out[i] = event.seq end
-  return out
 end
 
 local rig -- database and runtime; each group has planes and a Redis of its own
@@ -87,7 +82,7 @@ describe("planes over Redis", function()
     for i = 1, 100 do rig:evaluate(id, i % 2 == 0 and "ann" or "bob", "p1") end
     rig:commit(id)
     stream:read_all()
-    local expected = seqs_of(rig:events(id))
+    local expected = event_lists.seqs(rig:events(id))
     assert.is_true(#expected > 100)
     assert.same(expected, stream:seqs())
   end)
@@ -148,7 +143,7 @@ describe("planes over Redis", function()
     rig:commit(id)
     reader:join()
     assert.is_true(sent >= 100)
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("look at everything when a sender could not tell something", function()
@@ -166,7 +161,7 @@ describe("planes over Redis", function()
     eventually(function() return topic.last_event_seq > before end)
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("believe no message", function()
@@ -193,7 +188,7 @@ describe("planes over Redis", function()
     rig:commit(id)
     stream:read_all()
     conn:close()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
   end)
 
   it("hear of events from control planes that say no origin", function()
@@ -274,7 +269,7 @@ describe("planes over a Redis with TLS, user and password", function()
     end
     rig:commit(id)
     stream:read_all()
-    assert.same(seqs_of(rig:events(id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(id)), stream:seqs())
     rig.plane = nil
     other:close()
     owner:close()

@@ -5,6 +5,7 @@ local crypto = require("host.crypto")
 local json = require("macp.core.json")
 local lifecycle = require("macp.protocol.lifecycle")
 
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local client = require("spec.support.runtime_client")
 local plane_rig = require("spec.support.plane_rig")
@@ -25,11 +26,7 @@ local function running(rig, changes)
   return run_id, session_id
 end
 
-local function types(rig, run_id)
-  local out = {}
-  for i, event in ipairs(rig:events(run_id)) do out[i] = event.type end
-  return out
-end
+local function types(rig, run_id) return event_lists.types(rig:events(run_id)) end
 
 local function audited(rig, run_id, action)
   return rig:rows([[select actor, actor_type, resource, request_id, details from audit_log
@@ -168,13 +165,6 @@ describe("a run", function()
   setup(function() rig = plane_rig.start() end)
   teardown(function() rig:destroy() end)
 
-  local function ended()
-    local run_id, session_id = rig:announce()
-    rig:play(session_id)
-    rig:await(run_id, "completed")
-    return run_id
-  end
-
   it("stays as it is when the runtime refuses to suspend it", function()
     local run_id = running(rig)
     local status, problem = rig:post("/runs/" .. run_id .. "/suspend")
@@ -203,7 +193,7 @@ describe("a run", function()
     local status, problem = rig:post("/runs/" .. run_id .. "/resume")
     assert.same({ 400, "VALIDATION_ERROR", "only suspended runs can be resumed (current status: running)" },
       { status, problem.errorCode, problem.message })
-    for _, case in ipairs({ { rig:announce(), "starting" }, { ended(), "completed" } }) do
+    for _, case in ipairs({ { rig:announce(), "starting" }, { rig:finished_run(), "completed" } }) do
       status, problem = rig:post("/runs/" .. case[1] .. "/suspend")
       assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })
       assert.truthy(problem.message:find("only running runs can be suspended (current status: ", 1, true))
@@ -324,7 +314,7 @@ describe("a run", function()
     assert.same({ 400, "VALIDATION_ERROR", "only terminal runs (completed, failed, cancelled) can be deleted" },
       { status, problem.errorCode, problem.message })
     assert.equal(200, (rig:get("/runs/" .. live)))
-    local run_id, other = ended(), ended()
+    local run_id, other = rig:finished_run(), rig:finished_run()
     local body
     status, body = rig:request("DELETE", "/runs/" .. run_id)
     assert.same({ 204 }, { status, body })

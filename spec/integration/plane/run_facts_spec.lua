@@ -17,13 +17,6 @@ describe("of a run", function()
   setup(function() rig = plane_rig.start() end)
   teardown(function() rig:destroy() end)
 
-  local function ended()
-    local run_id, session_id, accepted = rig:announce()
-    rig:play(session_id)
-    rig:await(run_id, "completed")
-    return run_id, session_id, accepted
-  end
-
   it("the counters are numbers, live and stored alike", function()
     local run_id, session_id = rig:announce()
     rig:open_session(session_id)
@@ -31,7 +24,7 @@ describe("of a run", function()
     local status, live = rig:get("/runs/" .. run_id .. "/metrics")
     assert.equal(200, status)
     assert.same({ run_id, 0, "SESSION_STATE_OPEN" }, { live.runId, live.proposalCount, live.sessionState })
-    local done = ended()
+    local done = rig:finished_run()
     local events = rig:events(done)
     local _, told = rig:get("/runs/" .. done .. "/metrics")
     local first, last = events[1].ts, events[#events].ts
@@ -43,7 +36,7 @@ describe("of a run", function()
   end)
 
   it("the counters are zeros, tokens included, when nothing was counted", function()
-    local run_id = ended()
+    local run_id = rig:finished_run()
     rig:rows("delete from run_metrics where run_id = $1", run_id)
     local _, told = rig:get("/runs/" .. run_id .. "/metrics")
     assert.same({ runId = run_id, eventCount = 0, messageCount = 0, signalCount = 0, proposalCount = 0,
@@ -65,7 +58,7 @@ describe("of a run", function()
   end)
 
   it("the messages are those that were observed, in order, page by page", function()
-    local run_id, session_id = ended()
+    local run_id, session_id = rig:finished_run()
     local status, all = rig:get("/runs/" .. run_id .. "/messages")
     assert.equal(200, status)
     local kinds = {}
@@ -114,7 +107,7 @@ describe("of a run", function()
   end)
 
   it("P38: an artifact can come after the end; history and projection gain it, the duration does not", function()
-    local run_id = ended()
+    local run_id = rig:finished_run()
     local _, before = rig:get("/runs/" .. run_id .. "/metrics")
     local last = #rig:events(run_id)
     local status, made = rig:post("/runs/" .. run_id .. "/artifacts", { kind = "log", label = "late" })
@@ -154,7 +147,7 @@ describe("of a run", function()
   end)
 
   it("P13: the projection is folded again on request, live or ended, whatever is stored", function()
-    local run_id = ended()
+    local run_id = rig:finished_run()
     local _, before = rig:get("/runs/" .. run_id .. "/state")
     rig:rows("update run_projections set document = '{}', seq = 100000 where run_id = $1", run_id)
     local status, told = rig:request("POST", "/runs/" .. run_id .. "/projection/rebuild", "")

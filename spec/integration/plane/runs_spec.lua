@@ -5,14 +5,9 @@ local crypto = require("host.crypto")
 local json = require("macp.core.json")
 
 local agreement = require("spec.support.agreement")
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
-
-local function types(events)
-  local out = {}
-  for i, event in ipairs(events) do out[i] = event.type end
-  return out
-end
 
 local stop_database
 
@@ -34,8 +29,8 @@ describe("a run", function()
     local events = rig:events(run_id)
     assert.same({
       "run.created", "run.started", "session.bound", "participant.seen", "participant.seen", "session.state.changed",
-    }, { unpack(types(events), 1, 6) })
-    local tail = types(events)
+    }, { unpack(event_lists.types(events), 1, 6) })
+    local tail = event_lists.types(events)
     assert.same({ "decision.finalized", "session.state.changed", "run.completed" }, { unpack(tail, #tail - 2) })
     assert.equal(events[#events].seq, run.lastEventSeq)
     local status, state = rig:get("/runs/" .. run_id .. "/state")

@@ -6,15 +6,10 @@ local task = require("host.task")
 
 local json = require("macp.core.json")
 
+local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local long_run = require("spec.support.long_run")
 local plane_rig = require("spec.support.plane_rig")
-
-local function seqs_of(events)
-  local out = {}
-  for i, event in ipairs(events) do out[i] = event.seq end
-  return out
-end
 
 local function named(frames, name)
   local out = {}
@@ -84,7 +79,7 @@ describe("the stream of a run", function()
     rig:commit(session_id)
     stream:read_all()
     local events = rig:events(run_id)
-    assert.same(seqs_of(events), stream:seqs())
+    assert.same(event_lists.seqs(events), stream:seqs())
     local rows = rig:rows([[select document from run_events_canonical where tenant = 'default' and run_id = $1
       order by seq]], run_id)
     for i, frame in ipairs(named(stream.frames, "canonical_event")) do assert.equal(rows[i].document, frame.data) end
@@ -100,7 +95,7 @@ describe("the stream of a run", function()
     rig:vote(session_id, "ann", "p1")
     rig:commit(session_id)
     rig:await(run_id, "completed")
-    local all = seqs_of(rig:events(run_id))
+    local all = event_lists.seqs(rig:events(run_id))
     for _, cut in ipairs({ 1, 4, #all - 1, #all }) do
       local stream = rig:stream("/runs/" .. run_id .. "/stream?includeSnapshot=false",
         { ["last-event-id"] = tostring(all[cut]) })
@@ -124,7 +119,7 @@ describe("the stream of a run", function()
     local stream = rig:stream("/runs/" .. run_id .. "/stream?follow=true&heartbeatMs=1000&afterSeq=0")
     stream:read_until(function(frames) return #named(frames, "heartbeat") >= 1 end)
     assert.is_false(stream.ended)
-    assert.same(seqs_of(rig:events(run_id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(run_id)), stream:seqs())
     assert.equal(1, #named(stream.frames, "snapshot"))
     assert.truthy(json.decode(named(stream.frames, "heartbeat")[1].data).ts)
     -- A browser names the last id when it comes back: neither a heartbeat nor a snapshot before the backlog may say that
@@ -164,7 +159,7 @@ describe("the stream of a run", function()
     rig:await(run_id, "completed", 10000)
     stream:read_all()
     assert.is_nil(stream.failure)
-    assert.same(seqs_of(rig:events(run_id)), stream:seqs())
+    assert.same(event_lists.seqs(rig:events(run_id)), stream:seqs())
   end)
 
   it("P21: serves many at once the same, and forgets those who left", function()
@@ -177,7 +172,7 @@ describe("the stream of a run", function()
     eventually(function() return rig.plane.hub.count == 40 end)
     rig:commit(session_id)
     rig:await(run_id, "completed")
-    local expected = seqs_of(rig:events(run_id))
+    local expected = event_lists.seqs(rig:events(run_id))
     for i = 11, 50 do
       streams[i]:read_all()
       assert.same(expected, streams[i]:seqs())
