@@ -7,11 +7,10 @@ local codes = require("macp.protocol.codes")
 local messages = require("macp.protocol.messages")
 local session_record = require("macp.runtime.session")
 local site_file = require("macp.runtime.site_file")
-local suggest = require("macp.core.suggest")
 local tables = require("macp.core.tables")
 local utf8 = require("macp.core.utf8")
 
-local QUESTIONS = { "start", "message", "read" }
+local QUESTIONS = { start = "function", message = "function", read = "function" }
 local MAX_REASONS, MAX_REASON_BYTES = 16, 255
 local REFUSED, FAILED = "refused by the site's policy", "the site's policy failed"
 
@@ -21,16 +20,7 @@ Ingress.__index = Ingress
 
 local M = {}
 
-local function check(hooks)
-  if type(hooks) ~= "table" then return "expected a table of functions, got " .. type(hooks) end
-  local known = {}
-  for _, name in ipairs(QUESTIONS) do known[name] = true end
-  for name, hook in pairs(hooks) do
-    if not known[name] then return "unknown member " .. tostring(name) .. suggest.hint(tostring(name), QUESTIONS) end
-    if type(hook) ~= "function" then return name .. ": expected a function, got " .. type(hook) end
-  end
-  return nil
-end
+local function check(hooks) return site_file.members_problem(hooks, QUESTIONS, "a table of functions") end
 
 ---Reads and runs the site's file. (yields)
 ---@param path string

@@ -9,10 +9,9 @@ local lifecycle = require("macp.protocol.lifecycle")
 local messages = require("macp.protocol.messages")
 local records = require("macp.runtime.records")
 local site_file = require("macp.runtime.site_file")
-local suggest = require("macp.core.suggest")
 local tables = require("macp.core.tables")
 
-local MEMBERS = { "key", "on_session_start", "on_session_terminal" }
+local MEMBERS = { key = "string", on_session_start = "function", on_session_terminal = "function" }
 local MAX_WAITING = 10000 -- events; a provider that hangs must not fill the memory
 
 local EVENT = lifecycle.EVENT
@@ -24,14 +23,8 @@ Providers.__index = Providers
 local M = {}
 
 local function check_one(provider)
-  if type(provider) ~= "table" then return "expected a table, got " .. type(provider) end
-  local known = {}
-  for _, name in ipairs(MEMBERS) do known[name] = true end
-  for name, value in pairs(provider) do
-    if not known[name] then return "unknown member " .. tostring(name) .. suggest.hint(tostring(name), MEMBERS) end
-    local wanted = name == "key" and "string" or "function"
-    if type(value) ~= wanted then return name .. ": expected a " .. wanted .. ", got " .. type(value) end
-  end
+  local problem = site_file.members_problem(provider, MEMBERS, "a table")
+  if problem then return problem end
   if (provider.key or "") == "" then return "key: expected a string that is not empty" end
   return nil
 end
