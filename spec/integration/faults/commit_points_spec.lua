@@ -301,7 +301,7 @@ describe("kill -9 in the middle of a commit", function()
     end
     for _, cases in pairs(POINTS) do name(cases) end
     name(EVERYWHERE)
-    named["left_behind.stored"] = true -- see redis_spec
+    named["left_behind.stored"] = true -- see redis_registry_spec
     named["journal.owner"] = true -- see ownership_spec: not part of a commit
     local in_lua = 'fault%("([^"]+)"%)'
     for dir, pattern in pairs({ ["host/journal"] = 'fault_hit%("([^"]+)"%)', ["lua/macp/runtime"] = in_lua,

@@ -1,7 +1,6 @@
 -- The runtime on a real Redis that is killed, frozen, full, emptied or wanted by two; and killed itself.
 
 local crypto = require("host.crypto")
-local fs = require("host.fs")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
@@ -10,9 +9,8 @@ local client = require("spec.support.runtime_client")
 local eventually = require("spec.support.eventually")
 local program = require("spec.support.program")
 local redis = require("spec.support.redis")
+local redis_world = require("spec.support.redis_world")
 local system = require("spec.support.system")
-
-local LEASE_MS = 1000
 
 local function proposal(name)
   return client.payload("macp.modes.decision.v1.ProposalPayload", { proposal_id = name, option = "A" })
@@ -25,24 +23,6 @@ end
 local function start(world, session_id)
   local ack = world:client():send("boss", client.start_envelope(session_id, { ttl_ms = 3600000 }))
   assert(ack.ok, ack.error and ack.error.message)
-end
-
-local function environment(server, more)
-  local env = {
-    MACP_STORAGE_BACKEND = "redis", MACP_REDIS_URL = server.url, MACP_REDIS_LEASE_MS = tostring(LEASE_MS),
-    MACP_CHECKPOINT_INTERVAL = "16",
-  }
-  for name, value in pairs(more or {}) do env[name] = value end
-  return env
-end
-
--- Runs fn(world, server) with a runtime on a Redis of its own. (yields)
-local function with_redis(fn, more)
-  local server = redis.start()
-  local ok, err = pcall(system.with, { database = false, role = "runtime", env = environment(server, more) },
-    function(world) fn(world, server) end)
-  server:stop()
-  if not ok then error(err, 0) end
 end
 
 -- Sends one message after the other until stop() or the connection is gone; `acked` lists what was acknowledged,
@@ -102,7 +82,7 @@ end
 
 describe("a runtime on Redis", function()
   it("has everything again after an orderly restart", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local id = crypto.uuid4()
       start(world, id)
       for i = 1, 40 do assert.is_true(world:client():send("ann", envelope(id, "m" .. i)).ok) end
@@ -119,7 +99,7 @@ describe("a runtime on Redis", function()
   local with_points = sys.build == "release" and pending or it
   for _, point in ipairs({ "redis.send", "redis.applied" }) do
     with_points("loses nothing acknowledged when it is killed at " .. point, function()
-      with_redis(function(world)
+      redis_world.with(function(world)
         local id, loads = crypto.uuid4(), {}
         start(world, id)
         for round = 1, 4 do
@@ -142,7 +122,7 @@ describe("a runtime on Redis", function()
   end
 
   it("W7: goes on without a restart when Redis was killed under load and came back", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local ids, loads = {}, {}
       for i = 1, 4 do
         ids[i] = crypto.uuid4()
@@ -175,7 +155,7 @@ describe("a runtime on Redis", function()
   end)
 
   it("waits for a Redis that is slow", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local id = crypto.uuid4()
       start(world, id)
       server:freeze()
@@ -191,7 +171,7 @@ describe("a runtime on Redis", function()
   end)
 
   it("refuses with what Redis says when its memory is full, and accepts again when there is room", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local id, unborn = crypto.uuid4(), crypto.uuid4()
       start(world, id)
       assert.is_true(world:client():send("ann", envelope(id, "m1")).ok)
@@ -201,7 +181,7 @@ describe("a runtime on Redis", function()
       assert.truthy(ack.error.message:find("Redis refuses: OOM command not allowed", 1, true), ack.error.message)
       assert.equal("INTERNAL_ERROR", world:client():send("boss", client.start_envelope(unborn)).error.code)
       assert.same({ "start", "m1" }, (world:history(id)))
-      task.sleep(LEASE_MS) -- the lease is kept without memory
+      task.sleep(redis_world.LEASE_MS) -- the lease is kept without memory
       assert.equal("1", server:command("EXISTS", "macp:journal:lock"))
       server:command("CONFIG", "SET", "maxmemory", "0")
       assert.is_true(world:client():send("ann", envelope(id, "m2")).ok)
@@ -212,7 +192,7 @@ describe("a runtime on Redis", function()
   end)
 
   it("W8: serves all but the session with a record that does not verify; strict, it does not start", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local one, two = crypto.uuid4(), crypto.uuid4()
       start(world, one)
       start(world, two)
@@ -228,7 +208,7 @@ describe("a runtime on Redis", function()
       assert.is_false(world:client():send("ann", envelope(one, "one-6")).ok)
       assert.is_false(world:client():send("boss", client.start_envelope(one, nil, { message_id = "again" })).ok)
       world:stop()
-      local run = program.start({ args = { "serve", "--role", "runtime" }, env = environment(server, {
+      local run = program.start({ args = { "serve", "--role", "runtime" }, env = redis_world.environment(server, {
         MACP_ALLOW_INSECURE = "1", MACP_DATA_DIR = world.data, MACP_BIND_ADDR = "127.0.0.1:0",
         MACP_STRICT_RECOVERY = "1",
       }) })
@@ -239,7 +219,7 @@ describe("a runtime on Redis", function()
   end)
 
   it("stops accepting, and says why, when Redis has lost everything", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       local id = crypto.uuid4()
       start(world, id)
       server:command("FLUSHALL")
@@ -252,10 +232,10 @@ describe("a runtime on Redis", function()
 
   it("W7: refuses a second runtime while the first lives, takes over when it does not, and refuses its late writes",
     function()
-      with_redis(function(world, server)
+      redis_world.with(function(world, server)
         local id = crypto.uuid4()
         start(world, id)
-        local second = program.start({ args = { "serve", "--role", "runtime" }, env = environment(server, {
+        local second = program.start({ args = { "serve", "--role", "runtime" }, env = redis_world.environment(server, {
           MACP_ALLOW_INSECURE = "1", MACP_DATA_DIR = world.data, MACP_BIND_ADDR = "127.0.0.1:0",
         }) })
         assert.is_true(second:wait(10000).code ~= 0)
@@ -263,7 +243,7 @@ describe("a runtime on Redis", function()
           .. world.program.proc:pid() .. " on "
         assert.truthy(second:output():find(pattern), second:output())
         world.program:kill("STOP")
-        system.with({ database = false, role = "runtime", env = environment(server) }, function(heir)
+        system.with({ database = false, role = "runtime", env = redis_world.environment(server) }, function(heir)
           assert.same({ "start" }, (heir:history(id)))
           assert.is_true(heir:client():send("ann", envelope(id, "of-the-heir")).ok)
           world.program:kill("CONT")
@@ -278,14 +258,14 @@ describe("a runtime on Redis", function()
     end)
 
   it("starts again after its own crash as soon as the lease ends", function()
-    with_redis(function(world)
+    redis_world.with(function(world)
       local id = crypto.uuid4()
       start(world, id)
       world:disconnect()
       world:crash()
       local began = sys.mono_ms()
       world:serve()
-      assert.is_true(sys.mono_ms() - began < 3 * LEASE_MS + 30000)
+      assert.is_true(sys.mono_ms() - began < 3 * redis_world.LEASE_MS + 30000)
       assert.truthy(world.program:output():find("redis.held", 1, true))
       assert.same({ "start" }, (world:history(id)))
       world:stop()
@@ -314,123 +294,8 @@ describe("a runtime on Redis", function()
     server:stop()
   end)
 
-  it("W9: has its registered policies and their tombstones on every machine", function()
-    with_redis(function(world, server)
-      local function call(where, method, request) return assert(where:client():call("boss", method, request)) end
-      local function described(id, threshold)
-        return { policy_descriptor = { policy_id = id, mode = "macp.mode.decision.v1", schema_version = 1,
-          rules = '{"voting":{"algorithm":"majority","threshold":' .. threshold .. "}}" } }
-      end
-      assert.is_true(call(world, "RegisterPolicy", described("policy.ops.kept", 0.5)).ok)
-      assert.is_true(call(world, "RegisterPolicy", described("policy.ops.gone", 0.5)).ok)
-      assert.is_true(call(world, "UnregisterPolicy", { policy_id = "policy.ops.gone" }).ok)
-      local id = crypto.uuid4()
-      local ack = world:client():send("boss", client.start_envelope(id, { ttl_ms = 3600000,
-        policy_version = "policy.ops.kept" }))
-      assert.is_true(ack.ok, ack.error and ack.error.message)
-      world:stop()
-      system.with({ database = false, role = "runtime", env = environment(server) }, function(heir)
-        local policy = call(heir, "GetPolicy", { policy_id = "policy.ops.kept" }).policy_descriptor
-        assert.equal('{"voting":{"algorithm":"majority","threshold":0.5}}', policy.rules)
-        assert.equal("policy.ops.kept", call(heir, "GetSession", { session_id = id }).metadata.policy_version)
-        local other = call(heir, "RegisterPolicy", described("policy.ops.gone", 0.9))
-        assert.is_false(other.ok)
-        assert.truthy(other.error:find("already registered with another meaning", 1, true), other.error)
-        assert.is_true(call(heir, "RegisterPolicy", described("policy.ops.gone", 0.5)).ok)
-        assert.is_nil(fs.stat(heir.data .. "/policies"))
-        server:command("CONFIG", "SET", "maxmemory", "1")
-        local _, err = heir:client():call("boss", "RegisterPolicy", described("policy.ops.full", 0.5))
-        assert.equal(rpc.status.INTERNAL, err.status)
-        assert.truthy(err.message:find("StorageFailed: Redis refuses: OOM", 1, true), err.message)
-        server:command("CONFIG", "SET", "maxmemory", "0")
-        assert.equal(rpc.status.NOT_FOUND,
-          select(2, heir:client():call("boss", "GetPolicy", { policy_id = "policy.ops.full" })).status)
-        heir:stop()
-      end)
-    end)
-  end)
-
-  it("takes over once what was registered while the store was files", function()
-    local function call(where, method, request) return assert(where:client():call("boss", method, request)) end
-    local function described(id, threshold)
-      return { policy_descriptor = { policy_id = id, mode = "macp.mode.decision.v1", schema_version = 1,
-        rules = '{"voting":{"algorithm":"majority","threshold":' .. threshold .. "}}" } }
-    end
-    local function names(dir)
-      local found = {}
-      for i, entry in ipairs(assert(fs.list(dir))) do found[i] = entry.name end
-      return table.concat(found, " ")
-    end
-    local server = redis.start()
-    local ok, problem = pcall(system.with, { database = false, role = "runtime" }, function(world)
-      local function is_there(id)
-        local response, err = world:client():call("boss", "GetPolicy", { policy_id = id })
-        assert(response or err.status == rpc.status.NOT_FOUND)
-        return response ~= nil
-      end
-      for _, id in ipairs({ "policy.ops.kept", "policy.ops.late", "policy.ops.gone" }) do
-        assert.is_true(call(world, "RegisterPolicy", described(id, 0.5)).ok)
-      end
-      assert.is_true(call(world, "UnregisterPolicy", { policy_id = "policy.ops.gone" }).ok)
-      local mode = { mode = "ext.kept.v1", mode_version = "1.0.0", terminal_message_types = { "Commitment" },
-        message_types = { "SessionStart", "Ping", "Commitment" } }
-      assert.is_true(call(world, "RegisterExtMode", { mode_descriptor = mode }).ok)
-      world:stop()
-      world.env = environment(server)
-      for passes = 0, sys.fault and 1 or -1, 1 do -- killed before the one or the other is renamed: the next start goes on
-        assert.is_false((pcall(world.serve, world, { MACP_FAULT = "left_behind.stored=kill:" .. passes })))
-        assert.equal(9, world.program:wait().signal)
-      end
-      world:serve()
-      assert.is_true(is_there("policy.ops.kept"))
-      local other = call(world, "RegisterPolicy", described("policy.ops.gone", 0.9))
-      assert.truthy(other.error:find("already registered with another meaning", 1, true), other.error)
-      local modes = {}
-      for _, listed in ipairs(call(world, "ListExtModes", {}).modes) do modes[listed.mode] = true end
-      assert.is_true(modes["ext.kept.v1"])
-      local left = names(world.data)
-      assert.truthy(left:find("modes.json.imported", 1, true), left)
-      assert.truthy(left:find("policies.imported", 1, true), left)
-      assert.is_nil(fs.stat(world.data .. "/policies"))
-      assert.is_true(call(world, "UnregisterPolicy", { policy_id = "policy.ops.late" }).ok)
-      world:stop()
-      world:serve()
-      assert.is_false(is_there("policy.ops.late"))
-      assert.is_nil(world.program:output():find(".imported", 1, true))
-      world:stop()
-      -- Files again, from elsewhere: one that is registered with another meaning, one that is gone here, one that is new.
-      world.env = {}
-      world:serve()
-      mode.mode = "ext.other.v1"
-      assert.is_true(call(world, "RegisterExtMode", { mode_descriptor = mode }).ok)
-      for id, threshold in pairs({ ["policy.ops.kept"] = 0.9, ["policy.ops.late"] = 0.5, ["policy.ops.new"] = 0.5 }) do
-        assert.is_true(call(world, "RegisterPolicy", described(id, threshold)).ok)
-      end
-      world:stop()
-      world.env = environment(server)
-      local strict = { MACP_STRICT_RECOVERY = "1" }
-      assert.is_false((pcall(world.serve, world, strict)))
-      local text = 'policy_id \\"policy.ops.kept\\" is registered with another meaning'
-      assert.truthy(world.program:output():find("policies of " .. world.data .. "/policies into ", 1, true),
-        world.program:output())
-      assert.truthy(world.program:output():gsub("\\", ""):find(text:gsub("\\", ""), 1, true), world.program:output())
-      world:serve()
-      assert.truthy(world.program:output():find("policy.not_imported", 1, true))
-      assert.truthy(world.program:output():find("modes are registered there already: register what is missing, then "
-        .. "remove the file", 1, true))
-      assert.same({ true, false, true }, { is_there("policy.ops.kept"), is_there("policy.ops.late"),
-        is_there("policy.ops.new") })
-      assert.equal('{"voting":{"algorithm":"majority","threshold":0.5}}',
-        call(world, "GetPolicy", { policy_id = "policy.ops.kept" }).policy_descriptor.rules)
-      assert.truthy(fs.stat(world.data .. "/policies"))
-      world:stop()
-    end)
-    server:stop()
-    if not ok then error(problem, 0) end
-  end)
-
   it("says at the start what a power loss may cost", function()
-    with_redis(function(world, server)
+    redis_world.with(function(world, server)
       assert.is_nil(world.program:output():find("redis.durability", 1, true))
       world:stop()
       server:command("CONFIG", "SET", "appendfsync", "everysec")

@@ -2,90 +2,19 @@
 -- what belongs to the other. Each route has a case here; one without fails.
 
 local crypto = require("host.crypto")
-local fetch = require("host.fetch")
 
 local json = require("macp.core.json")
 
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
-local receiver = require("spec.support.receiver")
+local two_tenants = require("spec.support.two_tenants")
 
 local MODE = "macp.mode.decision.v1"
-local KEYS = { acme = "acme-secret-key", beta = "beta-secret-key", found = "found-secret-key" }
 
-local rig, hooks, acme, beta
+local world, rig, acme, beta
 
--- One request with the key of a tenant, perhaps under an idempotency key: status, text. (yields)
-local function ask(tenant, method, path, body, key)
-  local headers = { ["idempotency-key"] = key, authorization = "Bearer " .. KEYS[tenant],
-    ["content-type"] = "application/json" }
-  local reply = assert(fetch.request({ url = rig.plane.url .. path, method = method, headers = headers,
-    body = body and json.encode(body), max_body_bytes = 64 * 1024 * 1024 }))
-  return reply.status, tostring(reply.body or "")
-end
-
-local function ask_json(tenant, method, path, body)
-  local status, text = ask(tenant, method, path, body)
-  return status, json.decode(text)
-end
-
-local function count(text, ...)
-  return rig:rows("select count(*)::int as n from " .. text, ...)[1].n
-end
-
--- Everything that a tenant has, table by table.
-local function rows_of(tenant)
-  local sums = {}
-  for _, row in ipairs(rig:rows("select table_name as name from information_schema.columns where "
-    .. "table_schema = 'public' and column_name = 'tenant' order by 1")) do
-    sums[row.name] = rig:rows("select md5(coalesce(string_agg(t::text, '|' order by t::text), '')) as sum from "
-      .. row.name .. " t where tenant = $1", tenant)[1].sum
-  end
-  return sums
-end
-
-local function await_run(tenant, id, status)
-  eventually(function()
-    local code, run = ask_json(tenant, "GET", "/runs/" .. id)
-    return code == 200 and run.status == status, run and run.status
-  end, 20000, tenant .. ": " .. status)
-end
-
-local function announce(tenant, session_id, key)
-  local body = plane_rig.descriptor(session_id, { execution = { idempotencyKey = key, tags = { tenant .. "-tag" } } })
-  body.session.metadata = { scenarioRef = tenant .. "-scenario", environment = tenant .. "-env" }
-  local status, accepted = ask_json(tenant, "POST", "/runs", body)
-  assert(status == 202, status)
-  return accepted.runId
-end
-
--- A finished run with an artifact, a running one, a webhook that was told, under the same idempotency key as others.
-local function populate(tenant)
-  local own = { tenant = tenant, session = crypto.uuid4(), live_session = crypto.uuid4() }
-  local status, hook = ask_json(tenant, "POST", "/webhooks",
-    { url = hooks.url, secret = tenant .. "-webhook-secret" })
-  assert(status == 201, status)
-  own.hook = hook.id
-  own.run = announce(tenant, own.session, "the same key")
-  own.live = announce(tenant, own.live_session, "another key")
-  rig:play(own.session)
-  rig:open_session(own.live_session)
-  rig:propose(own.live_session, "p1")
-  await_run(tenant, own.run, "completed")
-  await_run(tenant, own.live, "running")
-  local made, artifact = ask_json(tenant, "POST", "/runs/" .. own.run .. "/artifacts",
-    { kind = "json", label = tenant .. "-label", inline = { of = tenant .. "-inline" } })
-  assert(made == 201, made)
-  own.artifact = artifact.id
-  local log = eventually(function()
-    local _, found = ask_json(tenant, "GET", "/webhooks/" .. own.hook .. "/deliveries?status=delivered")
-    return #found.data >= 3 and found.data
-  end, 20000, tenant .. ": deliveries")
-  own.delivery = log[1].id
-  own.marks = { own.run, own.live, own.session, own.live_session, own.hook, own.delivery, own.artifact,
-    tenant .. "-label", tenant .. "-inline", tenant .. "-scenario", tenant .. "-env", tenant .. "-tag" }
-  return own
-end
+local function ask(...) return world:ask(...) end
+local function ask_json(...) return world:ask_json(...) end
 
 -- Nothing of acme in a reply, besides what was asked for.
 local function assert_clean(text, asked)
@@ -181,7 +110,7 @@ end
 local function total(reply) return reply.total end
 local function length(reply) return #reply end
 
-local function of_beta(tables) return function() return count(tables .. " where tenant = 'beta'") end end
+local function of_beta(tables) return function() return world:count(tables .. " where tenant = 'beta'") end end
 
 local EMPTY = json.object({})
 
@@ -221,7 +150,7 @@ local CASES = {
   end,
   ["POST /runs/batch/cancel"] = batch, ["POST /runs/batch/archive"] = batch, ["POST /runs/batch/delete"] = function(...)
     batch(...)
-    beta.run = announce("beta", crypto.uuid4(), "after the other was deleted")
+    beta.run = world:announce("beta", crypto.uuid4(), "after the other was deleted")
   end,
   ["POST /runs/batch/export"] = batch,
   ["GET /runs/:id/events"] = foreign_run(nil, 404, "?type=session.bound"),
@@ -286,7 +215,7 @@ local CASES = {
   ["GET /webhooks"] = counted("", length, of_beta("webhooks")),
   ["POST /webhooks"] = function(method, path)
     local before = #select(2, ask_json("acme", "GET", "/webhooks"))
-    local status, hook = ask_json("beta", method, path, { url = hooks.url, secret = "0123456789abcdef" })
+    local status, hook = ask_json("beta", method, path, { url = world.hooks.url, secret = "0123456789abcdef" })
     assert.equal(201, status)
     assert.equal(before, #select(2, ask_json("acme", "GET", "/webhooks")))
     assert.equal(204, (ask("beta", "DELETE", "/webhooks/" .. hook.id)))
@@ -319,28 +248,13 @@ describe("a tenant", function()
 
   setup(function()
     stop_database = plane_rig.share_database()
-    hooks = receiver.start()
-    local entries = {}
-    for tenant, key in pairs(KEYS) do
-      entries[#entries + 1] = tenant .. ":sha256:" .. crypto.hex(crypto.sha256(key)) .. ";tenant=" .. tenant
-    end
-    rig = plane_rig.start({ env = { AUTH_API_KEYS = table.concat(entries, ","), SESSION_DISCOVERY_TENANT = "found",
-      RUN_DISCOVERY_GRACE_MS = "0", DASHBOARD_CACHE_MS = "0" } })
-    acme, beta = populate("acme"), populate("beta")
-    ask("acme", "GET", "/runs/" .. acme.run .. "/state") -- brings the stored projection up to date
-    eventually(function() -- what is written behind the answers is written
-      local live = rig.plane.owner:get("acme", acme.live)
-      local stored = rig:rows("select seq from run_projections where run_id = $1", acme.live)[1]
-      return live.committed_seq == live.seq and stored and stored.seq == live.seq
-        and rig.plane.owner:get("acme", acme.run) == nil
-        and count("webhook_deliveries where tenant = 'acme' and status = 'pending'") == 0
-    end, 30000, "acme is quiet")
-    before = rows_of("acme")
+    world = two_tenants.start()
+    rig, acme, beta = world.rig, world.acme, world.beta
+    before = world:rows_of("acme")
   end)
 
   teardown(function()
-    rig:destroy()
-    hooks:close()
+    world:close()
     stop_database()
   end)
 
@@ -363,7 +277,8 @@ describe("a tenant", function()
   end
 
   it("streams only its own events", function()
-    local stream = rig:stream("/runs/" .. beta.live .. "/stream", { authorization = "Bearer " .. KEYS.beta })
+    local stream = rig:stream("/runs/" .. beta.live .. "/stream",
+      { authorization = "Bearer " .. two_tenants.KEYS.beta })
     stream:read_until(function(frames) return #frames > 0 end)
     rig:vote(beta.live_session, "ann", "p1")
     stream:read_until(function(frames) return json.encode(frames):find("Vote", 1, true) ~= nil end)
@@ -374,16 +289,16 @@ describe("a tenant", function()
   it("gets the runs of sessions that nobody announced, when it is the one that is named", function()
     local id = crypto.uuid4()
     rig:open_session(id)
-    await_run("found", id, "running")
+    world:await_run("found", id, "running")
     for _, tenant in ipairs({ "acme", "beta" }) do assert.equal(404, (ask(tenant, "GET", "/runs/" .. id))) end
     assert.equal(409, (ask("acme", "POST", "/runs", plane_rig.descriptor(id))))
   end)
 
   it("cannot have the session of a run that another one has deleted", function()
     local id = crypto.uuid4()
-    local run = announce("found", id, "for a while")
+    local run = world:announce("found", id, "for a while")
     rig:play(id)
-    await_run("found", run, "completed")
+    world:await_run("found", run, "completed")
     assert.equal(204, (ask("found", "DELETE", "/runs/" .. run)))
     for _, key in ipairs({ "with a key", false }) do
       local body = plane_rig.descriptor(id, { execution = key and { idempotencyKey = key } or nil })
@@ -396,7 +311,7 @@ describe("a tenant", function()
   it("gets no reply that another one got under the same idempotency key", function()
     local ids = {}
     for _, tenant in ipairs({ "found", "beta" }) do
-      local body = { url = hooks.url, secret = tenant .. "-secret-for-webhooks" }
+      local body = { url = world.hooks.url, secret = tenant .. "-secret-for-webhooks" }
       local status, text = ask(tenant, "POST", "/webhooks", body, "one key")
       assert.equal(201, status)
       local again, same = ask(tenant, "POST", "/webhooks", body, "one key")
@@ -407,7 +322,7 @@ describe("a tenant", function()
   end)
 
   it("has after all of that what it had before", function()
-    assert.same(before, rows_of("acme"))
+    assert.same(before, world:rows_of("acme"))
   end)
 
   it("is looked after by the next process, too: its runs go on, its old projections are folded again", function()
@@ -420,7 +335,7 @@ describe("a tenant", function()
       return text:find('"Vote"', 1, true)
     end, 20000, "the vote")
     eventually(function()
-      return count("run_projections where run_id = $1 and schema_version > 0", acme.run) == 1
+      return world:count("run_projections where run_id = $1 and schema_version > 0", acme.run) == 1
     end, 20000, "the projection")
     assert.equal(404, (ask("beta", "GET", "/runs/" .. acme.live)))
     assert.equal(404, (ask("found", "GET", "/runs/" .. acme.live)))

@@ -1,8 +1,6 @@
 -- Webhooks over the HTTP interface: registration, secrets, the log, delivering again, tests, audit.
 
-local child = require("host.child")
 local crypto = require("host.crypto")
-local fs = require("host.fs")
 
 local json = require("macp.core.json")
 
@@ -31,15 +29,6 @@ end
 local function remove_all()
   local _, hooks = rig:get("/webhooks")
   for _, hook in ipairs(hooks) do assert.equal(204, (rig:request("DELETE", "/webhooks/" .. hook.id))) end
-end
-
--- A run from its start to its end; the receiver hears of it. (yields)
-local function play()
-  local session_id = crypto.uuid4()
-  local _, accepted = rig:post("/runs", plane_rig.descriptor(session_id))
-  rig:play(session_id)
-  rig:await(accepted.runId, "completed")
-  return accepted.runId
 end
 
 local function deliveries(hook, query)
@@ -141,7 +130,7 @@ describe("webhooks", function()
 
   it("deliver what a run does, signed in both ways, and count it", function()
     local hook = register()
-    local run_id = play()
+    local run_id = rig:finished_run()
     local requests = target:await(2)
     assert.same({ "run.started", "run.completed" }, { requests[1].value.event, requests[2].value.event })
     for _, request in ipairs(requests) do
@@ -172,7 +161,7 @@ describe("webhooks", function()
   it("deliver only what was asked for, and nothing while inactive", function()
     local some, none = register({ events = { "run.completed" } }), register()
     rig:request("PATCH", "/webhooks/" .. none.id, { active = false })
-    play()
+    rig:finished_run()
     await_log(some, "delivered", 1)
     assert.equal(0, #deliveries(none).data)
   end)
@@ -210,7 +199,7 @@ describe("webhooks", function()
 
   it("deliver again, one or many, with the same id and bytes", function()
     local hook = register({ events = { "run.completed" } })
-    play()
+    rig:finished_run()
     local log = await_log(hook, "delivered", 1)
     local path = "/webhooks/" .. hook.id
     local status, again = rig:post(path .. "/deliveries/" .. log[1].id .. "/redeliver")
@@ -289,90 +278,6 @@ describe("webhooks", function()
   end)
 end)
 
-describe("a mode's webhook.lua", function()
-  local dir
-
-  -- The deliveries of a whole decision, whose mode has these functions. (yields)
-  local function tell(source)
-    local copy = assert(child.spawn({ file = "/bin/cp", args = { "-r", "modes/decision", dir .. "/decision" } }))
-    copy:wait()
-    copy:close()
-    assert(fs.write(dir .. "/decision/webhook.lua", source))
-    rig = plane_rig.start({ mode_dirs = { dir } })
-    register()
-    play()
-    return target:await(1)
-  end
-
-  before_each(function()
-    dir = assert(fs.temp_dir("macp-webhook-mode"))
-    target = receiver.start()
-  end)
-  after_each(function()
-    rig:destroy()
-    target:close()
-    fs.remove_tree(dir)
-  end)
-
-  it("leaves out what its filter refuses, where the event is written", function()
-    tell([[return { filter = function(event, s) return event.type ~= "run.completed" end }]])
-    local rows = rig:rows("select event from webhook_deliveries")
-    assert.same({ "run.started" }, { rows[1].event, rows[2] }) -- the run has ended
-  end)
-
-  it("refuses a start like anything else", function()
-    tell([[return { filter = function(event, s) return event.type == "run.completed" end }]])
-    local rows = rig:rows("select event from webhook_deliveries")
-    assert.same({ "run.completed" }, { rows[1].event, rows[2] })
-  end)
-
-  it("gives every delivery its shape, the start too: it waits for the session's state", function()
-    tell([[return { shape = function(event, s) return { was = event.type, phase = s.phase } end }]])
-    local requests = target:await(2)
-    assert.same({ was = "run.started", phase = "Proposal" }, requests[1].value.data)
-    assert.same({ was = "run.completed", phase = "Committed" }, requests[2].value.data)
-  end)
-
-  it("is asked about a start that waited while the plane was restarted", function()
-    local copy = assert(child.spawn({ file = "/bin/cp", args = { "-r", "modes/decision", dir .. "/decision" } }))
-    copy:wait()
-    copy:close()
-    assert(fs.write(dir .. "/decision/webhook.lua",
-      [[return { shape = function(event, s) return { was = event.type, phase = s.phase } end }]]))
-    rig = plane_rig.start({ mode_dirs = { dir } })
-    register()
-    local observer = require("macp.plane.observer")
-    local observe = observer.observe
-    observer.observe = function() return true end -- the plane dies before it reads the session
-    local id = crypto.uuid4()
-    rig:open_session(id)
-    rig:await(id, "running")
-    assert.equal(0, rig:rows("select count(*) as n from webhook_deliveries")[1].n)
-    rig.plane:close()
-    observer.observe = observe
-    rig.plane = rig:start_plane()
-    local requests = target:await(1)
-    assert.same({ "run.started", { was = "run.started", phase = "Proposal" } },
-      { requests[1].value.event, requests[1].value.data })
-    rig:propose(id, "p1")
-    rig:vote(id, "ann", "p1")
-    rig:vote(id, "bob", "p1")
-    rig:commit(id)
-    assert.equal("run.completed", target:await(2)[2].value.event)
-    assert.equal(2, rig:rows("select count(*) as n from webhook_deliveries")[1].n)
-  end)
-
-  it("that fails or says too much does not keep anything from being told", function()
-    tell([[return { shape = function(event, s)
-      if event.type == "run.started" then return s.nothing.there end
-      return { much = ("x"):rep(70000) }
-    end }]])
-    local requests = target:await(2)
-    assert.same({ "run.started", "run.completed" }, { requests[1].value.event, requests[2].value.event })
-    assert.same({ nil, nil }, { requests[1].value.data, requests[2].value.data })
-  end)
-end)
-
 describe("a plane that guards its network", function()
   setup(function()
     rig = plane_rig.start({ env = { OUTBOUND_ALLOW_PRIVATE = "false" } })
@@ -395,7 +300,7 @@ describe("a plane that guards its network", function()
     local _, told = rig:post("/webhooks/" .. hook.id .. "/test")
     assert.is_false(told.ok)
     assert.truthy(told.error:find("is not public", 1, true), told.error)
-    play()
+    rig:finished_run()
     local log = eventually(function()
       local page = deliveries(hook, "?status=pending")
       local first = page.data[#page.data] -- the start of the run; its end waits for it
