@@ -7,7 +7,7 @@ return {
   events = {
     HandoffOffer   = { "proposal.created", id = "handoff_id", label = "HandoffOffer" },
     HandoffContext = about("HandoffContext"),
-    HandoffAccept  = about(function(p) return p.implicit and "HandoffAccept (implicit)" or "HandoffAccept" end, "allow"),
+    HandoffAccept  = about("HandoffAccept", "allow"),
     HandoffDecline = about("HandoffDecline", "deny"),
   },
 }

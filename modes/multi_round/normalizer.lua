@@ -1,8 +1,6 @@
--- A contribution updates what the session is about; its label is the value itself.
-local short = require "lib.short"
-
+-- A contribution updates what the session is about; the value itself is in its payload.
 return {
   events = {
-    Contribute = { "proposal.updated", label = function(p) return short(p.value) end },
+    Contribute = { "proposal.updated", label = "Contribute" },
   },
 }

@@ -1,7 +1,6 @@
 -- Each message of a negotiation concerns one proposal; acceptances and rejections count as votes on it.
-local function titled(name)
-  return { "proposal.created", id = "proposal_id",
-    label = function(p) return p.title ~= "" and p.title or name end }
+local function offer(name)
+  return { "proposal.created", id = "proposal_id", label = name }
 end
 
 local function answer(name, vote)
@@ -10,8 +9,8 @@ end
 
 return {
   events = {
-    Proposal        = titled "Proposal",
-    CounterProposal = titled "CounterProposal",
+    Proposal        = offer "Proposal",
+    CounterProposal = offer "CounterProposal",
     Accept          = answer("Accept", "allow"),
     Reject          = answer("Reject", "deny"),
     Withdraw        = answer("Withdraw"),

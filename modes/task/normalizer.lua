@@ -8,7 +8,7 @@ return {
     TaskRequest  = { "proposal.created", id = "task_id", label = "TaskRequest" },
     TaskAccept   = about("TaskAccept", "allow"),
     TaskReject   = about("TaskReject", "deny"),
-    TaskUpdate   = about(function(p) return p.status ~= "" and p.status or "TaskUpdate" end),
+    TaskUpdate   = about("TaskUpdate"),
     TaskComplete = about("TaskComplete"),
     TaskFail     = about("TaskFail"),
   },

@@ -17,7 +17,12 @@ function M.roles(from)
   return out
 end
 
-local function message_of(message)
+-- Full name of the message that payloads of a type are; opaque ones are none.
+local function payload_type(model, message)
+  return message.encoding ~= "raw" and model.package .. "." .. message.type .. "Payload" or nil
+end
+
+local function message_of(model, message)
   local needs = {}
   for i, need in ipairs(message.needs) do needs[i] = { text = need.text, code = need.code } end
   local fields = {}
@@ -27,7 +32,7 @@ local function message_of(message)
       min = field.min, max = field.max, new = field.new, ref = field.ref }
   end
   return { from = M.roles(message.from), fields = fields, needs = needs, doc = message.doc,
-    encoding = message.encoding }
+    encoding = message.encoding, payload_type = payload_type(model, message) }
 end
 
 ---Everything about a revision as plain data.
@@ -35,7 +40,7 @@ end
 function M.describe(rev)
   local model, messages, authority = rev.model, {}, {}
   for _, message in ipairs(model.messages) do
-    messages[message.type] = message_of(message)
+    messages[message.type] = message_of(model, message)
     authority[message.type] = messages[message.type].from
   end
   authority.Commitment = M.roles(model.commitment.from)
@@ -74,7 +79,7 @@ function M.codec(rev, message_type)
       return rev.codecs[message_type]
     end
     if message.type == message_type then
-      local name = rev.model.package .. "." .. message_type .. "Payload"
+      local name = payload_type(rev.model, message)
       local pool = proto_host.fields(name, host_fields(message.fields))
       local codec = pool:codec(name, { names = "proto", defaults = true })
       rev.codecs[message_type] = codec

@@ -74,11 +74,16 @@ local function envelope_json(env)
   }
 end
 
+-- Kinds as readers know them: an envelope is one, whichever stream it came by.
+local SHOWN_KINDS = { ["stream-signal"] = "stream-envelope" }
+
+local function shown_kind(row) return SHOWN_KINDS[row.kind] or row.kind end
+
 -- What was received, as the raw kinds of the event model show it; bytes in which something was redacted say so.
 local function raw_payload(row, redactor)
   if row.payload then return json.raw(redactor and redactor:json(row.payload) or row.payload) end
   local env = row.kind ~= "undecodable" and history.decode_frame(row.frame)
-  local payload = { kind = row.kind, receivedAt = time.iso(row.ts) }
+  local payload = { kind = shown_kind(row), receivedAt = time.iso(row.ts) }
   if env then payload.envelope = envelope_json(env)
   else payload.frameBase64 = crypto.base64_encode(row.frame) end
   if redactor then redactor:value(payload) end
@@ -90,7 +95,7 @@ local function raw_text(rows, run_id, as_lines, before, redactor)
   for i, row in ipairs(rows) do
     out[i] = json.encode({
       type = as_lines and "raw_event" or nil, id = event_id.of(run_id, row.seq), runId = run_id, seq = row.seq,
-      ts = time.iso(row.ts), kind = row.kind, ordinal = row.ordinal or json.null,
+      ts = time.iso(row.ts), kind = shown_kind(row), ordinal = row.ordinal or json.null,
       sourceName = normalize.RUNTIME_NAME, payload = raw_payload(row, redactor),
     })
   end

@@ -13,7 +13,7 @@ local text = require("macp.plane.text")
 local usage = require("macp.plane.usage")
 
 local quote, quote_name, clean = text.quote, text.quote_name, text.clean
-local source_of, number = run_module.source, plain.number
+local source_of, number, string_of = run_module.source, plain.number, plain.text
 
 local RUNTIME = "runtime"
 local EMPTY = {}
@@ -75,7 +75,8 @@ end
 local received_data = { messageType = nil, messageId = nil, sender = nil, payload = nil }
 
 local function encode(value)
-  return value == nil and nil or clean(json.encode(value))
+  if value == nil then return nil end
+  return clean(json.encode(value))
 end
 
 -- Starts the mode's state machine with the first envelope of a session.
@@ -138,9 +139,15 @@ local function emit_usage(run, ms, env, base, found)
   emit_derived(run, ms, env, base, "llm.call.completed", "message", env.message_id, payload_json, found)
 end
 
+-- The member of an event's data that names what its payload was decoded as, "" when nobody knows the type.
+local function type_member(run, env)
+  local name = payloads.type_name(run.rev, env.message_type)
+  return name and '"payloadTypeName":"' .. name .. '",' or ""
+end
+
 -- The events that the mode's normalizer made of an envelope.
 local function emit_mode_events(run, ms, env, base, events, payload_json)
-  local payload
+  local payload, named = nil, type_member(run, env)
   for i = 1, #events do
     local made = events[i]
     local shown_json, shown = payload_json
@@ -151,8 +158,8 @@ local function emit_mode_events(run, ms, env, base, events, payload_json)
       payload = payload or json.decode(payload_json)
       shown = payload
     end
-    local extras, facts = "", { action = made.label, vote = made.vote, confidence = number(made.confidence) }
-    if made.label then extras = '"action":' .. quote(made.label) .. "," end
+    local extras, facts = named, { action = made.label, vote = made.vote, confidence = number(made.confidence) }
+    if made.label then extras = extras .. '"action":' .. quote(made.label) .. "," end
     if made.vote then extras = extras .. '"vote":' .. quote(made.vote) .. "," end
     if facts.confidence then extras = extras .. '"confidence":' .. json.encode(facts.confidence) .. "," end
     if made.kind == "proposal" and made.id then extras = extras .. '"proposalId":' .. quote(made.id) .. "," end
@@ -171,7 +178,8 @@ end
 local function emit_signal(run, ms, env, base, payload, data)
   local extras, facts = lifted.signal(payload, data)
   if data then payload.dataJson = data end
-  emit_derived(run, ms, env, base, "signal.emitted", "signal", env.message_id, encode(payload), payload, extras, facts)
+  emit_derived(run, ms, env, base, "signal.emitted", "signal", env.message_id, encode(payload), payload,
+    type_member(run, env) .. extras, facts)
 end
 
 -- Percentages are told as 0..100 whatever the sender counts in.
@@ -181,7 +189,7 @@ local function progress_of(env, payload)
   if progress and total and total > 0 then percentage = clamp(progress / total * 100)
   elseif progress then percentage = clamp(progress <= 1 and progress * 100 or progress) end
   if env.message_type == "TaskComplete" then return { percentage = 100, message = "completed" } end
-  if env.message_type == "TaskFail" then return { message = payload.reason or "failed" } end
+  if env.message_type == "TaskFail" then return { message = string_of(payload.reason) or "failed" } end
   if env.message_type == "TaskUpdate" then
     if not progress then return nil end
     return { percentage = percentage, message = payload.message ~= "" and payload.message or payload.status or "" }
@@ -231,7 +239,8 @@ local function emit_host_events(run, ms, env, base, payload, payload_json)
       local id = subject_id(derived[3], fields, derived[2] == "policy" and "" or env.message_id)
       local extras, facts
       if derived[2] == "proposal" then extras, facts = lifted.contribution(fields, message_type, id) end
-      emit_derived(run, ms, env, base, derived[1], derived[2], id, payload_json or "{}", payload, extras, facts)
+      emit_derived(run, ms, env, base, derived[1], derived[2], id, payload_json or "{}", payload,
+        type_member(run, env) .. (extras or ""), facts)
       if TASK_PROGRESS[message_type] then emit_progress(run, ms, env, base, fields, "message", env.message_id) end
     elseif fields.policyDenied == true then
       local id = subject_id({ "commitmentId", "policyId" }, fields, "")

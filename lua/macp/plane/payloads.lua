@@ -55,6 +55,23 @@ function M.unwrapped(payload)
   return type(value) == "table" and not json.is_array(value) and value or payload
 end
 
+local names_of = setmetatable({}, { __mode = "k" }) -- revision -> message type -> full name
+
+---Full name of the message that payloads of a type are, nil when nobody knows one.
+---@param rev macp.modes.Revision|nil the mode's revision
+---@return string|nil
+function M.type_name(rev, message_type)
+  local core = messages.core_payload(message_type)
+  if core or rev == nil then return core end
+  local names = names_of[rev]
+  if names == nil then
+    names = {}
+    for name, message in pairs(rev:describe().messages) do names[name] = message.payload_type end
+    names_of[rev] = names
+  end
+  return names[message_type]
+end
+
 ---The payload as a table by the best reading there is.
 function M.decode(message_type, bytes)
   return M.core(message_type, bytes) or M.generic(bytes)

@@ -94,7 +94,7 @@ describe("the projection", function()
       { "ann", "TaskComplete", { task_id = "t1", output = "\1\2", summary = "built" } },
     }, "task.completed", true)
     assert.same({ { "boss", "TaskRequest", false }, { "bob", "TaskReject", "deny" }, { "ann", "TaskAccept", "allow" },
-      { "ann", "running", false }, { "ann", "TaskComplete", false } }, said(state))
+      { "ann", "TaskUpdate", false }, { "ann", "TaskComplete", false } }, said(state))
     assert.same({ { "ann", 50, "half way" }, { "ann", 100, "completed" } }, (function()
       local out = {}
       for i, entry in ipairs(state.progress.entries) do
@@ -125,7 +125,7 @@ describe("the projection", function()
       { "bob", "Accept", { proposal_id = "p2" } },
       { "ann", "Accept", { proposal_id = "p2" } },
     }, "proposal.accepted", true)
-    assert.same({ { "ann", "ten", false }, { "bob", "Reject", "deny" }, { "bob", "CounterProposal", false },
+    assert.same({ { "ann", "Proposal", false }, { "bob", "Reject", "deny" }, { "bob", "CounterProposal", false },
       { "bob", "Accept", "allow" }, { "ann", "Accept", "allow" } }, said(state))
     local tally = {}
     for i, entry in ipairs(state.policy.voteTally) do tally[i] = { entry.commitmentId, entry.allow, entry.deny } end

@@ -103,6 +103,9 @@ describe("payloads", function()
     assert.equal("[]", json.encode(shown.json.a))
     shown = find(events_of(envelope("Mystery", "\255\254")), "message.received").data.payload
     assert.same({ text = "\239\191\189\239\191\189", encoding = "text", payloadBase64 = "//4=" }, shown)
+    shown = find(events_of(envelope("Mystery", "")), "message.received").data.payload
+    assert.same({ payloadBase64 = "" }, shown)
+    assert.same({}, find(events_of(envelope("ToolCall", "")), "tool.called").data.decodedPayload)
   end)
 
   it("that start with a brace are taken as the JSON of a core type", function()
@@ -145,6 +148,12 @@ describe("ambient messages", function()
       assert.equal(1, #told)
       assert.same({ kind = "participant", id = "ann" }, told[1].subject)
       assert.equal(case[2], told[1].data.decodedPayload.percentage)
+    end
+  end)
+
+  it("that tell a failed task without a reason say so", function()
+    for _, payload in ipairs({ '{"reason":""}', '{"reason":7}', "{}" }) do
+      assert.equal("failed", find(events_of(envelope("TaskFail", payload)), "progress.reported").data.message)
     end
   end)
 
