@@ -49,6 +49,9 @@ describe("the program", function()
       { RUST_LOG = "debug", MACP_LOG_LEVEL = false, LOG_LEVEL = false } },
     { "fails when a role cannot start", { "serve", "--role", "runtime" }, 1, "MACP_BIND_ADDR",
       { MACP_BIND_ADDR = "192.0.2.1:1" } },
+    { "fails when there is no database, and says which setting names it", { "serve", "--role", "plane" }, 1,
+      "macp serve: plane: the database of DATABASE_URL: connect to PostgreSQL: ",
+      { DATABASE_URL = "postgres://u:p@127.0.0.1:1/none" } },
   }
   for _, case in ipairs(endings) do
     it(case[1], function()

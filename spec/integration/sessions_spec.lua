@@ -257,7 +257,9 @@ describe("macp sessions", function()
     dir, kept = empty, dir
     code, lines = run("verify")
     assert.equal(1, code)
-    assert.truthy(table.concat(lines):find(empty .. " holds no store", 1, true), table.concat(lines))
+    local said = empty .. " holds no store: MACP_DATA_DIR and MACP_STORAGE_BACKEND (file) must be those of the runtime "
+      .. "that made it"
+    assert.truthy(table.concat(lines):find(said, 1, true), table.concat(lines))
     assert.same({}, (fs.list(empty)))
     dir = kept
     fs.remove_tree(empty)

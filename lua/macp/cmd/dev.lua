@@ -26,6 +26,7 @@ local M = {
   macp dev --modes ./modes          serve modes from a folder; saving a file there is enough to use it
   macp dev --port 8080 --grpc-port 6000
   macp dev --log-level info         tell what happens inside, not only warnings
+  MACP_DATA_DIR=.macp/runtime macp sessions list    what its runtime has stored, once it has ended
 
 Agents need no credentials here: the bearer token is the agent's name. Data stays for the next start; remove the folder
 to begin anew. When run as root the database server runs as the user `postgres`.]],

@@ -4,6 +4,7 @@ local fs = require("host.fs")
 local log = require("host.log")
 
 local config = require("macp.config")
+local modes_option = require("macp.cmd.shared.modes_option")
 
 local M = {
   summary = "Run an agent or any other script written in Lua.",
@@ -15,7 +16,7 @@ local M = {
 The script runs in a task: calls that wait look like ordinary calls. `require("macp.sdk")` is the agent SDK; modules
 beside the script are found by `require`, too. A number that the script returns is the exit code.]],
   options = {
-    { name = "modes", value = "DIR", repeated = true, doc = "Folders of modes besides the shipped ones." },
+    modes_option,
   },
   options_first = true,
   arguments = {

@@ -4,6 +4,7 @@ local log = require("host.log")
 
 local console = require("macp.core.console")
 local json = require("macp.core.json")
+local modes_option = require("macp.cmd.shared.modes_option")
 local roles = require("macp.cmd.shared.roles")
 
 local BAD_CONFIG = 2 -- exit code
@@ -34,7 +35,7 @@ finishes calls and stops; the next start continues every session.]],
   options = {
     { name = "check", doc = "Only tell what a start, or a mode, would be refused for; exit code 0 or 2." },
     { name = "json", doc = "With --check: print JSON." },
-    { name = "modes", short = "m", value = "DIR", repeated = true, doc = "Folder of coordination modes." },
+    modes_option,
   },
 }
 

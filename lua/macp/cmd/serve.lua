@@ -1,5 +1,6 @@
 -- `macp serve`: runs roles until a signal ends them.
 
+local modes_option = require("macp.cmd.shared.modes_option")
 local roles = require("macp.cmd.shared.roles")
 
 local M = {
@@ -15,7 +16,7 @@ The plane brings its database to the current schema when it starts (see `macp mi
 and streams within 10 s; a second signal ends at once. HUP reads mode folders again.]],
   options = {
     { name = "role", short = "r", value = "ROLES", default = "plane,runtime", doc = "plane, runtime, or both." },
-    { name = "modes", short = "m", value = "DIR", repeated = true, doc = "Folder of coordination modes." },
+    modes_option,
   },
 }
 

@@ -101,7 +101,9 @@ local function open_database(role, cfg)
   if status and #status.pending > 0 then _, err = migrate.upgrade(cfg.database_url, role.name) end
   local missing
   if err == nil then missing, err = migrate.missing(db) end
-  if err then return nil, errors.wrap(err, "migrations") end
+  if err then
+    return nil, errors.wrap(err, err.code == "UNAVAILABLE" and "the database of DATABASE_URL" or "migrations")
+  end
   for _, index in ipairs(missing) do
     log.warn("search.without_index", { index = index.name, needs = index.extension })
   end

@@ -106,7 +106,8 @@ function M.open_existing(cfg)
   local info = opts.dir == nil or fs.stat(opts.dir)
   if not info then
     return nil, errors.new("NOT_FOUND",
-      where .. " holds no store (MACP_STORAGE_BACKEND is " .. cfg.storage_backend .. ")")
+      where .. " holds no store: MACP_DATA_DIR and MACP_STORAGE_BACKEND (" .. cfg.storage_backend
+        .. ") must be those of the runtime that made it")
   end
   opts.max_record_bytes, opts.repair = max_record_bytes(cfg), "quarantine"
   local journal, err = host_journal.open(opts)

@@ -302,7 +302,8 @@ end
 function Client:session(mode_id, opts)
   local rev = self.find_mode(mode_id)
   if not rev then
-    sdk_errors.raise("MacpSessionError", "no folder for mode '" .. tostring(mode_id) .. "': give it with --modes DIR")
+    sdk_errors.raise("MacpSessionError", "no folder for mode '" .. tostring(mode_id)
+      .. "': `macp run --modes DIR SCRIPT` names the folder it is in")
   end
   return session.new(self, rev, opts)
 end

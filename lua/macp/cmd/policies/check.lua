@@ -2,6 +2,7 @@
 
 local log = require("host.log")
 
+local modes_option = require("macp.cmd.shared.modes_option")
 local policy_files = require("macp.cmd.shared.policy_files")
 
 local M = {
@@ -15,7 +16,7 @@ local M = {
 Prints a line per file that is fine, per problem and per warning; exit code 0 when every file is fine, 1 when not.
 MACP_POLICIES_DRY_RUN=1 macp runtime does the same with MACP_POLICIES_DIR.]],
   options = {
-    { name = "modes", short = "m", value = "DIR", repeated = true, doc = "Folder of coordination modes." },
+    modes_option,
     { name = "strict", doc = "Refuse what policy builders emit needlessly." },
   },
   arguments = { { name = "PATH", repeated = true, required = true, doc = "Policy files and directories of them." } },
