@@ -26,7 +26,8 @@ end
 
 local function unhex(text) return (text:gsub("\\x(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)) end
 
--- The finished calls: { name =, args = text, result = number, begun =, ended = seconds }, by their ends.
+-- The finished calls: { name =, args = text, result = number, begun =, ended = seconds }, by their ends; a close by its
+-- beginning, since another thread may be given the number of the file before the close has ended.
 local function read_calls(path)
   local calls, begun = {}, {}
   for line in (assert(fs.read(path, MAX_LOG))):gmatch("[^\n]+") do
@@ -42,12 +43,13 @@ local function read_calls(path)
       end
       local name, args, result, took = text:match("^([%w_]+)%((.*)%)%s+= (%-?%w+)[^<]*<(%d+%.%d+)>$")
       if name then
-        calls[#calls + 1] = { name = name, args = args, result = tonumber(result) or -1, begun = start,
-          ended = ended or start + tonumber(took) }
+        ended = ended or start + tonumber(took)
+        calls[#calls + 1] = { name = name, args = args, result = tonumber(result) or -1, begun = start, ended = ended,
+          at = name == "close" and start or ended, line = #calls }
       end
     end
   end
-  table.sort(calls, function(a, b) return a.ended < b.ended end)
+  table.sort(calls, function(a, b) return a.at < b.at or (a.at == b.at and a.line < b.line) end)
   return calls
 end
 
@@ -291,7 +293,7 @@ local function flushed_before(self, moment)
       data[event.file] = math.max(data[event.file] or 0, event.begun)
     elseif event.kind == "sync_dir" and event.ended < moment then
       names[event.dir] = math.max(names[event.dir] or 0, event.begun)
-    elseif event.begun < moment then
+    elseif event.begun < moment and event.kind ~= "sync" and event.kind ~= "sync_dir" then
       past[#past + 1] = event
     end
   end
