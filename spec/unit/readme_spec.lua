@@ -1,4 +1,4 @@
--- What the README of each folder says of files, commands and settings is so.
+-- What the README of each folder, and each guide, says of files, commands and settings is so.
 
 local revision = require("macp.modes.revision")
 local tree = require("spec.support.tree")
@@ -17,6 +17,7 @@ local FOREIGN = {
 local function readmes()
   local found = tree.texts({ "examples", "host", "lua", "migrations", "modes", "proto", "scripts", "spec", "web" },
     "README%.md$")
+  for file, text in pairs(tree.texts({ "docs" }, "%.md$")) do found[file] = text end
   found["README.md"] = tree.read("README.md")
   return found
 end
