@@ -2,6 +2,7 @@
 
 local fs = require("host.fs")
 
+local checker = require("macp.modes.checker")
 local prove = require("macp.modes.prove")
 local revision = require("macp.modes.revision")
 local source = require("macp.modes.source")
@@ -42,6 +43,14 @@ function M.files(files, root, opts)
   return outcome
 end
 
+-- A file that nobody reads says nothing, however well it is written.
+local function check_strangers(outcome, path)
+  for _, name in ipairs(source.strangers(path)) do
+    outcome.problems[#outcome.problems + 1] = { path = outcome.path .. name, line = 1, severity = "warning",
+      rule = "unknown-file", text = "is no file of a mode and is not read" .. checker.hint(name, source.NAMES) }
+  end
+end
+
 local function check_duplicates(outcomes)
   local seen = {}
   for _, outcome in ipairs(outcomes) do
@@ -69,6 +78,7 @@ function M.folders(paths, opts)
       local files, err = source.read(path)
       if files == nil then return nil, err.message end
       outcomes[#outcomes + 1] = M.files(files, path .. "/", opts)
+      check_strangers(outcomes[#outcomes], path)
     end
   end
   check_duplicates(outcomes)

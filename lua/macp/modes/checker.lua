@@ -38,6 +38,7 @@ function M.describe(value)
   if value == M.FUNCTION then return "a function" end
   if type(value) == "string" then return "a string" end
   if type(value) == "table" then return "a table" end
+  if type(value) == "number" and value % 1 ~= 0 then return tostring(value) end
   return "a " .. type(value)
 end
 
@@ -94,6 +95,19 @@ function Checker:get(tbl, path, key, kind, required)
   if is_kind(value, kind) then return value end
   self:problem(at, "must be " .. ARTICLES[kind] .. ", not " .. M.describe(value), "type")
   return nil
+end
+
+---Refuses what `ipairs` would pass over: named entries, holes, and the length that comes with them.
+---@param text string "outcomes is an array without holes"
+function Checker:array(tbl, path, text, rule)
+  local count = 0
+  for _ in ipairs(tbl) do count = count + 1 end
+  local names = {}
+  for key in pairs(tbl) do
+    if type(key) ~= "number" or key < 1 or key > count or key % 1 ~= 0 then names[#names + 1] = key end
+  end
+  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(names) do self:problem(M.join(path, key), text, rule) end
 end
 
 ---A required string with something in it.

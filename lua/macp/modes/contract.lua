@@ -89,7 +89,9 @@ local function check_participants(c, mode, model)
   out.model = c:text(tbl, "participants", "model") or "peer"
   if model.standard then c:choice(tbl, "participants", "model", STANDARD_MODELS, true) end
   out.initiator = c:choice(tbl, "participants", "initiator", INITIATOR_RULES) or "optional"
-  if out.min > out.max then c:problem("participants.min", "is above max", "participants.range") end
+  for _, key in ipairs({ "min", "others" }) do
+    if out[key] > out.max then c:problem(join("participants", key), "is above max", "participants.range") end
+  end
   model.participants = out
 end
 
@@ -153,9 +155,7 @@ local function check_outcomes(c, mode, model)
   local outcomes = c:get(mode, "", "outcomes", "table", true)
   if not outcomes then return end
   local seen = {}
-  for key in pairs(outcomes) do
-    if type(key) ~= "number" then c:problem(join("outcomes", key), "outcomes is an array", "type") end
-  end
+  c:array(outcomes, "outcomes", "outcomes is an array without holes", "type")
   for index, outcome in ipairs(outcomes) do
     model.outcomes[index] = check_outcome(c, index, outcome, seen)
   end
@@ -166,8 +166,11 @@ end
 
 local function check_invariants(c, mode, model)
   model.invariants = {}
-  for index, entry in ipairs(c:get(mode, "", "invariants", "table") or {}) do
+  local invariants = c:get(mode, "", "invariants", "table") or {}
+  c:array(invariants, "invariants", "invariants is an array without holes", "type")
+  for index, entry in ipairs(invariants) do
     local path = join("invariants", index)
+    if checker.is_kind(entry, "table") then c:keys(entry, path, { 1, 2 }) end
     if not checker.is_kind(entry, "table") or not checker.is_kind(entry[1], "string")
       or not checker.is_kind(entry[2], "function") then
       c:problem(path, "must be { text, function(s, c) }", "type")

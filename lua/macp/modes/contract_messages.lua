@@ -34,6 +34,7 @@ local function check_from(c, message, path, required)
   if value == nil then
     if required then c:problem(path, "'from' is required: who may send this message?", "required") end
   elseif checker.is_kind(value, "table") then
+    c:array(value, at, "from is a role or an array of roles", "messages.role")
     for index, role in ipairs(value) do check_role(c, join(at, index), role, from) end
     if #value == 0 then c:problem(at, "names nobody who may send", "messages.role") end
   else
@@ -73,11 +74,7 @@ local function check_needs(c, message, path)
   for index, entry in ipairs(list or {}) do
     out[index] = check_need(c, entry, join(join(path, "needs"), index)) or { text = "", code = "INVALID_ENVELOPE" }
   end
-  for key in pairs(list or {}) do
-    if type(key) ~= "number" or key > #list then
-      c:problem(join(join(path, "needs"), key), "needs is an array without holes", "needs.form")
-    end
-  end
+  c:array(list or {}, join(path, "needs"), "needs is an array without holes", "needs.form")
   return out
 end
 

@@ -51,6 +51,34 @@ local function check_caution(c, spec, path)
   return value
 end
 
+-- Which keys of the domain mean something for which type.
+local DOMAIN = {
+  min = { integer = true, number = true, map = true }, max = { integer = true, number = true, map = true },
+  over = { integer = true, number = true, map = true }, one_of = { integer = true, number = true, string = true },
+  nonempty = { string = true, strings = true, map = true },
+}
+
+-- A domain that the type knows nothing of, or that no value is in.
+local function check_domain(c, rule, path)
+  for _, key in ipairs({ "min", "max", "over", "one_of", "nonempty" }) do
+    if rule[key] ~= nil and not DOMAIN[key][rule.type] then
+      c:problem(join(path, key), "does not apply to the type '" .. rule.type .. "'", "policy.domain")
+    end
+  end
+  if rule.max and (rule.min and rule.min > rule.max or rule.over and rule.over >= rule.max) then
+    c:problem(join(path, "max"), "leaves no value between the bounds", "policy.domain")
+  end
+  if rule.one_of == nil then return end
+  c:array(rule.one_of, join(path, "one_of"), "one_of is an array without holes", "policy.domain")
+  if #rule.one_of == 0 then c:problem(join(path, "one_of"), "names no value", "policy.domain") end
+  for index, value in ipairs(rule.one_of) do
+    if not checker.is_kind(value, rule.type) then
+      c:problem(join(join(path, "one_of"), index), "must be of the type '" .. rule.type .. "', not "
+        .. checker.describe(value), "policy.domain")
+    end
+  end
+end
+
 local function check_default(c, rule, path)
   if rule.default == nil then return end
   local text = policy_rules.fits(rule, rule.default)
@@ -87,6 +115,7 @@ local function check_rule(c, name, spec, path)
     since = c:get(spec, path, "since", "integer"), caution = check_caution(c, spec, path), doc = c:get(spec, path,
       "doc", "string") }
   if not rule.type then return nil end
+  check_domain(c, rule, path)
   rule.alias, rule.unset = check_alias(c, spec, rule, path), spec.unset
   check_default(c, rule, path)
   return rule

@@ -33,9 +33,14 @@ local function find_message(model, name)
   return nil
 end
 
+-- A Commitment is the same for every mode: always decision.finalized, always shown whole.
 local function check_type_name(c, path, name, model)
-  if find_message(model, name) or name == "Commitment" then return true end
-  local names = { "Commitment" }
+  if find_message(model, name) then return true end
+  if name == "Commitment" then
+    c:problem(path, "a Commitment is always decision.finalized and shown as it is", "view.message")
+    return false
+  end
+  local names = {}
   for _, message in ipairs(model.messages) do names[#names + 1] = message.type end
   c:problem(path, "there is no message '" .. tostring(name) .. "'" .. checker.hint(name, names), "view.message")
   return false
@@ -53,7 +58,19 @@ local function check_value(c, entry, path, key, kinds)
   return nil
 end
 
-local function check_entry(c, entry, path)
+-- A subject by name is a field of the payload; anything else would be the same subject for every message.
+local function check_subject(c, entry, path, message)
+  local id = entry.id
+  if not checker.is_kind(id, "string") then return end
+  local names = {}
+  for _, field in ipairs(message.fields) do
+    if field.name == id then return end
+    names[#names + 1] = field.name
+  end
+  c:problem(join(path, "id"), "there is no field '" .. id .. "'" .. checker.hint(id, names), "view.id")
+end
+
+local function check_entry(c, entry, path, message)
   if not checker.is_kind(entry, "table") then
     c:problem(path, "must be { event, kind =, id =, label =, vote =, confidence =, data = }", "view.event")
     return nil
@@ -70,8 +87,38 @@ local function check_entry(c, entry, path)
     vote = check_value(c, entry, path, "vote", { "string", "function" }),
     confidence = check_value(c, entry, path, "confidence", { "number", "function" }),
     data = check_value(c, entry, path, "data", { "function" }) }
+  check_subject(c, entry, path, message)
   if type(out.vote) == "string" and out.vote ~= checker.FUNCTION and out.vote ~= "allow" and out.vote ~= "deny" then
     c:problem(join(path, "vote"), "must be 'allow', 'deny' or a function", "view.vote")
+  end
+  return out
+end
+
+local function check_events(c, entry, path, message)
+  if not (checker.is_kind(entry, "table") and checker.is_kind(entry[1], "table")) then
+    return { check_entry(c, entry, path, message) }
+  end
+  local out = { many = true }
+  c:array(entry, path, "events of one message are an array", "view.event")
+  for index, one in ipairs(entry) do out[index] = check_entry(c, one, join(path, index), message) end
+  if #entry > MAX_EVENTS_PER_MESSAGE then c:problem(path, "more than 8 events for one message", "view.event") end
+  return out
+end
+
+local function check_hidden(c, list, path, message)
+  local out, names, known = {}, {}, {}
+  if not checker.is_kind(list, "table") then
+    c:problem(path, "must be an array of field names, not " .. checker.describe(list), "view.hide")
+    return out
+  end
+  for _, field in ipairs(message.fields) do names[#names + 1], known[field.name] = field.name, true end
+  c:array(list, path, "hide is an array of field names", "view.hide")
+  for index, field in ipairs(list) do
+    if not known[field] then
+      c:problem(join(path, index), "there is no field '" .. tostring(field) .. "'" .. checker.hint(field, names),
+        "view.hide")
+    end
+    out[index] = field
   end
   return out
 end
@@ -79,34 +126,12 @@ end
 local function check_normalizer(c, tbl, model)
   c:keys(tbl, "", { "events", "hide" })
   local out = { events = {}, hide = {} }
-  for name, entry in pairs(c:get(tbl, "", "events", "table") or {}) do
-    local path = join("events", name)
-    if check_type_name(c, path, name, model) then
-      if checker.is_kind(entry, "table") and checker.is_kind(entry[1], "table") then
-        out.events[name] = { many = true }
-        for index, one in ipairs(entry) do out.events[name][index] = check_entry(c, one, join(path, index)) end
-        if #entry > MAX_EVENTS_PER_MESSAGE then c:problem(path, "more than 8 events for one message", "view.event") end
-      else
-        out.events[name] = { check_entry(c, entry, path) }
-      end
-    end
-  end
-  for name, list in pairs(c:get(tbl, "", "hide", "table") or {}) do
-    local path = join("hide", name)
-    if check_type_name(c, path, name, model) then
-      out.hide[name] = {}
-      local message = find_message(model, name)
-      for index, field in ipairs(checker.is_kind(list, "table") and list or {}) do
-        local known, names = false, {}
-        for _, candidate in ipairs(message and message.fields or {}) do
-          names[#names + 1] = candidate.name
-          known = known or candidate.name == field
-        end
-        if not known then
-          c:problem(join(path, index), "there is no field '" .. tostring(field) .. "'" .. checker.hint(field, names),
-            "view.hide")
-        end
-        out.hide[name][index] = field
+  for part, check in pairs({ events = check_events, hide = check_hidden }) do
+    local entries = c:get(tbl, "", part, "table") or {}
+    for _, name in ipairs(c:ordered(entries, part)) do
+      local path = join(part, name)
+      if check_type_name(c, path, name, model) then
+        out[part][name] = check(c, entries[name], path, find_message(model, name))
       end
     end
   end
@@ -118,8 +143,9 @@ local function check_reducer(c, tbl)
   local out = { reduce = {} }
   for _, key in ipairs({ "render", "summary", "graph" }) do out[key] = c:get(tbl, "", key, "function") and true
     or false end
-  for name, fn in pairs(c:get(tbl, "", "reduce", "table") or {}) do
-    local path = join("reduce", name)
+  local folds = c:get(tbl, "", "reduce", "table") or {}
+  for _, name in ipairs(c:ordered(folds, "reduce")) do
+    local path, fn = join("reduce", name), folds[name]
     if type(name) == "string" then check_event_name(c, path, name) end
     if fn ~= checker.FUNCTION then c:problem(path, "must be a function(extra, event, s, c)", "type") end
     out.reduce[name] = true
@@ -176,9 +202,7 @@ end
 
 local function check_routes(c, tbl)
   local out, seen = {}, {}
-  for key in pairs(tbl) do
-    if type(key) ~= "number" then c:problem(join("", key), "routes.lua returns an array", "routes.form") end
-  end
+  c:array(tbl, "", "routes.lua returns an array without holes", "routes.form")
   for index, route in ipairs(tbl) do out[#out + 1] = check_route(c, index, route, seen) end
   return out
 end

@@ -16,6 +16,11 @@ local FLAGS = { upper = true, lower = true, required = true, wide = true }
 local OPTION_SET = {}
 for _, name in ipairs(OPTIONS) do OPTION_SET[name] = true end
 
+-- Integer types and the values that fit in them.
+local WHOLE = {
+  int32 = { -2 ^ 31, 2 ^ 31 - 1 }, sint32 = { -2 ^ 31, 2 ^ 31 - 1 }, uint32 = { 0, 2 ^ 32 - 1 },
+  int64 = { -2 ^ 53, 2 ^ 53 }, sint64 = { -2 ^ 53, 2 ^ 53 }, uint64 = { 0, 2 ^ 53 },
+}
 local MAX_NUMBER, RESERVED_FIRST, RESERVED_LAST = 2 ^ 29 - 1, 19000, 19999
 local MAX_FIELDS = 128
 
@@ -51,6 +56,10 @@ local function split(text)
       pos = pos + 1
     elseif text:sub(pos, pos + 1) == "//" then
       pos = text:find("\n", pos, true) or #text + 1
+    elseif text:sub(pos, pos + 1) == "/*" then
+      local _, stop = text:find("*/", pos + 2, true)
+      local comment = text:sub(pos, stop or #text)
+      line, pos = line + select(2, comment:gsub("\n", "")), pos + #comment
     else
       piece = text:match('^"[^"\n]*"', pos) or text:match("^[%a_][%w_]*", pos)
         or text:match("^[%+%-]?%.?%d[%w%.]*", pos) or c
@@ -106,6 +115,8 @@ end
 local function add_option(self, field, name, value, line)
   if not OPTION_SET[name] then
     self:problem(line, field.name, "unknown option '" .. name .. "'" .. quoted_hint(name, OPTIONS))
+  elseif field[name == "in" and "one_of" or name] ~= nil then
+    self:problem(line, field.name, "option '" .. name .. "' is given twice")
   elseif FLAGS[name] then
     if value ~= nil then self:problem(line, field.name, "option '" .. name .. "' takes no value") end
     field[name] = true
@@ -114,6 +125,7 @@ local function add_option(self, field, name, value, line)
   elseif name == "in" then
     field.one_of = {}
     for word in (tostring(value) .. "|"):gmatch("([^|]*)|") do field.one_of[#field.one_of + 1] = word end
+    if value == "" then self:problem(line, field.name, "option 'in' names no word") end
   else
     field[name] = value
   end
@@ -140,6 +152,26 @@ local function read_options(self, field)
   return false
 end
 
+-- Why a default of the right kind can never be accepted; nil when it can.
+local function misfit(field)
+  local value, size = field.default, field.default
+  local whole = WHOLE[field.type]
+  if whole and (value % 1 ~= 0 or value < whole[1] or value > whole[2]) then
+    return "is no " .. field.type
+  elseif type(value) == "string" then
+    if field.upper then value = value:upper() elseif field.lower then value = value:lower() end
+    size = #value
+  end
+  for _, word in ipairs(field.one_of or {}) do
+    if word == value then return nil end
+  end
+  if field.one_of then return "is not one of " .. table.concat(field.one_of, ", ") end
+  if type(size) ~= "number" then return nil end
+  if type(field.min) == "number" and size < field.min then return "is below min" end
+  if type(field.max) == "number" and size > field.max then return "is above max" end
+  return nil
+end
+
 local function check_default(self, field)
   local kind, value = M.kind(field), field.default
   if value == nil then return end
@@ -148,6 +180,9 @@ local function check_default(self, field)
   elseif (kind == "text" and type(value) ~= "string") or (kind == "number" and type(value) ~= "number")
     or (kind == "bool" and type(value) ~= "boolean") then
     self:problem(field.line, field.name, "the default does not fit the type '" .. field.type .. "'")
+  else
+    local text = misfit(field)
+    if text then self:problem(field.line, field.name, "the default " .. text) end
   end
 end
 
@@ -162,6 +197,12 @@ local function check_options(self, field)
     elseif bound ~= nil and (kind == "bool" or kind == "json") and not field.repeated then
       self:problem(field.line, field.name, "option '" .. name .. "' does not apply to " .. field.type)
     end
+  end
+  if field.min and field.max and field.min > field.max then
+    self:problem(field.line, field.name, "option 'min' is above 'max'")
+  end
+  if field.upper and field.lower then
+    self:problem(field.line, field.name, "options 'upper' and 'lower' exclude each other")
   end
   for _, name in ipairs({ "upper", "lower", "one_of" }) do
     if field[name] and field.type ~= "string" then

@@ -22,6 +22,11 @@ local STEP_TYPES = { wait = "number", suspend = "number", cancel = "string", exp
   ready = "table", view = "table", reject = "string", because = "string" }
 local KEY_TYPES = { about = "string", initiator = "string", participants = "table", final = "string", policy = "table",
   configuration_version = "string", ttl_ms = "number", mode_version = "string", schema_version = "number" }
+local JSON_KEYS = { "initiator", "participants", "mode_version", "configuration_version", "ttl_ms", "policy",
+  "messages", "expected_final_state", "expect_resolution_present" }
+local JSON_TYPES = { initiator = "string", participants = "table", mode_version = "string",
+  configuration_version = "string", ttl_ms = "number", policy = "table", messages = "table",
+  expected_final_state = "string", expect_resolution_present = "boolean" }
 
 local M = {}
 
@@ -56,6 +61,28 @@ local function type_problem(tbl, types, order)
   return nil
 end
 
+-- A step that is no message: { wait = ms } and the like; nil when it is one, nil and the reason when it is neither.
+local function direct_step(entry)
+  local step
+  for _, kind in ipairs(DIRECT) do
+    local value = entry.keys[kind]
+    if value ~= nil then
+      if step then return nil, "a step says one thing, not '" .. step.kind .. "' and '" .. kind .. "'" end
+      step = { kind = kind, value = value }
+    end
+  end
+  if step == nil then return nil end
+  if next(entry.list) ~= nil or entry.keys.reject ~= nil or entry.keys.because ~= nil then
+    return nil, "a step with '" .. step.kind .. "' sends no message"
+  end
+  local value = step.value
+  if (step.kind == "wait" or step.kind == "suspend") and not (value >= 0 and value < math.huge) then
+    return nil, "'" .. step.kind .. "' is a number of milliseconds, not " .. tostring(value)
+  end
+  if value == false then return nil, "'expire' is true or not there" end
+  return step
+end
+
 local function step_of(entry)
   for key in pairs(entry.keys) do
     if not contains(STEP_KEYS, key) then
@@ -64,14 +91,15 @@ local function step_of(entry)
   end
   local problem = type_problem(entry.keys, STEP_TYPES, STEP_KEYS)
   if problem then return nil, problem end
-  for _, kind in ipairs(DIRECT) do
-    local value = entry.keys[kind]
-    if value ~= nil then return { kind = kind, value = value } end
-  end
+  local direct, wrong = direct_step(entry)
+  if direct or wrong then return direct, wrong end
   local by, name, payload = entry.list[1], entry.list[2], entry.list[3]
   local is_payload = payload == nil or checker.is_kind(payload, "table") or checker.is_kind(payload, "string")
   if type(by) ~= "string" or type(name) ~= "string" or not is_payload or #entry.list > 3 then
     return nil, "a step is { sender, \"Type\", { payload } or \"bytes\" } or { wait = ms } and the like"
+  end
+  if entry.keys.because ~= nil and entry.keys.reject == nil then
+    return nil, "'because' needs 'reject': only a refusal has a reason"
   end
   local kind = by == "runtime" and "synthetic" or "send"
   return { kind = kind, by = by, type = name, payload = payload or {}, reject = entry.keys.reject,
@@ -108,18 +136,26 @@ end
 ---A Lua fixture, evaluated inside the revision's isolate.
 ---@return table|nil fixture; nil, text, line
 function M.from_lua(rev, text, path)
-  local ok, loaded = rev.iso:call("load_fixture", { instructions = rev.limits.load_instructions }, text, "@" .. path)
-  if not ok then return nil, loaded.message, loaded.line end
-  local keys, map = loaded.keys, scanner.lazy(text)
+  local ok, loaded, reason, step_index = rev.iso:call("load_fixture", { instructions = rev.limits.load_instructions },
+    text, "@" .. path)
+  if not ok then return nil, loaded.message, loaded.file == path and loaded.line or 1 end
+  local map = scanner.lazy(text)
+  if loaded == nil then
+    return nil, reason, step_index and map:line(string.format("[%d]", step_index)) or map.return_line
+  end
+  local keys = loaded.keys
   local problem = check_keys(keys)
   if problem then return nil, problem, map.return_line end
+  if keys.start ~= nil and #loaded.steps > 0 then
+    return nil, "a fixture whose 'start' is refused has no steps", map:line("[1]")
+  end
   local fixture = { path = path, about = keys.about, initiator = keys.initiator, participants = keys.participants,
     final = keys.final or "Open", policy = policy_of(keys, rev.id), mode_version = keys.mode_version or rev.version,
     configuration_version = keys.configuration_version or "fixture", ttl_ms = keys.ttl_ms or DEFAULT_TTL_MS,
     start = start_of(keys.start), steps = {}, expect = {}, fills = true }
   for i, entry in ipairs(loaded.steps) do
-    local step, reason = step_of(entry)
-    if step == nil then return nil, reason, map:line(string.format("[%d]", i)) end
+    local step, wrong = step_of(entry)
+    if step == nil then return nil, wrong, map:line(string.format("[%d]", i)) end
     step.map, step.at = map, string.format("[%d]", i)
     fixture.steps[i] = step
   end
@@ -150,12 +186,32 @@ local function json_payload(rev, name, payload)
   return out
 end
 
+-- What is wrong with the shape of a JSON fixture; nil when nothing is.
+local function json_problem(doc)
+  local problem = type_problem(doc, JSON_TYPES, JSON_KEYS)
+  if problem then return problem end
+  if doc.initiator == nil then return "'initiator' is required" end
+  if doc.participants == nil then return "'participants' is required" end
+  for _, name in ipairs(doc.participants) do
+    if type(name) ~= "string" then return "'participants' must be an array of strings" end
+  end
+  for i, message in ipairs(doc.messages or {}) do
+    if type(message) ~= "table" or type(message.sender) ~= "string" or type(message.message_type) ~= "string"
+      or message.payload ~= nil and type(message.payload) ~= "table" then
+      return "messages[" .. i .. "] must be { sender, message_type, payload }"
+    end
+  end
+  return nil
+end
+
 ---A JSON fixture of the protocol's conformance suite.
 ---@return table|nil fixture; nil, text, line
 function M.from_json(rev, text, path)
   local doc, err = json.decode(text)
   if type(doc) ~= "table" then return nil, "not JSON: " .. tostring(err and err.message), 1 end
   if doc.mode ~= rev.id then return nil, "the fixture is for " .. tostring(doc.mode) .. ", not " .. rev.id, 1 end
+  local problem = json_problem(doc)
+  if problem then return nil, problem, 1 end
   local given = doc.policy
   local fixture = { path = path, about = doc.description, initiator = doc.initiator, participants = doc.participants,
     final = doc.expected_final_state, mode_version = doc.mode_version,

@@ -4,8 +4,8 @@ local isolate = require("host.isolate")
 
 local source = require("macp.modes.source")
 
-local INSIDE = { "sandbox", "kit", "payload", "polarity", "commitment", "state", "policy", "context", "step",
-  "sessions", "slices", "view", "boot" }
+local INSIDE = { "sandbox", "kit", "payload", "payload_json", "polarity", "commitment", "state", "policy", "context",
+  "step", "sessions", "slices", "routes", "view", "boot" }
 local LOADER = [[
 local modules, texts = {}, {}
 function require(name)

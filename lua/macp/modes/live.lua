@@ -62,8 +62,10 @@ end
 -- A failure found by our own code stands at the part of the mode that ran.
 local function locate(self, err, subject)
   if err.file and not err.file:find("^inside%.") then return end
-  local map = self.maps["mode.lua"]
-  err.file, err.line = self.root .. "mode.lua", map and map:line(subject) or 1
+  local view, key = subject:match("^(%a+)%.(.+)$")
+  local name = view and self.maps[view .. ".lua"] and view .. ".lua" or "mode.lua"
+  local map = self.maps[name]
+  err.file, err.line = self.root .. name, map and map:line(name == "mode.lua" and subject or key) or 1
 end
 
 -- Notes a failure of a script; returns phase, subject and whether the state has to be rebuilt.

@@ -30,12 +30,12 @@ function M.install(Rev, note_failure)
       { sorted = true }), err
   end
 
-  ---One line for lists.
+  ---One line for lists; empty, err when the script failed.
   function Rev:summary(key)
     local ok, text = view_call(self, "summary", key)
     if ok then return text end
     note_failure(self, key, text)
-    return ""
+    return "", text
   end
 
   ---Whether a delivery of this event happens, and its data when the mode shapes it. A failing script delivers as is.

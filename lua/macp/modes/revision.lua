@@ -26,8 +26,9 @@ end
 
 ---A script failure as a problem.
 function M.problem_of(err, root, files, fallback, rule)
-  local path = full_path(err.file or fallback, root, files)
-  return { path = path, line = err.line or 1, text = err.message, severity = "error",
+  local is_ours = err.file ~= nil and err.file:find("^inside%.") ~= nil
+  local path = full_path(not is_ours and err.file or fallback, root, files)
+  return { path = path, line = not is_ours and err.line or 1, text = err.message, severity = "error",
     rule = rule or (err.code == "LIMIT" and "limit" or "load") }
 end
 

@@ -123,6 +123,22 @@ function M.read(dir)
   return files
 end
 
+---Lua files of a folder that nobody reads, such as a misspelt normalizer.lua; sorted. (yields)
+function M.strangers(dir)
+  local out = {}
+  for prefix, is_read in pairs({ [""] = function(name) return KNOWN[name] end, ["lib/"] = is_lib }) do
+    for _, entry in ipairs(fs.list(dir .. "/" .. prefix) or {}) do
+      local name = prefix .. entry.name
+      if entry.type ~= "dir" and name:find("%.lua$") and not is_read(name) then out[#out + 1] = name end
+    end
+  end
+  table.sort(out)
+  return out
+end
+
+---The files that a folder may have besides lib/ and fixtures/.
+M.NAMES = { "mode.lua", unpack(PRESENTATION) }
+
 ---Folders below a directory that hold a mode.lua: { { name =, path = } ... } sorted. (yields)
 function M.folders(dir)
   local entries, err = fs.list(dir)

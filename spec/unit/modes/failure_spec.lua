@@ -123,3 +123,40 @@ describe("a failing script", function()
     rev = nil
   end)
 end)
+
+describe("a message that is refused after all", function()
+  before_each(function()
+    rev = modes.build(modes.source({
+      messages = [[
+        Put = { from = "participant", payload = "int64 n = 1;", apply = function(s, p, by, c) s.seq = c.seq end },
+        Nod = { from = "participant" },]],
+      rest = [[result = function(s) return s.seq.none end,
+        policy = { evaluate = function(s, d) if s.seq == 3 then d.deny({}) end end },]] }))
+    assert(rev:start("s", modes.start()))
+  end)
+
+  after_each(function() rev:close() end)
+
+  it("is not counted: the next one takes its number", function()
+    local _, rejection = rev:submit("s", "Commitment", "ann", modes.commitment(rev), 0)
+    assert.same({ "INTERNAL_ERROR", "the mode failed in result" }, { rejection.code, rejection.message })
+    assert.is_false(rejection.rebuild)
+    assert.equal("accepted", (rev:submit("s", "Put", "ann", "", 0)))
+    assert.equal(2, modes.state(rev).seq)
+  end)
+
+  it("names no address of a table", function()
+    assert(rev:submit("s", "Nod", "ann", "", 0))
+    assert(rev:submit("s", "Put", "ann", "", 0))
+    local _, rejection = rev:submit("s", "Commitment", "ann", modes.commitment(rev), 0)
+    assert.same({ "POLICY_DENIED", "evaluation failed" }, { rejection.code, rejection.message })
+    assert.equal("a reason must be a string, not a table", rejection.error.text)
+    rev:close()
+    rev = modes.build(modes.source({ messages = [[Put = { from = "participant",
+      needs = { { "never", function() return false, {} end } } },]] }))
+    assert(rev:start("s", modes.start()))
+    _, rejection = rev:submit("s", "Put", "ann", "", 0)
+    assert.same({ "INTERNAL_ERROR", "the detail of a refusal must be a string, not a table" },
+      { rejection.code, rejection.error.text })
+  end)
+end)

@@ -69,4 +69,30 @@ int32 h = 8 [in = "A|B"];]]))
     local text = 'repeated string tags = 3 [min = 1, in = "A|B"]; map<string, bytes> m = 4;'
     for cut = 0, #text do fields.parse(text:sub(1, cut)) end
   end)
+
+  it("passes over comments of both kinds and keeps count of the lines", function()
+    local list, problems = fields.parse("/* two\n lines */ string a = 1; // c\n int46 b = 2;")
+    assert.equal("a", list[1].name)
+    assert.same({ { line = 3, text = "payload field 'b': unknown type 'int46' (did you mean 'int64'?)" } }, problems)
+    assert.same({}, problems_of("string a = 1; /* never closed"))
+  end)
+
+  it("refuses options that no value can meet, or that say two things", function()
+    for text, reason in pairs({
+      ["string a = 1 [min = 5, max = 2];"] = "option 'min' is above 'max'",
+      ["string a = 1 [upper, lower];"] = "options 'upper' and 'lower' exclude each other",
+      ['string a = 1 [in = ""];'] = "option 'in' names no word",
+      ["string a = 1 [min = 1, min = 2];"] = "option 'min' is given twice",
+      ['string a = 1 [in = "x", in = "y"];'] = "option 'in' is given twice",
+      ['string a = 1 [in = "a|b", default = "c"];'] = "the default is not one of a, b",
+      ['string a = 1 [max = 2, default = "abc"];'] = "the default is above max",
+      ["int64 a = 1 [min = 5, default = 3];"] = "the default is below min",
+      ["int32 a = 1 [default = 1.5];"] = "the default is no int32",
+      ["int32 a = 1 [default = 5000000000];"] = "the default is no int32",
+      ["uint64 a = 1 [default = -1];"] = "the default is no uint64",
+    }) do
+      assert.same({ "1: payload field 'a': " .. reason }, problems_of(text), text)
+    end
+    assert.same({}, problems_of('string a = 1 [upper, in = "A|B", default = "a"];'))
+  end)
 end)

@@ -160,16 +160,17 @@ function E.install_view()
   view.install(program, presentation)
 end
 
----A Lua fixture as plain data: { keys = {...}, steps = { { list, keys } ... } }.
+---A Lua fixture as plain data: { keys = {...}, steps = { { list, keys } ... } }; nil, reason, step that is wrong.
 function E.load_fixture(text, chunk)
   local env = sandbox.environment(kit.public, function() return nil end)
   local fixture = sandbox.run(text, chunk, env)
-  if type(fixture) ~= "table" then error("a fixture returns a table", 0) end
+  if type(fixture) ~= "table" then return nil, "a fixture returns a table, not " .. type(fixture) end
   local out = { keys = {}, steps = {} }
   for key, value in next, fixture do
     if type(key) == "string" then out.keys[key] = shape_of(value, {}, 0) end
   end
   for i, entry in ipairs(fixture) do
+    if type(entry) ~= "table" then return nil, "step " .. i .. " is not a table but a " .. type(entry), i end
     local line = { list = {}, keys = {} }
     for key, value in next, entry do
       line[type(key) == "number" and "list" or "keys"][key] = shape_of(value, {}, 0)

@@ -7,14 +7,19 @@ local ordered = sandbox.pairs
 
 local M = {}
 
+-- level is that of the mode's call, seen from here.
+local function need(value, kind, name, level)
+  if type(value) ~= kind then error("macp." .. name .. " needs a " .. kind .. ", not " .. type(value), level) end
+  return value
+end
+
 local function each(tbl, name)
-  if type(tbl) ~= "table" then error("macp." .. name .. " needs a table, not " .. type(tbl), 3) end
-  return ordered(tbl)
+  return ordered(need(tbl, "table", name, 4))
 end
 
 ---How many values; with a predicate how many of them pass.
 function M.count(tbl, fn)
-  if type(tbl) ~= "table" then error("macp.count needs a table, not " .. type(tbl), 2) end
+  need(tbl, "table", "count", 3)
   local n = 0
   if fn == nil then
     for _ in next, tbl do n = n + 1 end
@@ -85,8 +90,8 @@ end
 
 ---Arrays stay arrays without holes; maps keep their keys.
 function M.filter(tbl, fn)
-  local out, is_array = {}, tbl[1] ~= nil
-  for key, value in each(tbl, "filter") do
+  local out, is_array = {}, need(tbl, "table", "filter", 3)[1] ~= nil
+  for key, value in ordered(tbl) do
     if fn(value, key) then
       if is_array then out[#out + 1] = value else out[key] = value end
     end
@@ -110,7 +115,7 @@ end
 
 ---Whether a value is among the values.
 function M.contains(tbl, wanted)
-  for _, value in next, tbl do
+  for _, value in next, need(tbl, "table", "contains", 3) do
     if value == wanted then return true end
   end
   return false
@@ -118,7 +123,7 @@ end
 
 ---Whether there are no values.
 function M.empty(tbl)
-  return next(tbl) == nil
+  return next(need(tbl, "table", "empty", 3)) == nil
 end
 
 M.copy = sandbox.copy
@@ -131,13 +136,14 @@ end
 
 ---n with that many digits behind the point (0), halves upwards.
 function M.round(n, digits)
+  need(n, "number", "round", 3)
   local factor = 10 ^ (digits or 0)
   return math.floor(n * factor + 0.5) / factor
 end
 
 ---text without white space at its ends.
 function M.trim(text)
-  return text:match("^%s*(.-)%s*$")
+  return need(text, "string", "trim", 3):match("^%s*(.-)%s*$")
 end
 
 M.sha256 = native.sha256_hex

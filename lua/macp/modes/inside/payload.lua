@@ -6,8 +6,8 @@
 --   check(p, s) -> nil | field, reason      every constraint, in the order of the declaration
 
 local native = native
+local payload_json = require("macp.modes.inside.payload_json")
 
-local ZERO = { string = "", bytes = "", bool = false }
 local ZERO_TEXT = { string = '""', bytes = '""', bool = "false" }
 local WIDE = { int64 = true, uint64 = true, sint64 = true }
 local FLOAT = { double = true, float = true }
@@ -43,7 +43,7 @@ local function list_text(words)
 end
 
 ---Helpers of the generated code.
-local H = { find = string.find, byte = string.byte, upper = string.upper, lower = string.lower }
+local H = { find = string.find, byte = string.byte, upper = string.upper, lower = string.lower, tonumber = tonumber }
 
 function H.not_one_of(value, words)
   return "must be one of " .. list_text(words) .. ", not " .. shown(value)
@@ -62,11 +62,17 @@ function H.is_blank(value)
   return not string.find(value, "%S")
 end
 
+-- Source of the zero value; wide integers are decimal text.
+local function zero_text(field)
+  return ZERO_TEXT[field.type] or field.wide and '"0"' or "0"
+end
+
 -- Lines of normalise: default and case.
 local function emit_normalise(out, field, name)
   if field.default ~= nil then
-    out[#out + 1] = string.format("  if p[%s] == %s then p[%s] = %s end", name, ZERO_TEXT[field.type] or "0", name,
-      literal(field.default))
+    local default = field.wide and string.format("%.0f", field.default) or field.default
+    out[#out + 1] = string.format("  if p[%s] == %s then p[%s] = %s end", name, zero_text(field), name,
+      literal(default))
   end
   local fold = field.upper and "upper" or field.lower and "lower"
   if fold and is_single(field) then
@@ -89,7 +95,7 @@ local function emit_required(out, field, name)
   elseif field.type == "bool" then
     out[#out + 1] = string.format("  if not v then return %s, 'must be true' end", name)
   else
-    out[#out + 1] = string.format("  if v == 0 then return %s, 'must not be zero' end", name)
+    out[#out + 1] = string.format("  if v == %s then return %s, 'must not be zero' end", zero_text(field), name)
   end
 end
 
@@ -100,7 +106,7 @@ local function emit_bounds(out, field, name)
   elseif is_text(field) then
     measure, word = "#v", "bytes"
   else
-    measure, word = "v", nil
+    measure, word = field.wide and "H.tonumber(v)" or "v", nil
   end
   local function add(operator, bound, text)
     if bound == nil then return end
@@ -147,18 +153,6 @@ local function compile(body, chunk, words, lists)
   return fn(H, words, lists, next)
 end
 
--- JSON null means absent inside a mode.
-local function drop_nulls(value)
-  for key, item in next, value do
-    if item == native.null then
-      value[key] = nil
-    elseif type(item) == "table" then
-      drop_nulls(item)
-    end
-  end
-  return value
-end
-
 -- What a value of this field must look like after decoding; returns the value or nil, reason.
 local function convert_one(field, value)
   local kind = field.type
@@ -168,7 +162,7 @@ local function convert_one(field, value)
     if type(decoded) ~= "table" then
       return nil, "is not a JSON object or array" .. (problem and ": " .. tostring(problem) or "")
     end
-    return drop_nulls(decoded)
+    return payload_json.drop_nulls(decoded)
   end
   if FLOAT[kind] and (value ~= value or value == math.huge or value == -math.huge) then
     return nil, "must be a finite number"
@@ -218,38 +212,10 @@ local function make_decode(codec, fields)
   end
 end
 
-local JSON_KINDS = { string = "string", bytes = "string", bool = "boolean", json = "table" }
-
--- Reads a payload sent as a JSON object: declared members with the right types; others are ignored.
-local function from_json(fields, bytes)
-  if bytes:find("^%s*{") == nil then return nil, "is not a JSON object" end
-  local object, problem = native.json_decode(bytes, MAX_JSON_DEPTH)
-  if type(object) ~= "table" then return nil, "is not JSON: " .. tostring(problem) end
-  local p, known = {}, 0
-  for _, field in ipairs(fields) do
-    local value = object[field.name]
-    local wanted = JSON_KINDS[field.type] or "number"
-    if value == nil then
-      value = is_single(field) and field.type ~= "json" and (ZERO[field.type] == nil and 0 or ZERO[field.type]) or {}
-    elseif type(value) ~= (is_single(field) and wanted or "table") then
-      return nil, "field '" .. field.name .. "' must be a " .. wanted
-    else
-      known = known + 1
-      if field.type ~= "json" and is_single(field) then
-        local reason
-        value, reason = convert_one(field, value)
-        if value == nil then return nil, "field '" .. field.name .. "' " .. reason end
-      end
-    end
-    p[field.name] = value
-  end
-  return p, nil, known
-end
-
 -- "json|proto": the object wins unless the bytes are also exactly the canonical proto form.
 local function make_dual_decode(codec, fields, decode_proto)
   return function(bytes)
-    local p, problem, known = from_json(fields, bytes)
+    local p, problem, known = payload_json.decode(fields, bytes)
     if p and known > 0 then
       local message = codec.decode(bytes)
       if message == nil or codec.encode(message) ~= bytes then return p end
@@ -273,7 +239,7 @@ local function make_encode(codec, fields, encoding)
       if not names[key] then return nil, "unknown field '" .. tostring(key) .. "'" end
       out[key] = item
     end
-    if encoding == "json" then return native.json_encode(out, true) end
+    if encoding == "json" then return payload_json.encode(fields, out) end
     for _, field in ipairs(json_fields) do
       local item = out[field.name]
       if type(item) == "table" and is_single(field) then
@@ -337,7 +303,7 @@ function M.compile(name, fields, encoding)
   if encoding == "json" then
     decode = function(bytes)
       if bytes == "" then bytes = "{}" end
-      local p, problem = from_json(fields, bytes)
+      local p, problem = payload_json.decode(fields, bytes)
       return p, problem
     end
   elseif encoding == "json|proto" then

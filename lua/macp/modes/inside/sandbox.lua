@@ -184,6 +184,7 @@ end
 
 ---Compiles text (never bytecode) and runs it.
 function M.run(text, chunk, env)
+  if text:byte() == 27 then error(chunk:sub(2) .. ":1: this is bytecode, only source text is loaded", 0) end
   local fn, problem = native.compile(text, chunk, env)
   if fn == nil then error(problem, 0) end
   return fn()

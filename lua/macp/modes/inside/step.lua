@@ -80,6 +80,13 @@ local function sender_reason(session, spec)
   return spec.type .. " may only be sent by " .. table.concat(who, " or ")
 end
 
+-- What a mode says about a refusal is text: the print of a table would be an address.
+local function text_of(value, what)
+  local kind = type(value)
+  if kind ~= "string" and kind ~= "number" then error(what .. " must be a string, not a " .. kind, 0) end
+  return tostring(value)
+end
+
 -- Runs the named predicates; returns nil or code, reason, rule.
 function M.check_needs(session, spec, p, sender)
   local needs, s, c = spec.needs, session.s, session.c
@@ -90,7 +97,7 @@ function M.check_needs(session, spec, p, sender)
     local ok, detail = need.test(s, p, sender, c)
     if not ok then
       local reason = need.text
-      if detail ~= nil then reason = reason .. ": " .. tostring(detail) end
+      if detail ~= nil then reason = reason .. ": " .. text_of(detail, "the detail of a refusal") end
       return need.code, reason, need.rule
     end
   end
@@ -165,7 +172,8 @@ function M.evaluate(session, positive, action, sender)
     phase, subject = "evaluate", "policy.evaluate"
     local function collect(list)
       return function(format, ...)
-        list[#list + 1] = select("#", ...) > 0 and string.format(format, ...) or tostring(format)
+        format = text_of(format, "a reason")
+        list[#list + 1] = select("#", ...) > 0 and string.format(format, ...) or format
       end
     end
     program.evaluate(session.s, { positive = positive, action = action, by = sender, deny = collect(denials),
@@ -203,7 +211,13 @@ local function apply_message(session, spec, p, sender)
     spec.apply(session.s, p, sender, session.c)
     if session.touched then session:verify() end
   end
+end
+
+-- Only when nothing of the mode can fail any more: a message that is refused after all leaves no trace.
+local function count_message(session, payload)
   session.seq = session.seq + 1
+  session.bytes = session.bytes + #payload
+  session.messages = session.messages + 1
 end
 
 -- The plain result that a mode stores next to the resolution, as JSON.
@@ -272,15 +286,15 @@ function M.submit(key, name, sender, payload, t, flags)
   if session.touched then session:verify() end
   if flags == DRY then return "accepted" end
   apply_message(session, spec, p, sender)
-  session.bytes = session.bytes + #payload
-  session.messages = session.messages + 1
-  if not synthetic then session.emissions = 0 end
   if spec.is_commitment then
     local result = result_of(session)
+    count_message(session, payload)
     dirty = nil
     return "resolved", nil, payload, result, details_of(reasons)
   end
   local due = next_due(session)
+  count_message(session, payload)
+  if not synthetic then session.emissions = 0 end
   dirty = nil
   return "accepted", due
 end
@@ -298,10 +312,9 @@ function M.apply(key, name, sender, payload, t, flags, without_due)
   fields.t, fields.seq, fields.synthetic = t, session.seq + 1, flags == SYNTHETIC
   if spec.normalise then spec.normalise(p) end
   apply_message(session, spec, p, sender)
-  session.bytes = session.bytes + #payload
-  session.messages = session.messages + 1
   local due
   if not without_due and not spec.is_commitment then due = next_due(session) end
+  count_message(session, payload)
   dirty = nil
   return true, due, p
 end

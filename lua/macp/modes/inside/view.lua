@@ -5,9 +5,9 @@ local native = native
 local polarity = require("macp.modes.inside.polarity")
 local sandbox = require("macp.modes.inside.sandbox")
 local payloads = require("macp.modes.inside.payload")
+local routes = require("macp.modes.inside.routes")
 local step = require("macp.modes.inside.step")
 
-local MAX_ASKS = 64
 local MAX_SUMMARY = 200
 local RAW_NAME = "payloadBase64" -- bytes that nobody can read are shown under this name everywhere
 -- Contribution votes of the standard modes.
@@ -175,10 +175,10 @@ local function label_of(entry, p, by, session)
   return entry.label
 end
 
-local function as_text(value)
+local function as_text(value, what)
   if value == nil or type(value) == "string" then return value end
   if type(value) == "number" then return value % 1 == 0 and string.format("%.0f", value) or tostring(value) end
-  error("an event's kind, id and label are strings", 0)
+  error((what or "an event's kind, id and label") .. (what and " is a string" or " are strings"), 0)
 end
 
 -- Seven values per event: type, kind, id, label, vote, confidence, data.
@@ -279,6 +279,30 @@ local function timers_of(session, base_ms)
   return out
 end
 
+-- One line about a session: what the reducer says, or the phase that most modes keep.
+local function summary_of(session)
+  local text
+  if view.reducer.summary then
+    step.enter("view", "reducer.summary")
+    text = view.reducer.summary(session.s, session.view_c)
+  elseif type(session.s.phase) == "string" then
+    text = session.s.phase
+  end
+  text = as_text(text, "a summary") or ""
+  return #text > MAX_SUMMARY and text:sub(1, MAX_SUMMARY) or text
+end
+
+local function graph_of(session)
+  step.enter("view", "reducer.graph")
+  local graph = view.reducer.graph(session.s, session.view_c)
+  for _, part in ipairs({ "nodes", "edges" }) do
+    if type(graph) ~= "table" or type(graph[part]) ~= "table" then
+      error("graph must return { nodes =, edges = }", 0)
+    end
+  end
+  return { nodes = native.array(sandbox.copy(graph.nodes)), edges = native.array(sandbox.copy(graph.edges)) }
+end
+
 ---projection.mode as JSON. Timers are session times, or wall times when the caller gives the offset.
 function M.render(key, extra_json, base_ms)
   local session = sessions[key]
@@ -290,9 +314,11 @@ function M.render(key, extra_json, base_ms)
     timers = not session.closed and timers_of(session, base_ms) or {},
     degraded = session.degraded ~= nil, error = session.degraded, view = M.view_of(session),
   }
-  if view.reducer.graph then out.graph = view.reducer.graph(session.s, session.view_c) end
+  if view.reducer.summary then out.summary = summary_of(session) end
+  if view.reducer.graph then out.graph = graph_of(session) end
   local text, problem = native.json_encode(out, true)
-  if text == nil then error("view: " .. tostring(problem), 0) end
+  step.enter("view", "reducer.render")
+  if text == nil then error(tostring(problem), 0) end
   return text
 end
 
@@ -300,14 +326,7 @@ end
 function M.summary(key)
   local session = sessions[key]
   set_extra(session)
-  local text
-  if view.reducer.summary then
-    text = view.reducer.summary(session.s, session.view_c)
-  elseif type(session.s.phase) == "string" then
-    text = session.s.phase
-  end
-  text = as_text(text) or ""
-  return #text > MAX_SUMMARY and text:sub(1, MAX_SUMMARY) or text
+  return summary_of(session)
 end
 
 ---Folds a canonical event into `extra`; returns whether the mode has a fold for it, and the new extra as JSON.
@@ -318,7 +337,8 @@ function M.reduce(key, event_json)
   local fold = folds and type(event) == "table" and folds[event.type]
   if not fold then return false end
   local extra = session.extra or {}
-  local result = fold(extra, event, session.s, session.c)
+  step.enter("view", "reducer.reduce." .. event.type)
+  local result = fold(extra, event, session.s, session.view_c)
   session.extra = type(result) == "table" and result or extra
   return true, native.json_encode(session.extra, true)
 end
@@ -330,63 +350,30 @@ function M.webhook(key, event_json)
   if not hooks.filter and not hooks.shape then return true end
   set_extra(session)
   local event = native.json_decode(event_json)
+  step.enter("view", "webhook.filter")
   if hooks.filter and not hooks.filter(event, session.s, session.view_c) then return false end
   if not hooks.shape then return true end
-  local text, problem = native.json_encode(hooks.shape(event, session.s, session.view_c))
+  step.enter("view", "webhook.shape")
+  local shaped = hooks.shape(event, session.s, session.view_c)
+  if type(shaped) ~= "table" then error("shape must return a table, not " .. type(shaped), 0) end
+  local text, problem = native.json_encode(shaped)
   if text == nil then error("shape: " .. tostring(problem), 0) end
   return true, text
 end
 
--- A handler may not wait, so an unanswered req.ask ends the run; the host performs it and runs the handler again
--- with the answers so far. Handlers are pure, so every run takes the same way as long as the session stays the same:
--- an answer to another question is not taken, and what follows it is asked again.
-local PENDING = {}
-
-local function make_request(session, request, answers, wanted)
-  local asked = 0
+---Runs a route: what macp.modes.inside.routes says, or "gone" when the session is not here (any more).
+---@param index integer position in routes.lua
+---@param request table params, query
+---@param answers table[] of the asks so far
+function M.route(key, index, request, answers)
+  local session = key and sessions[key] or nil
+  if key and session == nil then return "gone" end
   local req = { params = request.params or {}, query = request.query or {} }
   if session then
     set_extra(session)
     req.state, req.view, req.c = session.s, M.view_of(session), session.view_c
   end
-  function req.ask(op, args)
-    asked = asked + 1
-    if asked > MAX_ASKS then error("more than " .. MAX_ASKS .. " asks in one request", 2) end
-    local text, problem = native.json_encode(args or {})
-    if text == nil then error("ask: " .. tostring(problem), 2) end
-    local answer = answers[asked]
-    if answer == nil or answer.op ~= op or answer.args ~= text then
-      wanted.op, wanted.args, wanted.at = op, text, asked
-      error(PENDING, 0)
-    end
-    if answer.error then return nil, answer.error end
-    return native.json_decode(answer.text)
-  end
-  return req
-end
-
----Runs a route. Returns "ask", op, args JSON, its number; "reply", status, body JSON; "fail", code, message; or "gone"
----when the session is not here (any more).
----@param index integer position in routes.lua
----@param request table params, query
----@param answers table[] { op =, args =, text = } (JSON) or { op =, args =, error = } of the asks so far
-function M.route(key, index, request, answers)
-  local session = key and sessions[key] or nil
-  if key and session == nil then return "gone" end
-  local wanted = {}
-  local req = make_request(session, request, answers, wanted)
-  local ok, data, status = pcall(view.routes[index].handler, req)
-  if not ok then
-    if data ~= PENDING then error(data, 0) end
-    return "ask", tostring(wanted.op), wanted.args, wanted.at
-  end
-  if data == nil then
-    local failure = type(status) == "table" and status or { "NOT_FOUND", "nothing here" }
-    return "fail", tostring(failure[1] or failure.code), tostring(failure[2] or failure.message or "")
-  end
-  local text, problem = native.json_encode(data)
-  if text == nil then error("route: " .. tostring(problem), 0) end
-  return "reply", type(status) == "number" and status or 200, text
+  return routes.run(view.routes[index].handler, req, answers)
 end
 
 M.copy = sandbox.copy
