@@ -6,6 +6,7 @@ local log = require("host.log")
 local binding = require("macp.plane.binding")
 local history = require("macp.plane.history")
 local session_clock = require("macp.plane.session_clock")
+local text = require("macp.plane.text")
 
 local sessions_store = require("macp.store.sessions")
 
@@ -60,13 +61,13 @@ function M.with(deps, place, base, seq, fn)
   return value, fn_err
 end
 
----The mode's view of its session as it stands, redacted.
+---The mode's view of its session as it stands, redacted, as it can be stored.
 ---@param deps { redactor: macp.plane.Redactor|false|nil }
 ---@param clock macp.plane.SessionClock
 function M.view(deps, rev, key, clock)
   local view = rev:render(key, nil, session_clock.base_ms(clock))
   if view and deps.redactor then view = deps.redactor:json(view) end
-  return view
+  return view and text.clean(view)
 end
 
 return M

@@ -33,7 +33,7 @@ local M = {}
 local function meters(run) return run.writer.owner.metrics end
 
 local function emit(run, ms, event_type, kind, id, name, data)
-  return run:emit(ms, event_type, kind, id, run_module.source(OWN, name), text.clean(json.encode(data)), data)
+  return run:emit(ms, event_type, kind, id, run_module.source(OWN, name), text.told(data))
 end
 
 -- Changes the status in memory and adds the row's change; call it after the events of the change.

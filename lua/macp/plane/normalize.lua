@@ -74,10 +74,14 @@ end
 -- Readings of one envelope; reused, read during the call only.
 local received_data = { messageType = nil, messageId = nil, sender = nil, payload = nil }
 
-local function encode(value)
-  if value == nil then return nil end
-  return clean(json.encode(value))
+-- A payload as it can be stored, and its text; nothing for nothing.
+local function storable(payload)
+  if payload == nil then return nil, nil end
+  local payload_json, told = text.told(payload)
+  return told, payload_json
 end
+
+local function encode(value) return (text.told(value)) end
 
 -- Starts the mode's state machine with the first envelope of a session.
 local function start_mode(run, env)
@@ -145,11 +149,15 @@ local function type_member(run, env)
   return name and '"payloadTypeName":"' .. name .. '",' or ""
 end
 
+-- What a script says: it may have cut a text within a character.
+local function words(said) return said and text.printable(said) end
+
 -- The events that the mode's normalizer made of an envelope.
 local function emit_mode_events(run, ms, env, base, events, payload_json)
   local payload, named = nil, type_member(run, env)
   for i = 1, #events do
     local made = events[i]
+    local kind, id, label = words(made.kind), words(made.id) or env.message_id, words(made.label)
     local shown_json, shown = payload_json
     if made.data then
       shown_json = clean(made.data)
@@ -158,12 +166,12 @@ local function emit_mode_events(run, ms, env, base, events, payload_json)
       payload = payload or json.decode(payload_json)
       shown = payload
     end
-    local extras, facts = named, { action = made.label, vote = made.vote, confidence = number(made.confidence) }
-    if made.label then extras = extras .. '"action":' .. quote(made.label) .. "," end
+    local extras, facts = named, { action = label, vote = made.vote, confidence = number(made.confidence) }
+    if label then extras = extras .. '"action":' .. quote(label) .. "," end
     if made.vote then extras = extras .. '"vote":' .. quote(made.vote) .. "," end
     if facts.confidence then extras = extras .. '"confidence":' .. json.encode(facts.confidence) .. "," end
-    if made.kind == "proposal" and made.id then extras = extras .. '"proposalId":' .. quote(made.id) .. "," end
-    emit_derived(run, ms, env, base, made.type, made.kind, made.id or env.message_id, shown_json, shown, extras, facts)
+    if kind == "proposal" and made.id then extras = extras .. '"proposalId":' .. quote(id) .. "," end
+    emit_derived(run, ms, env, base, made.type, kind, id, shown_json, shown, extras, facts)
   end
 end
 
@@ -219,7 +227,7 @@ local function emit_host_events(run, ms, env, base, payload, payload_json)
   local message_type = env.message_type
   local fields = payload and fields_of(payload) or {}
   if message_type == "Signal" then
-    local data = usage.signal_data(fields)
+    local data = storable(usage.signal_data(fields))
     local found = usage.find(fields, data, run.prices)
     if found then emit_usage(run, ms, env, base, found) end
     emit_signal(run, ms, env, base, fields, data)
@@ -276,7 +284,9 @@ end
 ---@param t integer|nil session time; nil for ambient messages
 ---@param wall_ms integer|nil the same as wall time
 function M.envelope(run, env, ms, t, wall_ms)
-  local message_type, sender = env.message_type, env.sender
+  env.message_id = text.storable(env.message_id)
+  local message_type, sender = text.storable(env.message_type), text.storable(env.sender)
+  env.message_type, env.sender = message_type, sender
   local is_start = message_type == "SessionStart"
   if is_start and t and run.rev and not run.rev_started then start_mode(run, env) end
   if sender ~= "" and run.state.people[sender] == nil then emit_seen(run, ms, sender) end
@@ -301,7 +311,8 @@ function M.envelope(run, env, ms, t, wall_ms)
   local payload = payloads.decode(message_type, env.payload)
   if is_own then payload = payloads.unwrapped(payload) end
   if payload and run.redactor then payload = run.redactor:value(payload) end
-  local payload_json = encode(payload)
+  local payload_json
+  payload, payload_json = storable(payload)
   emit_received(run, ms, env, base, payload_json or '{"payloadBase64":""}', is_start and payload or nil)
   emit_host_events(run, ms, env, base, payload, payload_json)
 end

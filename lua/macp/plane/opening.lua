@@ -44,7 +44,7 @@ local function emit(run, event_type, item, extra)
     messageType = item.message_type, messageId = item.envelope.message_id, sessionId = run.session_id }
   for name, value in pairs(extra or {}) do data[name] = value end
   run:emit(sys.now_ms(), event_type, "message", data.messageId, run_module.source("macp-control-plane", "launcher"),
-    text.clean(json.encode(data)), data)
+    text.told(data))
 end
 
 -- Sends the kickoffs in order until one fails. (yields)

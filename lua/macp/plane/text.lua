@@ -63,6 +63,18 @@ function M.clean(text)
   return table.concat(out)
 end
 
+---A value as JSON text that can be stored, and the value that this text tells: what is folded now is what the stored text
+---folds to later.
+---@param value any
+---@return string text
+---@return any told
+function M.told(value)
+  local raw = json.encode(value)
+  local shown = M.clean(raw)
+  if shown == raw then return raw, value end
+  return shown, json.decode(shown)
+end
+
 local iso_ms, iso_text
 
 ---ISO text of a time; events of one batch share theirs.
