@@ -8,10 +8,12 @@ local sdk_errors = require("macp.sdk.errors")
 
 local BACKOFF = { backoff_base_ms = 250, backoff_max_ms = 5000, jitter = 0.2 }
 
--- Failures of the transport by their codes; what a runtime refuses keeps the code it was refused with.
+-- Statuses of calls as codes of the control plane; what a runtime refuses by name keeps the code it was refused with.
 local CODES = {
   UNAVAILABLE = "RUNTIME_UNAVAILABLE", DEADLINE_EXCEEDED = "RUNTIME_TIMEOUT", PERMISSION_DENIED = "FORBIDDEN",
   RESOURCE_EXHAUSTED = "RATE_LIMITED", UNIMPLEMENTED = "NOT_IMPLEMENTED", INVALID_ARGUMENT = "VALIDATION_ERROR",
+  OUT_OF_RANGE = "VALIDATION_ERROR", FAILED_PRECONDITION = "CONFLICT", ABORTED = "CONFLICT",
+  INTERNAL = "INTERNAL_ERROR", UNKNOWN = "INTERNAL_ERROR", DATA_LOSS = "INTERNAL_ERROR",
 }
 
 ---@class macp.Launcher
@@ -49,7 +51,8 @@ local function reason_of(err)
   if not sdk_errors.is(err, "MacpSdkError") then error(err, 0) end
   local failure = err.failure or (err.cause and err.cause.failure)
   local message = failure and failure.message or err.message
-  return { code = failure and failure.code or CODES[err.code] or err.code or "INTERNAL_ERROR", message = message }
+  local code = failure and failure.code or err.code
+  return { code = CODES[code] or code or "INTERNAL_ERROR", message = message }
 end
 
 ---Sends one item of a plan, again when that may help. (yields)

@@ -16,6 +16,13 @@ local standing = require("macp.plane.standing")
 
 local HELLO_MS = 1000 -- how long it is believed that the runtime supports a mode
 
+-- Refusals that a runtime tells by name in its words, under a status that says less.
+local NAMED = {
+  { "UNKNOWN_POLICY_VERSION", "UNKNOWN_POLICY_VERSION" }, { "INVALID_POLICY_DEFINITION", "INVALID_POLICY_DEFINITION" },
+  { "POLICY_DENIED", "POLICY_DENIED" }, { "SESSION_ALREADY_EXISTS", "SESSION_ALREADY_EXISTS" },
+  { "SessionAlreadyExists", "SESSION_ALREADY_EXISTS" },
+}
+
 ---@class macp.plane.Launcher
 ---@field polls macp.plane.SessionPolls
 local Launcher = {}
@@ -31,6 +38,16 @@ local function supports(hello, mode_name)
   end
   return false
 end
+
+local function code_of(reason)
+  for _, named in ipairs(NAMED) do
+    if reason.code ~= "KICKOFF_FAILED" and reason.message:find(named[1], 1, true) then return named[2] end
+  end
+  return reason.code
+end
+
+-- The launch of a run has failed.
+local function fail(run, reason) ending.fail(run, code_of(reason), reason.message) end
 
 local function is_known_to_support(self, mode_name)
   return self.hello ~= nil and sys.mono_ms() < self.hello_until and supports(self.hello, mode_name)
@@ -69,7 +86,7 @@ function M.new(opts)
     end,
     failed = function(waiting, reason)
       local run = self.owner:whole(waiting)
-      if run then ending.fail(run, reason.code, reason.message) end
+      if run then fail(run, reason) end
     end,
   })
   return self
@@ -108,7 +125,7 @@ local function open(self, run, request)
   elseif reason.code == "CANCELLED" then
     return nil, reason
   else
-    ending.fail(run, reason.code, reason.message)
+    fail(run, reason)
   end
   return true
 end

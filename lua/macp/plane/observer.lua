@@ -139,6 +139,9 @@ local function observe_once(deps, run, delays)
   return verdict, why
 end
 
+-- What a call fails with while the runtime is away: nothing answers, nothing answers in time, or that is known already.
+local AWAY = { RUNTIME_UNAVAILABLE = true, RUNTIME_TIMEOUT = true, CIRCUIT_BREAKER_OPEN = true }
+
 -- Asks the runtime what became of the session; true when observing has an end. (yields)
 local function has_ended(deps, run)
   local asked = standing.moment()
@@ -153,7 +156,7 @@ local function has_ended(deps, run)
     return true
   end
   local expires = run.session and run.session.expires_ms
-  if expires and sys.now_ms() > expires + 60000 and err.status == GRPC.UNAVAILABLE then
+  if expires and sys.now_ms() > expires + 60000 and AWAY[err.code] then
     ending.fail(run, "RUNTIME_UNAVAILABLE", "the session's time is over and the runtime is not reachable")
     return true
   end

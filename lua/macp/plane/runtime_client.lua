@@ -13,6 +13,7 @@ local trace_context = require("macp.telemetry.trace_context")
 local tracer_module = require("macp.telemetry.tracer")
 
 local GRPC = errors.grpc
+local DETAILS = "macp-error-details-bin" -- trailer of runtimes that refuse by status and not in the acknowledgement
 local KEEPALIVE_MS = 30000
 -- Runtimes allow about 128 streams per connection and the library queues further ones silently.
 local STREAMS_PER_CHANNEL = 100
@@ -63,11 +64,20 @@ function M.new(opts)
   }, Client)
 end
 
+-- The reasons that a denial carries as JSON.
+local function reasons_of(details)
+  local value = details and details ~= "" and json.decode(details)
+  return type(value) == "table" and type(value.reasons) == "table" and value.reasons or nil
+end
+
 -- The typed error of a failed call; transport trouble without a status counts as unavailable.
 local function typed(err)
   if errors.is_typed(err) or err.code == "CANCELLED" then return err end
   local made = errors.from_grpc(err.status or GRPC.UNAVAILABLE, err.message)
-  made.status, made.trailing = err.status or GRPC.UNAVAILABLE, err.trailing
+  made.status = err.status or GRPC.UNAVAILABLE
+  local details = err.trailing and err.trailing[DETAILS]
+  if type(details) == "table" then details = details[1] end -- a repeated trailer
+  made.metadata.reasons = reasons_of(details)
   return made
 end
 
@@ -168,12 +178,6 @@ end
 
 local ACK_ERRORS = { FORBIDDEN = "FORBIDDEN", POLICY_DENIED = "POLICY_DENIED", SESSION_NOT_FOUND = "NOT_FOUND",
   SESSION_NOT_OPEN = "CONFLICT", UNAUTHENTICATED = "UNAUTHENTICATED", RATE_LIMITED = "RATE_LIMITED" }
-
--- The reasons that a denial carries as JSON.
-local function reasons_of(details)
-  local value = details and details ~= "" and json.decode(details)
-  return type(value) == "table" and type(value.reasons) == "table" and value.reasons or nil
-end
 
 -- Asks the runtime for a change of a session; a refusal in the acknowledgement becomes a typed error. (yields)
 local function control(self, method, session_id, reason)

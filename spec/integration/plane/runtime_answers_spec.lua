@@ -1,0 +1,126 @@
+-- What becomes of a run by what the runtime says of its session, and when it says nothing any more.
+
+local crypto = require("host.crypto")
+local rpc = require("host.rpc")
+local sys = require("host.sys")
+
+local odd = require("spec.support.odd_runtime")
+local plane_rig = require("spec.support.plane_rig")
+
+local stop_database
+
+setup(function() stop_database = plane_rig.share_database() end)
+teardown(function() stop_database() end)
+
+local function start(env)
+  local runtime = odd.start()
+  local all = { RUNTIME_CIRCUIT_BREAKER_THRESHOLD = "1000" }
+  for name, value in pairs(env or {}) do all[name] = value end
+  return runtime, plane_rig.start({ address = runtime.address, env = all })
+end
+
+describe("a run", function()
+  local runtime, rig
+
+  setup(function() runtime, rig = start() end)
+  teardown(function()
+    rig:destroy()
+    runtime:close()
+  end)
+  before_each(function() runtime.answers = {} end)
+
+  local function types_of(run_id)
+    local types = {}
+    for i, event in ipairs(rig:events(run_id)) do types[i] = event.type end
+    return table.concat(types, " ")
+  end
+
+  -- Announces a run of a session that the runtime tells of like this.
+  local function told(changes)
+    local run_id, id = rig:announce()
+    runtime:stream(function() return { odd.frame(odd.start_envelope(id)), odd.frame(odd.envelope(id, 1)) } end)
+    runtime:know(odd.metadata(id, changes))
+    return run_id, id
+  end
+
+  for words, code in pairs({
+    ["UNKNOWN_POLICY_VERSION: policy.nowhere"] = "UNKNOWN_POLICY_VERSION", ["denied: POLICY_DENIED"] = "POLICY_DENIED",
+    ["INVALID_POLICY_DEFINITION in rules"] = "INVALID_POLICY_DEFINITION",
+    ["SESSION_ALREADY_EXISTS"] = "SESSION_ALREADY_EXISTS", ["SessionAlreadyExists: x"] = "SESSION_ALREADY_EXISTS",
+    ["something else"] = "CONFLICT",
+  }) do
+    it("fails with " .. code .. " when the runtime says: " .. words, function()
+      runtime.answers.GetSession = function(call) call:fail(rpc.status.FAILED_PRECONDITION, words) end
+      local run = rig:await((rig:announce()), "failed", 10000)
+      assert.same({ code, words }, { run.errorCode, run.errorMessage })
+    end)
+  end
+
+  it("whose session expired before it was seen fails without being bound", function()
+    local run_id = told({ state = "SESSION_STATE_EXPIRED" })
+    assert.equal("SESSION_EXPIRED", rig:await(run_id, "failed", 10000).errorCode)
+    assert.equal("run.created run.started run.failed", types_of(run_id))
+  end)
+
+  for state, status in pairs({ RESOLVED = "completed", CANCELLED = "cancelled" }) do
+    it("whose session was " .. state .. " before it was seen has its history and is " .. status, function()
+      local run_id, id = told({ state = "SESSION_STATE_" .. state,
+        participant_activity = { { participant_id = "ann", message_count = 1 } } })
+      local run = rig:await(run_id, status, 10000)
+      assert.same({ id, require("macp.core.json").null }, { run.runtimeSessionId, run.errorCode })
+      local types = types_of(run_id)
+      assert.truthy(types:find("^run.created run.started session.bound participant.seen participant.seen "), types)
+      assert.truthy(types:find("message.received.* message.received.* session.state.changed run." .. status), types)
+    end)
+  end
+
+  it("whose session is suspended when it is seen is bound, runs and is suspended", function()
+    local run_id = told({ state = "SESSION_STATE_SUSPENDED", policy_version = "" })
+    rig:await(run_id, "suspended", 10000)
+    assert.truthy(types_of(run_id):find("session.bound .*run.suspended"))
+    local row = rig:rows([[select policy_version, initiator_participant_id as initiator, session_state
+      from runtime_sessions where run_id = $1]], run_id)[1]
+    assert.same({ "policy.default", "boss" }, { row.policy_version, row.initiator })
+  end)
+
+  it("tells the reasons that a refusal by status carries", function()
+    local session = plane_rig.descriptor(nil).session
+    session.sessionId, session.metadata = crypto.uuid4(), { cancellationDelegated = true }
+    local _, accepted = rig:post("/runs", plane_rig.descriptor(nil, { session = session }))
+    runtime:stream(function() return { odd.frame(odd.start_envelope(session.sessionId)) } end)
+    runtime:know(odd.metadata(session.sessionId))
+    rig:await(accepted.runId, "running", 10000)
+    runtime.answers.CancelSession = function(call)
+      call:fail(rpc.status.PERMISSION_DENIED, "not yours",
+        { ["macp-error-details-bin"] = '{"reasons":["only boss may cancel"]}' })
+    end
+    local status, problem = rig:post("/runs/" .. accepted.runId .. "/cancel")
+    assert.same({ 403, "FORBIDDEN", "not yours", { grpcCode = 7, reasons = { "only boss may cancel" } } },
+      { status, problem.errorCode, problem.message, problem.metadata })
+    runtime.answers.CancelSession = function(call)
+      call:fail(rpc.status.PERMISSION_DENIED, "not yours", { ["macp-error-details-bin"] = "no JSON" })
+    end
+    assert.same({ grpcCode = 7 }, select(2, rig:post("/runs/" .. accepted.runId .. "/cancel")).metadata)
+  end)
+end)
+
+describe("a session whose time is over while the runtime is away", function()
+  it("fails its run, also when nobody is asked any more", function()
+    -- The first failure opens the breaker, for longer than the spec lasts.
+    local runtime, rig = start({ RUNTIME_CIRCUIT_BREAKER_THRESHOLD = "1",
+      RUNTIME_CIRCUIT_BREAKER_RESET_MS = "3600000", SESSION_DISCOVERY_ENABLED = "false" })
+    local run_id, id = rig:announce()
+    runtime:stream(function() return { odd.frame(odd.start_envelope(id)) } end)
+    runtime:know(odd.metadata(id, { expires_at_unix_ms = sys.now_ms() + 3600000 }))
+    rig:await(run_id, "running", 10000)
+    local session = rig.plane.owner:of_session(id).session
+    runtime:close()
+    require("spec.support.eventually")(function() return rig.plane.client.breaker:state() == "OPEN" end, 10000, "OPEN")
+    assert.equal("running", select(2, rig:get("/runs/" .. run_id)).status)
+    session.expires_ms = sys.now_ms() - 59000 -- a minute is left to come back
+    local run = rig:await(run_id, "failed", 10000)
+    assert.same({ "RUNTIME_UNAVAILABLE", "the session's time is over and the runtime is not reachable" },
+      { run.errorCode, run.errorMessage })
+    rig:destroy()
+  end)
+end)
