@@ -2,11 +2,13 @@
 -- could say how a discovered run is cancelled: the runtime of this process ends its session, another one decides.
 
 local fetch = require("host.fetch")
+local sys = require("host.sys")
 local task = require("host.task")
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local lifecycle = require("macp.plane.lifecycle")
+local partial_reply = require("macp.plane.partial_reply")
 
 local runs_store = require("macp.store.runs")
 
@@ -22,12 +24,14 @@ local M = {}
 local function call_back(deps, run_id, callback, reason)
   local headers = { ["content-type"] = "application/json" }
   if callback.bearer then headers.authorization = "Bearer " .. callback.bearer end
-  local reply, err = fetch.request({
+  local began = sys.mono_ms()
+  local reply, err = fetch.open({
     url = callback.url, method = "POST", headers = headers, timeout_ms = deps.callback_timeout_ms,
-    body = json.encode({ runId = run_id, reason = reason or json.null }), max_body_bytes = 65536,
+    body = json.encode({ runId = run_id, reason = reason or json.null }),
     guard = deps.allow_private and "any" or "public", allow_hosts = deps.allow_hosts,
   })
   local problem
+  if reply then partial_reply.take(reply, deps.callback_timeout_ms - (sys.mono_ms() - began), 0) end
   if reply == nil then problem = err.message
   elseif reply.status < 200 or reply.status > 299 then problem = "the callback answered " .. reply.status end
   if problem == nil then return true end

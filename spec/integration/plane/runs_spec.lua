@@ -8,6 +8,7 @@ local agreement = require("spec.support.agreement")
 local event_lists = require("spec.support.event_lists")
 local eventually = require("spec.support.eventually")
 local plane_rig = require("spec.support.plane_rig")
+local receiver = require("spec.support.receiver")
 
 local stop_database
 
@@ -158,6 +159,26 @@ describe("a run", function()
     assert.equal("[REDACTED]", run.metadata.executionRequest.session.metadata.cancelCallback.bearer)
     assert.is_nil(json.encode(run):find("s3cret", 1, true))
     server:close()
+  end)
+
+  it("is cancelled by a callback that says yes and then talks without end, of which little is read", function()
+    local target = receiver.start(function(_, count, res)
+      res:start(count == 1 and 200 or 500, { ["content-type"] = "text/plain" })
+      while not res:closed() do
+        if not res:write(("x"):rep(65536)) then break end
+      end
+    end)
+    for _, expected in ipairs({ 200, 502 }) do
+      local descriptor = plane_rig.descriptor(crypto.uuid4())
+      descriptor.session.metadata = { cancelCallback = { url = target.url } }
+      local _, accepted = rig:post("/runs", descriptor)
+      rig:open_session(descriptor.session.sessionId)
+      rig:await(accepted.runId, "running")
+      local status, told = rig:post("/runs/" .. accepted.runId .. "/cancel")
+      assert.same({ expected, expected == 200 and "cancelled" or "cancel callback failed: the callback answered 500" },
+        { status, expected == 200 and told.status or told.message })
+    end
+    target:close()
   end)
 
   it("cannot be cancelled when nobody can be asked", function()

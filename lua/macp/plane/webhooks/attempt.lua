@@ -9,30 +9,16 @@ local json = require("macp.core.json")
 local trace_context = require("macp.telemetry.trace_context")
 local tracer = require("macp.telemetry.tracer")
 local time = require("macp.core.time")
+local partial_reply = require("macp.plane.partial_reply")
 local run_trace = require("macp.plane.run_trace")
 local retry = require("macp.plane.webhooks.retry")
 local signature = require("macp.plane.webhooks.signature")
 local text = require("macp.plane.text")
 
-local MAX_READ = 65536 -- of a reply; what is longer is cut off with its connection
 local SNIPPET = 512
 local GONE = 410
 
 local M = {}
-
--- Reads the reply to its end or to the limit. The status is the answer, however the rest ends. (yields)
-local function read_some(reply)
-  local pieces, size = {}, 0
-  while size < MAX_READ do
-    local piece = reply:read()
-    if piece == nil then break end
-    piece = tostring(piece)
-    if size < SNIPPET then pieces[#pieces + 1] = piece end
-    size = size + #piece
-  end
-  local body = table.concat(pieces)
-  return body ~= "" and text.printable(body:sub(1, SNIPPET)) or nil
-end
 
 -- The attempt as a span of the run's trace; the receiver is told to go on with it.
 local function trace_attempt(opts, delivery)
@@ -79,13 +65,12 @@ function M.post(opts, delivery)
     outcome.error = text.printable(err.message)
   else
     local status = reply.status
-    local left = math.max(1, opts.timeout_ms - (sys.mono_ms() - began))
-    outcome.status, outcome.snippet = status, task.with_deadline(left, read_some, reply)
+    local said = partial_reply.take(reply, opts.timeout_ms - (sys.mono_ms() - began), SNIPPET)
+    outcome.status, outcome.snippet = status, (said or "") ~= "" and text.printable(said) or nil
     outcome.asked_ms = retry.asked_ms(reply.headers["retry-after"], at_ms)
     outcome.ok = status >= 200 and status <= 299
     outcome.is_gone = status == GONE
     if not outcome.ok then outcome.error = "webhook returned " .. status end
-    reply:close()
   end
   outcome.ms = sys.mono_ms() - began
   end_span(span, outcome)
