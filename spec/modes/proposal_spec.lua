@@ -87,9 +87,6 @@ describe("the proposal mode", function()
     local none, err = rev:route("s", 1, { params = { id = "p9" } })
     assert.is_nil(none)
     assert.equal("NOT_FOUND", err.code)
-    local deliver, data = rev:webhook("s", '{"type":"proposal.updated","data":{"a":1}}')
-    assert.is_true(deliver)
-    assert.same({ a = 1, negotiation = { phase = "Negotiating", proposals = 2 } }, json.decode(data))
   end)
 
   -- A history that another runtime accepted is applied without being judged again.

@@ -96,10 +96,6 @@ describe("the task mode", function()
     status, body = rev:route("s", 2, {})
     assert.equal(200, status)
     assert.equal(1, json.decode(body).count)
-    local deliver, data = rev:webhook("s", '{"type":"proposal.updated","data":{"a":1}}')
-    assert.is_true(deliver)
-    assert.same({ a = 1, task = { id = "t1", assignee = "ann", updates = 1, outcome = "completed" } },
-      json.decode(data))
   end)
 
   it("refuses progress that is no number", function()
