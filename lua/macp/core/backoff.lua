@@ -7,7 +7,8 @@ Backoff.__index = Backoff
 local M = {}
 
 ---@param opts { base_ms: number, max_ms: number, factor: number|nil, jitter: number|nil, random: function|nil }
---- jitter is the share of the delay that is random (0 to 1, default 0.2); random returns 0..1 (injected by tests)
+--- jitter is the share of the delay that is added at random (0 to 1, default 0.2), beyond max_ms, too; random returns
+--- 0..1 (injected by tests)
 ---@return macp.Backoff
 function M.new(opts)
   assert(opts.base_ms > 0 and opts.max_ms >= opts.base_ms, "backoff needs 0 < base_ms <= max_ms")
@@ -21,7 +22,7 @@ end
 function Backoff:next()
   local delay = math.min(self.max_ms, self.base_ms * self.factor ^ self.attempt)
   self.attempt = self.attempt + 1
-  return math.floor(delay * (1 - self.jitter * self.random()) + 0.5)
+  return math.floor(delay * (1 + self.jitter * self.random()) + 0.5)
 end
 
 ---Starts over after a success.

@@ -63,7 +63,9 @@ local function mint(self)
     self.token, self.away_ms, self.ask_again_at = token, AWAY_MS, 0
     local life_ms = detail * 1000
     self.expires_at = now + life_ms - MARGIN_MS
-    self.refresh_at = now + (life_ms - MARGIN_MS) * REFRESH_AT
+    local refresh_ms = life_ms * REFRESH_AT
+    if refresh_ms > life_ms - MARGIN_MS then refresh_ms = (life_ms - MARGIN_MS) * REFRESH_AT end -- a short life
+    self.refresh_at = now + refresh_ms
     log.info("auth_mint_success", { sender = self.sender, expires_in_s = detail })
   end
   self.minting = nil

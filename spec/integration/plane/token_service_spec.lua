@@ -81,6 +81,21 @@ describe("tokens of the token service", function()
     subject:close()
   end)
 
+  it("are made anew at 80% of their life", function()
+    local service, now = start_service(), 0
+    service.lives_s = 3600
+    local subject = new_minter(service, { mono_ms = function() return now end })
+    local first = subject:get()
+    now = 2879999
+    assert.equal(first, subject:get())
+    assert.is_nil(subject.minting)
+    now = 2880000
+    assert.equal(first, subject:get())
+    eventually(function() return #service.requests == 2 and subject.minting == nil end)
+    assert.equal(2, #service.requests)
+    subject:close()
+  end)
+
   it("P45: a service that is away is asked again after 2, 4, 8 ... 30 s and stalls nobody between", function()
     local service, now = start_service(), 0
     service.answer = { 503, "secret body" }

@@ -9,12 +9,12 @@ describe("backoff", function()
     assert.equal(100, delays:next())
   end)
 
-  it("takes jitter off, never adds it", function()
+  it("adds jitter, so that nobody is earlier than the delay", function()
     local share = 0
     local delays = backoff.new({ base_ms = 100, max_ms = 100, jitter = 0.5, random = function() return share end })
     assert.equal(100, delays:next())
     share = 1
-    assert.equal(50, delays:next())
+    assert.equal(150, delays:next())
   end)
 
   it("refuses nonsense", function()
