@@ -137,6 +137,38 @@ describe("the plane refuses", function()
     end
   end)
 
+  it("P18: fields that nobody knows, in every body and at every depth", function()
+    local id = crypto.uuid4()
+    local run, hook = "/runs/" .. id, { url = "https://example.org/", secret = ("s"):rep(16) }
+    local function descriptor(part)
+      return changed(function(b)
+        b.execution = { tags = json.array({}) }
+        local at = b
+        for name in part:gmatch("[^.]+") do at = at[tonumber(name) and tonumber(name) + 1 or name] end
+        at.colour = "red"
+      end)
+    end
+    local cases = {
+      { "POST", run .. "/replay", {} }, { "POST", run .. "/clone", {} }, { "POST", run .. "/cancel", {} },
+      { "POST", run .. "/suspend", {} }, { "POST", run .. "/resume", {} },
+      { "POST", "/runs/compare", { leftRunId = id, rightRunId = id } },
+      { "POST", run .. "/artifacts", { kind = "log", label = "x" } },
+      { "POST", "/runs/batch/cancel", { runIds = { id } } }, { "POST", "/webhooks", hook },
+      { "PATCH", "/webhooks/" .. id, {} },
+    }
+    for _, case in ipairs(cases) do case[3].colour, case[4] = "red", "property colour should not exist" end
+    for _, part in ipairs({ "", "runtime", "session", "session.participants.0", "execution" }) do
+      for _, path in ipairs({ "/runs", "/runs/validate" }) do
+        cases[#cases + 1] = { "POST", path, descriptor(part),
+          "property " .. (part ~= "" and part .. "." or "") .. "colour should not exist" }
+      end
+    end
+    for _, case in ipairs(cases) do
+      local status, problem = rig:request(case[1], case[2], case[3])
+      assert.same({ 400, "VALIDATION_ERROR", { case[4] } }, { status, problem.errorCode, problem.message }, case[2])
+    end
+  end)
+
   it("bodies that are no JSON, too large, or of another kind", function()
     local status, problem = rig:post("/runs", '{"mode":')
     assert.same({ 400, "VALIDATION_ERROR" }, { status, problem.errorCode })

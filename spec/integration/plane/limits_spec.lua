@@ -1,5 +1,6 @@
 -- How much and how often a caller may ask, over real HTTP: each refusal with its headers and its body.
 
+local crypto = require("host.crypto")
 local fetch = require("host.fetch")
 
 local json = require("macp.core.json")
@@ -17,8 +18,8 @@ describe("the plane's limits", function()
   local rig
 
   setup(function()
-    rig = plane_rig.start({ env = { AUTH_API_KEYS = "first,second,third", THROTTLE_LIMIT = tostring(LIMIT),
-      THROTTLE_TTL_MS = "600000" } })
+    rig = plane_rig.start({ env = { AUTH_API_KEYS = "first,second,third,customer-1,customer-2",
+      THROTTLE_LIMIT = tostring(LIMIT), THROTTLE_TTL_MS = "600000" } })
   end)
   teardown(function() rig:destroy() end)
 
@@ -45,6 +46,22 @@ describe("the plane's limits", function()
     assert.is_true(reset > 0 and reset <= 600)
     assert.equal(reply.headers["x-ratelimit-reset"], reply.headers["retry-after"])
     assert.same({ 200, 200 }, { ask("/runs", "second").status, ask("/audit", "first").status })
+  end)
+
+  it("P29: count keys apart that begin alike, and tell none of a key's letters", function()
+    for i = 1, LIMIT do
+      assert.equal(tostring(LIMIT - i), ask("/runs", "customer-1").headers["x-ratelimit-remaining"])
+    end
+    assert.equal(429, ask("/runs", "customer-1").status)
+    local reply = ask("/runs", "customer-2")
+    assert.same({ 200, tostring(LIMIT - 1) }, { reply.status, reply.headers["x-ratelimit-remaining"] })
+    for _, key in ipairs({ "customer-1", "customer-2" }) do
+      assert.equal(201, (rig:post("/webhooks", { url = "http://127.0.0.1:1/", secret = ("s"):rep(16) },
+        { authorization = key })))
+    end
+    local actors = rig:rows("select actor from audit_log where action = 'webhook.created' order by created_at")
+    assert.same({ crypto.sha256_hex("customer-1"):sub(1, 8), crypto.sha256_hex("customer-2"):sub(1, 8) },
+      { actors[1].actor, actors[2].actor })
   end)
 
   it("count wrong keys by address, whatever they ask for", function()

@@ -80,7 +80,7 @@ describe("a plane that is started again", function()
     check_history(rig, id, 4)
   end)
 
-  it("leaves the runs of a living process alone", function()
+  it("P24: leaves the runs of a living process alone", function()
     local id = crypto.uuid4()
     rig:open_session(id)
     rig:await(id, "running")

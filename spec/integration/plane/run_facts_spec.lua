@@ -123,6 +123,10 @@ describe("of a run", function()
       state.trace.linkedArtifacts[#state.trace.linkedArtifacts] })
     local _, run = rig:get("/runs/" .. run_id)
     assert.equal(events[last + 1].seq, run.lastEventSeq)
+    assert.equal(200, (rig:post("/runs/" .. run_id .. "/projection/rebuild"))) -- counts all of it again
+    local _, again = rig:get("/runs/" .. run_id .. "/metrics")
+    assert.same({ after.eventCount, before.durationMs, before.lastEventAt },
+      { again.eventCount, again.durationMs, again.lastEventAt })
   end)
 
   it("an artifact that another process attaches makes the owner of the run load it again", function()

@@ -145,6 +145,18 @@ describe("the webhook worker", function()
     assert.equal(40, #target.requests)
   end)
 
+  it("P32: attempts at most so many at once in total, over all webhooks", function()
+    target.answer = function()
+      task.sleep(20)
+      return 204
+    end
+    for _ = 1, 5 do hook() end
+    for n = 1, 8 do announce(crypto.uuid4(), "run.completed", n) end
+    start_worker({ total = 6 })
+    await_count("delivered", 40)
+    assert.equal(6, target.most)
+  end)
+
   it("shares the rows with other workers: each is delivered once", function()
     hook()
     for n = 1, 200 do announce(crypto.uuid4(), "run.completed", n) end
