@@ -84,8 +84,9 @@ local function check_undescribed(document, request, reply, opts)
     local is_wrong = reply.text ~= "" or (reply.status >= 500 and not opts.away)
     return is_wrong and "HEAD is answered with " .. reply.status or nil
   end
-  if reply.status == 405 and not reply.headers.allow then return "405 without Allow" end
-  if request.kind == "method" and reply.status ~= 405 and reply.status ~= 404 then
+  if request.kind == "method" and reply.status == 404 and not reply.headers.allow then return "404 without Allow" end
+  -- 400: a fixed path that lacks the method is an id to another route.
+  if request.kind == "method" and reply.status ~= 404 and reply.status ~= 400 then
     return "a method that is not described is answered with " .. reply.status
   end
   return (reply.status >= 400 and reply.status < 500 or request.kind == "method") and

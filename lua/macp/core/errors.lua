@@ -28,7 +28,6 @@ local CODES = {
   REQUEST_TIMEOUT = { 408, GRPC.DEADLINE_EXCEEDED, "the request did not arrive in time" },
   URI_TOO_LONG = { 414, GRPC.INVALID_ARGUMENT, "the path is too long" },
   HEADERS_TOO_LARGE = { 431, GRPC.RESOURCE_EXHAUSTED, "the headers are too large" },
-  METHOD_NOT_ALLOWED = { 405, GRPC.UNIMPLEMENTED, "method not allowed" },
   CONFLICT = { 409, GRPC.ABORTED, "conflict" },
   INVALID_STATE_TRANSITION = { 409, PRECONDITION, "the state does not allow this" },
   SESSION_ALREADY_EXISTS = { 409, GRPC.ALREADY_EXISTS, "the session already exists" },

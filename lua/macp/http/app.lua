@@ -201,15 +201,9 @@ local function not_routed(ctx, allowed)
     ctx.res:send(204, headers)
     return 204
   end
-  if allowed then
-    local message = method .. " is not allowed for " .. path
-    local err = errors.new("METHOD_NOT_ALLOWED", { allow = json.array(allowed) }, message)
-    local status, body = problem.reply(err, ctx)
-    send(ctx, status, body, { allow = table.concat(allowed, ", ") })
-    return status
-  end
+  -- A route is a method and a path: another method of a known path is as unknown as any other route.
   local status, body = problem.reply(errors.new("NOT_FOUND", nil, "Cannot " .. method .. " " .. path), ctx)
-  send(ctx, status, body)
+  send(ctx, status, body, allowed and { allow = table.concat(allowed, ", ") })
   return status
 end
 
@@ -225,12 +219,12 @@ function App:handler()
       req = req, res = res, headers = headers, request_id = request_id(headers), started_ms = sys.mono_ms(),
       actor = anonymous, tenant = anonymous.tenant, streams = streams, app = self,
     }, Context)
-    local route, params = routes:match(req.method, req.path)
+    local route, params, broken = routes:match(req.method, req.path)
     if route == nil then
       finished(ctx, not_routed(ctx, params))
       return
     end
-    ctx.route, ctx.params = route, params
+    ctx.route, ctx.params, ctx.broken_param = route, params, broken
     begin(ctx)
     local status = handle(ctx)
     finish(ctx, status)

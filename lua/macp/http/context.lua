@@ -11,6 +11,7 @@ local query = require("macp.http.query")
 ---@field request_id string
 ---@field route table|nil
 ---@field params table path parameters
+---@field broken_param string|nil the path parameter whose percent-encoding is none (steps/parse.lua refuses it)
 ---@field query table query parameters (parsed on first use, defaults of the schema filled in)
 ---@field headers table<string, string> lower-case names
 ---@field body any the validated body

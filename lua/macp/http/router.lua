@@ -1,6 +1,7 @@
 -- Method and path -> route and parameters. A trie of path segments: fixed segments win over parameters, those over the
 -- rest of a path, and looking up costs as much as the path has segments, however many routes there are.
 
+local tables = require("macp.core.tables")
 local utf8 = require("macp.core.utf8")
 
 local MAX_SEGMENTS = 16
@@ -57,23 +58,44 @@ function Router:add(route)
   self.count = self.count + 1
 end
 
+-- A stream has no head worth asking for: HEAD stands for GET only where the reply ends.
+local function serves_head(methods)
+  return methods.HEAD == nil and methods.GET ~= nil and not methods.GET.raw
+end
+
+-- What a node does for a method: its route, and the method of that.
+local function route_of(node, method)
+  local methods = node.methods
+  if methods == nil then return nil end
+  if method == "HEAD" and serves_head(methods) then method = "GET" end
+  return methods[method], method
+end
+
+-- Whether the search ends at a node: it has the method. Without a method it never does, and all that nodes have is noted.
+local function ends_at(node, method, noted)
+  if method then return route_of(node, method) ~= nil end
+  for name in pairs(node.methods or {}) do noted[name] = true end
+  if node.methods and serves_head(node.methods) then noted.HEAD = true end
+  return false
+end
+
 -- Depth first, fixed segments first; values collects what parameters matched.
-local function descend(node, segments, at, values)
+local function descend(node, segments, at, values, method, noted)
   local segment = segments[at]
-  if segment == nil then return node.methods and node or nil end
+  if segment == nil then return ends_at(node, method, noted) and node or nil end
   local child = node.fixed[segment]
   if child then
-    local found = descend(child, segments, at + 1, values)
+    local found = descend(child, segments, at + 1, values, method, noted)
     if found then return found end
   end
   local depth = #values + 1
   if node.param then
     values[depth] = segment
-    local found = descend(node.param, segments, at + 1, values)
+    local found = descend(node.param, segments, at + 1, values, method, noted)
     if found then return found end
     values[depth] = nil
   end
-  if node.rest == nil then return nil end
+  if node.rest == nil or not ends_at(node.rest, method, noted) then return nil end
   values[depth] = table.concat(segments, "/", at)
   return node.rest
 end
@@ -90,46 +112,38 @@ local function decode(text)
   return utf8.is_text(text) and text or nil
 end
 
-local function find_node(self, path)
-  local node = self.exact[path]
-  if node then return node end
-  local segments, values = split(path), {}
-  if #segments > MAX_SEGMENTS then return nil end
-  node = descend(self.root, segments, 1, values)
-  return node, values
+-- The methods that a path has, whichever routes have them; nil for none.
+local function methods_of(self, segments)
+  local noted = {}
+  descend(self.root, segments, 1, {}, nil, noted)
+  return next(noted) ~= nil and tables.sorted_keys(noted) or nil
 end
 
--- A stream has no head worth asking for: HEAD stands for GET only where the reply ends.
-local function serves_head(methods)
-  return methods.HEAD == nil and methods.GET ~= nil and not methods.GET.raw
-end
-
-local function allowed_methods(methods)
-  local allowed = {}
-  for name in pairs(methods) do allowed[#allowed + 1] = name end
-  if serves_head(methods) then allowed[#allowed + 1] = "HEAD" end
-  table.sort(allowed)
-  return allowed
-end
-
+---Among the routes that have the method, fixed segments win over parameters.
 ---@param method string HEAD is served by GET
 ---@param path string as in the request, without the query
 ---@return table|nil route
----@return table|string[] params by name; without a route the methods that the path has, or nil for an unknown path
+---@return table|string[]|nil params by name, as they were sent where their percent-encoding is broken or no UTF-8;
+--- without a route the methods that the path has, or nil for an unknown path
+---@return string|nil broken the name of such a parameter
 function Router:match(method, path)
-  local node, values = find_node(self, path)
-  if node == nil then return nil, nil end
-  if method == "HEAD" and serves_head(node.methods) then method = "GET" end
-  local route = node.methods[method]
-  if route == nil then return nil, allowed_methods(node.methods) end
-  local params = {}
-  local names = node.names[method]
+  local node, values = self.exact[path], nil
+  if node == nil or route_of(node, method) == nil then
+    local segments = split(path)
+    values = {}
+    if #segments > MAX_SEGMENTS then return nil, nil end
+    node = descend(self.root, segments, 1, values, method)
+    if node == nil then return nil, methods_of(self, segments) end
+  end
+  local route, served = route_of(node, method)
+  local params, broken = {}, nil
+  local names = node.names[served]
   for i = 1, #names do
     local value = decode(values[i])
-    if value == nil then return nil, nil end
-    params[names[i]] = value
+    if value == nil then broken = broken or names[i] end
+    params[names[i]] = value or values[i]
   end
-  return route, params
+  return route, params, broken
 end
 
 return M

@@ -14,7 +14,7 @@ local raw = require("spec.support.raw_http")
 local receiver = require("spec.support.receiver")
 
 local REASONS = { [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
-  [405] = "Method Not Allowed", [409] = "Conflict", [410] = "Gone", [413] = "Payload Too Large", [414] = "URI Too Long",
+  [409] = "Conflict", [410] = "Gone", [413] = "Payload Too Large", [414] = "URI Too Long",
   [415] = "Unsupported Media Type", [429] = "Too Many Requests", [431] = "Request Header Fields Too Large",
   [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
   [504] = "Gateway Timeout" }
@@ -79,9 +79,13 @@ describe("the plane answers", function()
     { "a webhook that is not there", "GET", "/webhooks/" .. UNKNOWN, nil,
       problem(404, "NOT_FOUND", "webhook " .. UNKNOWN .. " not found") },
     { "a path that is not there", "GET", "/nothing", nil, problem(404, "NOT_FOUND", "Cannot GET /nothing") },
-    { "a method that is not there", "DELETE", "/events", nil,
-      problem(405, "METHOD_NOT_ALLOWED", "DELETE is not allowed for /events",
-        { allow = json.array({ "GET", "HEAD" }) }) },
+    { "a method that is not there", "DELETE", "/events", nil, problem(404, "NOT_FOUND", "Cannot DELETE /events") },
+    { "a fixed path where another method takes an id", "GET", "/runs/batch/export", nil,
+      problem(400, "VALIDATION_ERROR", "Validation failed (uuid is expected)") },
+    { "an id that is not even a text", "GET", "/runs/%zz/state", nil,
+      problem(400, "VALIDATION_ERROR", "Validation failed (uuid is expected)") },
+    { "a name that is not even a text", "GET", "/runtime/policies/%FF", nil,
+      problem(400, "VALIDATION_ERROR", { "policyId must be percent-encoded UTF-8 text" }) },
     { "a session that is taken", "POST", "/runs", function() return descriptor({ sessionId = known }) end,
       function()
         return problem(409, "SESSION_ALREADY_EXISTS", "a run for session " .. known .. " exists already")

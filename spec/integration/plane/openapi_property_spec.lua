@@ -163,7 +163,7 @@ describe("the OpenAPI document (TEST_SEED=" .. SEED .. ") is true of", function(
 
   local with_many = REQUESTS >= 10000 and it or pending
   with_many("all kinds of answers", function()
-    for _, status in ipairs({ 200, 201, 202, 204, 400, 401, 404, 405, 409, 410, 413, 415 }) do
+    for _, status in ipairs({ 200, 201, 202, 204, 400, 401, 404, 409, 410, 413, 415 }) do
       assert(opts.statuses[status], "no request was answered with " .. status)
     end
   end)

@@ -121,9 +121,9 @@ describe("app errors", function()
     assert_problem(reply, body, 404, "NOT_FOUND", "Cannot POST /nope")
   end)
 
-  it("answer a wrong method with 405 and Allow", function()
+  it("answer a method that a path does not have like an unknown path, with those that it has", function()
     local reply, body = fakes.call(application, { path = "/typed", method = "DELETE" })
-    assert_problem(reply, body, 405, "METHOD_NOT_ALLOWED", "DELETE is not allowed for /typed")
+    assert_problem(reply, body, 404, "NOT_FOUND", "Cannot DELETE /typed")
     assert.equal("GET, HEAD", reply.headers["allow"])
   end)
 

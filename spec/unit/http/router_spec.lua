@@ -21,7 +21,10 @@ describe("router", function()
     { "GET", "/", "GET /", {} }, { "GET", "/runs", "GET /runs", {} }, { "GET", "/runs/", "GET /runs", {} },
     { "POST", "/runs/validate", "POST /runs/validate", {} }, { "GET", "/runs/7", "GET /runs/:id", { id = "7" } },
     { "HEAD", "/runs/7", "GET /runs/:id", { id = "7" } },
-    { "GET", "/runs/validate", nil, { "POST" } },
+    { "GET", "/runs/validate", "GET /runs/:id", { id = "validate" } },
+    { "PUT", "/runs/validate", nil, { "DELETE", "GET", "HEAD", "POST" } },
+    { "GET", "/runs/batch/cancel", nil, { "POST" } },
+    { "POST", "/runs/batch/events", nil, { "GET", "HEAD" } },
     { "POST", "/runs/batch/cancel", "POST /runs/batch/cancel", {} },
     { "POST", "/runs/x/cancel", "POST /runs/:id/cancel", { id = "x" } },
     { "GET", "/runs/batch/events", "GET /runs/:id/events", { id = "batch" } },
@@ -42,15 +45,21 @@ describe("router", function()
   end
 
   local unknown = {
-    "/nope", "/rest", "/rest/", "/rest/a/%zz",
-    "/runs/1/2/3", "/runtime/policies", "/runtime/policies/%zz", "/runtime/policies/%",
-    "/runtime/policies/%00", "/runtime/policies/%ff", "/runtime/policies/\255", ("/x"):rep(40),
+    "/nope", "/rest", "/rest/", "/runs/1/2/3", "/runtime/policies", ("/x"):rep(40),
   }
   for _, path in ipairs(unknown) do
     it(string.format("does not know %q", path:sub(1, 30)), function()
       local route, allowed = subject:match("GET", path)
       assert.is_nil(route)
       assert.is_nil(allowed)
+    end)
+  end
+
+  local no_text = { "/runs/%zz", "/runs/%", "/runs/%00", "/runs/%ff", "/runs/\255", "/runs/a%2", "/rest/a/%zz" }
+  for _, path in ipairs(no_text) do
+    it(string.format("says what of %q is no text", path), function()
+      local route, params, broken = subject:match("GET", path)
+      assert.same({ route.name:match("[:*](%a+)$"), path:match("^/%a+/(.*)$") }, { broken, params[broken] })
     end)
   end
 

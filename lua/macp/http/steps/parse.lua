@@ -66,10 +66,15 @@ function M.compile(route)
   local check_params = route.params and schema.compile_params(route.params)
   local check_query = route.query and schema.compile_params(route.query)
   local check_body = route.body and schema.compile(route.body)
-  if #uuids == 0 and not (check_params or check_query or check_body) then return nil end
+  local has_params = route.path:find("/[:*]") ~= nil
+  if not (has_params or check_params or check_query or check_body) then return nil end
   return function(ctx)
     for i = 1, #uuids do
       if not ids.is_uuid(ctx.params[uuids[i]]) then error(errors.new("VALIDATION_ERROR", nil, BAD_UUID), 0) end
+    end
+    local broken = ctx.broken_param
+    if broken then
+      error(errors.new("VALIDATION_ERROR", nil, json.array({ broken .. " must be percent-encoded UTF-8 text" })), 0)
     end
     if check_params then ctx.params = checked(check_params, ctx.params) end
     if check_query then ctx.query = checked(check_query, ctx.query) end
