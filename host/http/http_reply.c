@@ -186,23 +186,33 @@ static char *put_fields(char *to, const struct http_header *headers, size_t coun
     return to;
 }
 
+static bool says_of_connection(const struct http_header *headers, size_t count, const char *option)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_named(&headers[i], "connection") && headers[i].value_len == strlen(option) &&
+            strncasecmp(headers[i].value, option, headers[i].value_len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Decides about keep-alive; to be called before the framing is written. */
 static void read_connection_field(struct http_req *req, const struct http_header *headers, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        bool closes = is_named(&headers[i], "connection") && headers[i].value_len == 5 &&
-                      strncasecmp(headers[i].value, "close", 5) == 0;
-        req->keep_alive = req->keep_alive && !closes;
-    }
-    req->keep_alive = req->keep_alive && !req->server->is_draining;
+    bool closes = req->server->is_draining || says_of_connection(headers, count, "close");
+    req->keep_alive = req->keep_alive && !closes;
 }
 
-static char *put_connection(char *to, const struct http_req *req)
+/* HTTP/1.1 keeps connections without a word; who wants to say it may. */
+static char *put_connection(char *to, const struct http_req *req, const struct http_header *headers,
+                            size_t count)
 {
     if (!req->keep_alive) {
         return put(to, "Connection: close\r\n", 19);
     }
-    return req->minor == 0 ? put(to, "Connection: keep-alive\r\n", 24) : to;
+    bool is_said = req->minor == 0 || says_of_connection(headers, count, "keep-alive");
+    return is_said ? put(to, "Connection: keep-alive\r\n", 24) : to;
 }
 
 /* length NULL: the body's size is unknown. */
@@ -220,7 +230,7 @@ static char *write_head(char *to, struct http_req *req, int status, const struct
     } else if (req->is_chunked) {
         to = put(to, "Transfer-Encoding: chunked\r\n", 28);
     }
-    to = put_connection(to, req);
+    to = put_connection(to, req, headers, count);
     return put(to, "\r\n", 2);
 }
 
@@ -330,7 +340,7 @@ void http_reply_static(struct http_req *req, const struct http_static *entry)
     struct http_out *out = &req->conn->out;
     char line[64];
     read_connection_field(req, NULL, 0);
-    char *end = put(put_connection(line, req), "\r\n", 2);
+    char *end = put(put_connection(line, req, NULL, 0), "\r\n", 2);
     http_out_append(out, entry->start.data, entry->start.len);
     http_out_append(out, http_server_date(req->server), HTTP_DATE_LEN);
     http_out_append(out, entry->rest.data, entry->rest.len);

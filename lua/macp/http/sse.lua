@@ -17,6 +17,7 @@ local HEADERS = {
   ["cache-control"] = "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
   ["pragma"] = "no-cache",
   ["x-accel-buffering"] = "no",
+  ["connection"] = "keep-alive",
 }
 
 local GONE = { code = "CLOSED", message = "the client is gone" }

@@ -98,7 +98,7 @@ describe("host.http", function()
     it("ignore fields that the server writes itself", function()
       local reply = ask(function(_, res)
         res:send(200, { ["Content-Length"] = "999", ["Transfer-Encoding"] = "chunked", Date = "never",
-          Connection = "keep-alive" }, "ok")
+          Connection = "upgrade" }, "ok")
       end, GET)
       assert.equal("2", reply.headers["content-length"])
       assert.is_nil(reply.headers["transfer-encoding"])
@@ -227,6 +227,22 @@ describe("host.http", function()
         assert.is_true(client:is_closed_within(1000))
         client:close()
       end
+    end)
+
+    it("say that they stay open when the handler wants that said", function()
+      local _, port = servers.start({}, function(_, res)
+        res:start(200, { connection = "Keep-Alive" })
+        res:write("ok")
+        res:finish()
+      end)
+      local client = raw.connect(port)
+      for _ = 1, 2 do
+        local reply = client:ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert.same({ "keep-alive", "ok" }, { reply.headers.connection, reply.body })
+      end
+      local reply = client:ask("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+      assert.equal("close", reply.headers.connection)
+      client:close()
     end)
 
     it("of HTTP/1.0 clients stay open on request", function()

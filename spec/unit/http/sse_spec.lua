@@ -46,10 +46,11 @@ describe("event streams", function()
     local reply = open_one()
     assert.same({
       200, "text/event-stream", "private, no-cache, no-store, must-revalidate, max-age=0, no-transform", "no-cache",
-      "no", "http://o", "\n",
+      "no", "keep-alive", "http://o", "\n",
     }, {
       reply.status, reply.headers["content-type"], reply.headers["cache-control"], reply.headers["pragma"],
-      reply.headers["x-accel-buffering"], reply.headers["access-control-allow-origin"], reply.chunks[1],
+      reply.headers["x-accel-buffering"], reply.headers["connection"], reply.headers["access-control-allow-origin"],
+      reply.chunks[1],
     })
     assert.truthy(reply.headers["x-request-id"])
   end)
