@@ -329,6 +329,12 @@ local function to_boolean(text)
   return text
 end
 
+-- A number as JSON writes it; only one that need not be whole may have an exponent. Other text stays as it is.
+local function to_number(text, kind)
+  local mantissa = kind == "number" and text:gsub("[eE]%-?%d+$", "") or text
+  return mantissa:find("^%-?%d+%.?%d*$") and tonumber(text) or text
+end
+
 ---A validator for query and path parameters: texts become the numbers and booleans that the properties ask for,
 ---empty ones count as absent, unknown ones are left alone.
 ---@param schema table an object schema
@@ -336,16 +342,15 @@ function M.compile_params(schema)
   local validate = M.compile(schema)
   local numbers, booleans = {}, {}
   for name, inner in pairs(schema.properties or {}) do
-    if inner.type == "integer" or inner.type == "number" then numbers[#numbers + 1] = name end
+    if inner.type == "integer" or inner.type == "number" then numbers[name] = inner.type end
     if inner.type == "boolean" then booleans[#booleans + 1] = name end
   end
   return function(params)
     for name, text in pairs(params) do
       if text == "" then params[name] = nil end
     end
-    for _, name in ipairs(numbers) do
-      local text = params[name]
-      if type(text) == "string" and text:find("^%-?%d+%.?%d*$") then params[name] = tonumber(text) end
+    for name, kind in pairs(numbers) do
+      if type(params[name]) == "string" then params[name] = to_number(params[name], kind) end
     end
     for _, name in ipairs(booleans) do params[name] = to_boolean(params[name]) end
     return validate(params)

@@ -15,11 +15,11 @@ local MAX_LISTED = 1000
 
 local M = {}
 
+-- An artifact as callers see it, in JSON; its members have a fixed order.
 local function record(run_id, row)
-  return {
-    runId = run_id, kind = row.kind, label = row.label, uri = row.uri, inline = row.inline and json.raw(row.inline),
-    id = row.id, createdAt = time.iso(row.created_at),
-  }
+  return '{"runId":"' .. run_id .. '","kind":"' .. row.kind .. '","label":' .. json.encode(row.label)
+    .. (row.uri and ',"uri":' .. json.encode(row.uri) or "") .. (row.inline and ',"inline":' .. row.inline or "")
+    .. ',"id":"' .. row.id .. '","createdAt":"' .. time.iso(row.created_at) .. '"}'
 end
 
 -- The fields of an artifact without what must not be seen.
@@ -45,14 +45,14 @@ function M.list(deps, tenant, run_id)
   local rows, err = artifacts_store.list(deps.db, tenant, run_id, MAX_LISTED)
   if rows == nil then return nil, err end
   local list = json.array({})
-  for i, row in ipairs(rows) do list[i] = record(run_id, redacted(deps.redactor, row)) end
+  for i, row in ipairs(rows) do list[i] = json.raw(record(run_id, redacted(deps.redactor, row))) end
   return list
 end
 
 ---Attaches an artifact to a run in any status. (yields)
 ---@param deps { db: table, owner: table, redactor: macp.plane.Redactor|false|nil }
 ---@param body { kind: string, label: string, uri: string|nil, inline: table|nil }
----@return table|nil artifact
+---@return string|nil artifact JSON text
 ---@return table|nil err RUN_NOT_FOUND
 function M.create(deps, tenant, run_id, body)
   local ms = sys.now_ms()

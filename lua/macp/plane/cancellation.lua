@@ -88,13 +88,13 @@ local function await_end(deps, tenant, run_id)
   return runs_store.find(deps.db, tenant, run_id)
 end
 
----Cancels a run and returns its row. (yields)
+---Cancels a run and returns its row, and true when it had ended before: then there was nothing to do. (yields)
 ---@param deps { db: table, owner: table, client: table, callback_timeout_ms: integer, allow_private: boolean,
 ---  allow_hosts: string[], own_runtime: table|nil } own_runtime: the runtime that this process serves
 ---@param row table of store/runs.lua
 ---@param opts { reason: string|nil, force: boolean|nil }
 function M.cancel(deps, tenant, row, opts)
-  if row.ended_at then return row end
+  if row.ended_at then return row, true end
   if not row.runtime_session_id then
     return nil, errors.new("VALIDATION_ERROR", nil, "run has no bound runtime session")
   end

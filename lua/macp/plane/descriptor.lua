@@ -63,21 +63,30 @@ M.SCHEMA = {
   },
 }
 
----What the schema cannot say. A typed error or nil.
+---Whether there is a runtime of the kind that a body names. A typed error or nil.
 ---@param body table
 ---@param kinds table<string, boolean> registered runtime kinds
-function M.check(body, kinds)
-  if not kinds[body.runtime.kind] then
-    local known = table.concat(tables.sorted_keys(kinds), ", ")
-    return errors.new("VALIDATION_ERROR", nil, json.array({ "runtime.kind must be one of: " .. known }))
-  end
-  local session_id = body.session.sessionId
+function M.check_kind(body, kinds)
+  if kinds[body.runtime.kind] then return nil end
+  local known = table.concat(tables.sorted_keys(kinds), ", ")
+  return errors.new("VALIDATION_ERROR", nil, json.array({ "runtime.kind must be one of: " .. known }))
+end
+
+---Whether the session of a body has an id that a runtime takes. A typed error or nil.
+---@param session table
+function M.check_session_id(session)
+  local session_id = session.sessionId
   if session_id ~= nil and not ids.is_session_id(session_id) then
     return errors.new("INVALID_SESSION_ID", nil,
       "session.sessionId must be a lower-case UUID v4 or v7, or base64url of 22 to 255 characters")
   end
   return nil
 end
+
+---What the schema cannot say. A typed error or nil.
+---@param body table
+---@param kinds table<string, boolean> registered runtime kinds
+function M.check(body, kinds) return M.check_kind(body, kinds) or M.check_session_id(body.session) end
 
 ---The fingerprint of a request: equal requests have equal ones. The key itself does not count.
 ---@return string 32 bytes
@@ -90,11 +99,13 @@ function M.hash(body)
   return crypto.sha256(json.canonical(copy))
 end
 
----Tags of the run: those of the descriptor, and `sandbox` for sandbox runs.
+---Tags of the run: those of the descriptor, and `sandbox` for sandbox runs that do not name it.
 function M.tags(body)
-  local tags = json.array({})
-  for _, tag in ipairs(body.execution and body.execution.tags or {}) do tags[#tags + 1] = tag end
-  if body.mode == "sandbox" then tags[#tags + 1] = "sandbox" end
+  local tags, is_named = json.array({}), false
+  for _, tag in ipairs(body.execution and body.execution.tags or {}) do
+    tags[#tags + 1], is_named = tag, is_named or tag == "sandbox"
+  end
+  if body.mode == "sandbox" and not is_named then tags[#tags + 1] = "sandbox" end
   return tags
 end
 

@@ -38,6 +38,8 @@ local function session_json(run, row, redactor)
     modeRevision = row.mode_revision or json.null, configurationVersion = row.configuration_version or json.null,
     policyVersion = row.policy_version or json.null,
     initiatorParticipantId = row.initiator_participant_id or json.null, sessionState = row.session_state,
+    lastStreamCursor = run.lastEventSeq, runtimeCursor = row.runtime_cursor,
+    streamConnectedAt = iso(row.stream_connected_at), streamDisconnectedAt = iso(row.stream_disconnected_at),
     startedAt = iso(row.started_at), expiresAt = iso(row.expires_at), lastSeenAt = iso(row.last_seen_at),
     createdAt = iso(row.created_at), updatedAt = iso(row.updated_at), capabilities = json.raw(row.capabilities),
     metadata = json.raw(redactor and redactor:json(row.metadata) or row.metadata),

@@ -25,12 +25,13 @@ end
 ---@param opts { mode: string, speed: number, fromSeq: integer|nil, toSeq: integer|nil }
 function M.describe(run_id, opts)
   local range = ""
-  if opts.fromSeq then range = range .. "&fromSeq=" .. opts.fromSeq end
-  if opts.toSeq then range = range .. "&toSeq=" .. opts.toSeq end
+  if opts.fromSeq then range = range .. string.format("&fromSeq=%d", opts.fromSeq) end
+  if opts.toSeq then range = range .. string.format("&toSeq=%d", opts.toSeq) end
+  local speed = json.encode(opts.speed):gsub("+", "") -- that of an exponent would be a space in a URL
   local base = "/runs/" .. run_id .. "/replay"
   return {
     runId = run_id, mode = opts.mode, speed = opts.speed, fromSeq = opts.fromSeq, toSeq = opts.toSeq,
-    streamUrl = base .. "/stream?mode=" .. opts.mode .. "&speed=" .. json.encode(opts.speed) .. range,
+    streamUrl = base .. "/stream?mode=" .. opts.mode .. "&speed=" .. speed .. range,
     stateUrl = base .. "/state",
   }
 end

@@ -200,22 +200,27 @@ function Runs:create(tenant, body, note)
   return { runId = run.id, sessionId = session_id, status = row.status, traceId = run.trace_id }, false
 end
 
----Would this descriptor launch? Asks the runtime, changes nothing. (yields)
+-- Who a descriptor's runtime is, asked by itself. (yields)
+local function greet(self, body)
+  local unknown = descriptor.check_kind(body, self.kinds)
+  if unknown then return nil, unknown.message[1] end
+  local hello, err = self.client:initialize()
+  return hello, err and tostring(err.message)
+end
+
+---Would this descriptor launch? Asks the runtime, changes nothing. A runtime that does not answer, or of a kind that is not
+---there, is worth a warning only: it may be there by the time of the launch. (yields)
 ---@param body table checked descriptor
 function Runs:validate(body)
   local problems, warnings = json.array(execution_request.missing(body)), json.array({})
   local session = json.absent(body.session) or {}
   local mode_name = json.absent(session.modeName)
-  local problem = descriptor.check({ runtime = body.runtime, session = session }, self.kinds)
-  if problem then
-    for _, text in ipairs(type(problem.message) == "table" and problem.message or { problem.message }) do
-      problems[#problems + 1] = text
-    end
-  end
+  local problem = descriptor.check_session_id(session)
+  if problem then problems[#problems + 1] = problem.message end
   local runtime = { reachable = false, supportedModes = json.array({}) }
-  local hello, err = self.client:initialize()
+  local hello, why_not = greet(self, body)
   if hello == nil then
-    warnings[1] = "Runtime not reachable: " .. tostring(err.message)
+    warnings[1] = "Runtime not reachable: " .. why_not
   else
     runtime.reachable, runtime.capabilities = true, hello.capabilities
     local supported
@@ -233,12 +238,14 @@ end
 ---Cancels a run. (yields)
 ---@param opts { reason: string|nil, force: boolean|nil }
 ---@return table|nil record
+---@return boolean|table|nil had_ended true when the run had ended before; or the error
 function Runs:cancel(tenant, run_id, opts)
   local row, err = self:find(tenant, run_id)
   if row == nil then return nil, err end
-  row, err = cancellation.cancel(self, tenant, row, opts)
-  if not row then return nil, err or not_found(run_id) end
-  return record_of(self, tenant, row)
+  local had_ended
+  row, had_ended = cancellation.cancel(self, tenant, row, opts)
+  if not row then return nil, had_ended or not_found(run_id) end
+  return record_of(self, tenant, row), had_ended
 end
 
 return M

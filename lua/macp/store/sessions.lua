@@ -20,7 +20,7 @@ on conflict (tenant, run_id) do update set
 local FIND = [[
 select runtime_session_id, mode_name, mode_version, mode_revision, configuration_version, policy_version,
   initiator_participant_id, session_state, started_at, expires_at, last_seen_at, capabilities, metadata,
-  created_at, updated_at
+  runtime_cursor, stream_connected_at, stream_disconnected_at, created_at, updated_at
 from runtime_sessions where tenant = $1 and run_id = $2]]
 
 local CHECKPOINT = [[

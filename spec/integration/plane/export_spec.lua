@@ -61,6 +61,10 @@ describe("a run", function()
         bundle.session.sessionState, bundle.rawEvents })
     assert.same({ run_id, "rust", true }, { bundle.session.runId, bundle.session.runtimeKind,
       bundle.session.capabilities.modeRegistry.listModes })
+    -- SessionStart, a proposal, two votes and the commitment
+    assert.same({ bundle.canonicalEvents[#bundle.canonicalEvents].seq, 5, json.null, json.null },
+      { bundle.session.lastStreamCursor, bundle.session.runtimeCursor, bundle.session.streamConnectedAt,
+        bundle.session.streamDisconnectedAt })
     for _, name in ipairs({ "createdAt", "updatedAt", "lastSeenAt" }) do
       assert.matches("^%d+%-%d+%-%d+T.+Z$", bundle.session[name])
     end

@@ -30,7 +30,8 @@ local DESCRIPTORS = {
   { "no mode", function(b) b.mode = nil end, "mode" },
   { "a wrong mode", function(b) b.mode = "replay" end, "mode must be one of" },
   { "no runtime", function(b) b.runtime = nil end, "runtime" },
-  { "an unknown runtime kind", function(b) b.runtime.kind = "cobol" end, "runtime.kind must be one of: grpc, rust" },
+  { "an unknown runtime kind", function(b) b.runtime.kind = "cobol" end, "runtime.kind must be one of: grpc, rust",
+    "warning" },
   { "no session", function(b) b.session = nil end, "session" },
   { "an empty mode name", function(b) b.session.modeName = " " end, "session.modeName should not be empty" },
   { "no mode version", function(b) b.session.modeVersion = nil end, "session.modeVersion" },
@@ -89,7 +90,10 @@ describe("the plane refuses", function()
     it("a descriptor with " .. case[1], function()
       for _, path in ipairs({ "/runs", "/runs/validate" }) do
         local status, problem = rig:post(path, changed(case[2]))
-        if path == "/runs/validate" and status == 200 then
+        if path == "/runs/validate" and status == 200 and case[4] == "warning" then
+          assert.is_true(problem.valid)
+          assert(has(problem.warnings, case[3]))
+        elseif path == "/runs/validate" and status == 200 then
           assert.is_false(problem.valid)
           assert(has(problem.errors, case[3]))
         else
@@ -303,6 +307,13 @@ describe("the plane tells", function()
       local _, run = rig:get("/runs/" .. ids[3])
       return { run.tags[3] }
     end)())
+  end)
+
+  it("tags runs of the sandbox as such, once", function()
+    for _, tags in ipairs({ json.array({}), { "sandbox" } }) do
+      local _, accepted = rig:post("/runs", changed(function(b) b.mode, b.execution = "sandbox", { tags = tags } end))
+      assert.same({ "sandbox" }, select(2, rig:get("/runs/" .. accepted.runId)).tags)
+    end
   end)
 
   it("pages of events by number, time and type", function()

@@ -274,6 +274,8 @@ describe("many runs", function()
       { told.results[1].runId, told.results[1].ok, told.results[1].status, told.results[1].errorCode })
     assert.truthy(told.results[1].error:find("cancelCallback", 1, true))
     assert.same({ runId = done, ok = true, status = "cancelled" }, told.results[2]) -- had ended: nothing to do
+    assert.equal(200, (rig:post("/runs/" .. done .. "/cancel")))
+    assert.same({}, rig:rows("select resource_id from audit_log where action = 'run.cancelled'"))
     assert.equal("completed", select(2, rig:get("/runs/" .. done)).status)
   end)
 

@@ -1,6 +1,7 @@
 -- What callers learn about single runs: counters, trace, messages, artifacts.
 
 local crypto = require("host.crypto")
+local fetch = require("host.fetch")
 
 local json = require("macp.core.json")
 
@@ -88,12 +89,18 @@ describe("of a run", function()
     assert.equal(201, status)
     assert.same({ runId = run_id, kind = "report", label = "Findings", uri = "https://example.org/f",
       inline = { a = { 1, 2 } }, id = made.id, createdAt = made.createdAt }, made)
+    local bare = assert(fetch.request({ url = rig.plane.url .. "/runs/" .. run_id .. "/artifacts", method = "POST",
+      headers = { ["content-type"] = "application/json" },
+      body = '{"label":"in \\"order\\"","uri":"u","kind":"json"}' }))
+    local members = {}
+    for name in tostring(bare.body):gmatch('"(%a+)":') do members[#members + 1] = name end
+    assert.same({ "runId", "kind", "label", "uri", "id", "createdAt" }, members)
     local _, list = rig:get("/runs/" .. run_id .. "/artifacts")
     assert.same({ "trace", "report" }, { list[1].kind, list[2].kind })
     assert.same(made, list[2])
     local event -- the session's first message may come after it
     for _, found in ipairs(rig:events(run_id)) do
-      if found.type == "artifact.created" then event = found end
+      if found.type == "artifact.created" and found.subject.id == made.id then event = found end
     end
     assert.same({ "artifact.created", { kind = "artifact", id = made.id },
       { kind = "report", label = "Findings", artifactId = made.id, uri = "https://example.org/f" },

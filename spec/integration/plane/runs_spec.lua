@@ -207,6 +207,13 @@ describe("a run", function()
     status, verdict = rig:post("/runs/validate", descriptor)
     assert.same({ 200, false }, { status, verdict.valid })
     assert.truthy(verdict.errors[1]:find("ext.nowhere.v1", 1, true))
+    local elsewhere = plane_rig.descriptor(crypto.uuid4(), { runtime = { kind = "cobol" } })
+    status, verdict = rig:post("/runs/validate", elsewhere)
+    assert.same({ 200, { valid = true, errors = {}, runtime = { reachable = false, supportedModes = {} },
+      warnings = { "Runtime not reachable: runtime.kind must be one of: grpc, rust" } } }, { status, verdict })
+    elsewhere.session.sessionId = "short"
+    status, verdict = rig:post("/runs/validate", elsewhere)
+    assert.same({ 200, false, 1, 1 }, { status, verdict.valid, #verdict.errors, #verdict.warnings })
     descriptor.session.modeName, descriptor.session.participants = nil, nil
     status, verdict = rig:post("/runs/validate", descriptor)
     assert.same({ 200, false, { "session.modeName must be a string", "session.participants must be an array" } },

@@ -61,6 +61,7 @@ describe("the stream of a run", function()
     assert.equal(200, stream.status)
     assert.equal("text/event-stream", stream.headers["content-type"])
     assert.equal("no", stream.headers["x-accel-buffering"])
+    assert.equal("keep-alive", stream.headers["connection"])
     local first = stream.frames[1]
     assert.equal("snapshot", first.event)
     local state = json.decode(first.data)
@@ -258,6 +259,13 @@ describe("replay", function()
     assert.is_true(stream:seqs()[1] >= 3)
     local code, state = rig:get(described.stateUrl)
     assert.same({ 200, "completed" }, { code, state.run.status })
+    for _, body in ipairs({ { speed = 1e300 }, { speed = 0.1, toSeq = 1 }, { fromSeq = 2 ^ 53, toSeq = 2 ^ 53 } }) do
+      status, described = rig:post("/runs/" .. run_id .. "/replay", body)
+      assert.equal(200, status)
+      stream = rig:stream(described.streamUrl)
+      stream:read_all()
+      assert.equal(200, stream.status, described.streamUrl)
+    end
   end)
 
   it("sends a range at once, in order, with the numbers as ids", function()

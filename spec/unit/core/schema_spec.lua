@@ -205,6 +205,8 @@ describe("schema.compile_params", function()
   local accepted = {
     { {}, { limit = 50, follow = false } },
     { { limit = "10", follow = "true", speed = "2.5" }, { limit = 10, follow = true, speed = 2.5 } },
+    { { speed = "1e300" }, { limit = 50, follow = false, speed = 1e300 } },
+    { { speed = "25E-1" }, { limit = 50, follow = false, speed = 2.5 } },
     { { limit = "" }, { limit = 50, follow = false } },
     { { other = "x" }, { limit = 50, follow = false, other = "x" } },
   }
@@ -217,6 +219,7 @@ describe("schema.compile_params", function()
     { { seq = "-9007199254740993000" }, "seq must not be less than -9007199254740992" },
     { { limit = "0" }, "limit must not be less than 1" }, { { limit = "abc" }, "limit must be an integer number" },
     { { limit = "1e3" }, "limit must be an integer number" }, { { limit = "0x10" }, "limit must be an integer number" },
+    { { speed = "1e999" }, "speed must be a number" }, { { speed = "e1" }, "speed must be a number" },
     { { follow = "yes" }, "follow must be a boolean value" },
     { { status = "gone" }, "status must be one of the following values: running, failed" },
   }

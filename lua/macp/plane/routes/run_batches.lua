@@ -48,8 +48,9 @@ function M.routes(plane)
   end
 
   local function cancel(ctx, run_id)
-    check(plane.runs:cancel(ctx.tenant, run_id, {}))
-    check(plane.audit:record(ctx, "run.cancelled"))
+    local run, had_ended = plane.runs:cancel(ctx.tenant, run_id, {})
+    check(run, had_ended)
+    if not had_ended then check(plane.audit:record(ctx, "run.cancelled")) end
   end
 
   local function archive(ctx, run_id)

@@ -62,8 +62,10 @@ function M.routes(plane)
 
   local function cancel(ctx, body)
     ctx.resource_id = ctx.params.id
-    return 200, check(runs:cancel(ctx.tenant, ctx.params.id,
-      { reason = json.absent(body.reason), force = ctx.query.force == "true" }))
+    local run, had_ended = runs:cancel(ctx.tenant, ctx.params.id,
+      { reason = json.absent(body.reason), force = ctx.query.force == "true" })
+    ctx.audited = had_ended == true -- nobody cancelled it: there is nothing to record
+    return 200, (check(run, had_ended))
   end
 
   return {

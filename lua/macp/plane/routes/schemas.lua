@@ -66,7 +66,9 @@ M.Session = object("RuntimeSession", {
   modeVersion = nullable(TEXT), modeRevision = nullable(TEXT), configurationVersion = nullable(TEXT),
   policyVersion = nullable(TEXT), initiatorParticipantId = nullable(TEXT),
   sessionState = nullable(TEXT), startedAt = nullable(DATE), expiresAt = nullable(DATE), lastSeenAt = nullable(DATE),
-  capabilities = shape.ANY_OBJECT, metadata = shape.ANY_OBJECT, createdAt = DATE, updatedAt = DATE,
+  lastStreamCursor = M.SEQ, runtimeCursor = COUNT, streamConnectedAt = nullable(DATE),
+  streamDisconnectedAt = nullable(DATE), capabilities = shape.ANY_OBJECT, metadata = shape.ANY_OBJECT, createdAt = DATE,
+  updatedAt = DATE,
 })
 
 local OR_NULL = function(schema) return { anyOf = { schema, { type = "null" } } } end
