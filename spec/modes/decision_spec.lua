@@ -63,7 +63,7 @@ describe("the decision mode", function()
     assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "BLOCK", vote = "deny",
       confidence = 0.25 }, observe("bob", "Evaluation", { proposal_id = "p1", recommendation = "block",
         confidence = 0.25 }))
-    assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "medium objection" },
+    assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "Objection" },
       observe("bob", "Objection", { proposal_id = "p1" }))
     assert.same({ type = "proposal.updated", kind = "proposal", id = "p1", label = "APPROVE", vote = "allow",
       confidence = 1 }, observe("cy", "Vote", { proposal_id = "p1", vote = "APPROVE" }))

@@ -75,7 +75,7 @@ describe("the handoff mode", function()
     assert.same({ "proposal.updated", "h1", "HandoffDecline", "deny" },
       observe("bob", "HandoffDecline", { handoff_id = "h1" }))
     observe("ann", "HandoffOffer", { handoff_id = "h2", target_participant = "cy" })
-    assert.same({ "proposal.updated", "h2", "HandoffAccept (implicit)", "allow" },
+    assert.same({ "proposal.updated", "h2", "HandoffAccept", "allow" },
       observe("cy", "HandoffAccept", { handoff_id = "h2", implicit = true }, 1))
     rev:drop("o")
     assert(rev:start("o", modes.start({ participants = { "ann", "bob" } })))
