@@ -4,8 +4,6 @@
 local json = require("host.json")
 
 local modes = require("spec.support.modes")
-local revision = require("macp.modes.revision")
-local source = require("macp.modes.source")
 
 local DRY = 2
 
@@ -165,16 +163,11 @@ local CASES = {
 describe("a decision under a policy", function()
   local rev
 
-  setup(function()
-    rev = assert(revision.build(assert(source.read("modes/decision")), { root = "modes/decision/" }))
-  end)
+  setup(function() rev = modes.shipped("decision") end)
   teardown(function() rev:close() end)
   after_each(function() rev:drop("s") end)
 
-  local function send(by, name, payload)
-    local verdict, refused = rev:submit("s", name, by, modes.encode(rev, name, payload), 1)
-    assert.equal("accepted", verdict, refused and refused.message)
-  end
+  local function send(...) modes.send(rev, "s", ...) end
 
   local function play(setup)
     local everybody = people(setup.n or 3)

@@ -2,24 +2,18 @@
 
 local json = require("host.json")
 
-local revision = require("macp.modes.revision")
-local source = require("macp.modes.source")
 local modes = require("spec.support.modes")
 
 describe("the decision mode", function()
   local rev
 
-  setup(function() rev = assert(revision.build(assert(source.read("modes/decision")),
-    { root = "modes/decision/" })) end)
+  setup(function() rev = modes.shipped("decision") end)
   teardown(function() rev:close() end)
 
   before_each(function() assert(rev:start("s", modes.start({ participants = { "ann", "bob", "cy" } }))) end)
   after_each(function() rev:drop("s") end)
 
-  local function send(by, name, payload)
-    local verdict, refused = rev:submit("s", name, by, modes.encode(rev, name, payload), 1)
-    assert.equal("accepted", verdict, refused and refused.message)
-  end
+  local function send(...) modes.send(rev, "s", ...) end
 
   local function play()
     send("ann", "Proposal", { proposal_id = "p1", option = "ship", rationale = "green" })

@@ -2,15 +2,12 @@
 
 local json = require("host.json")
 
-local revision = require("macp.modes.revision")
-local source = require("macp.modes.source")
 local modes = require("spec.support.modes")
 
 describe("the handoff mode", function()
   local rev
 
-  setup(function() rev = assert(revision.build(assert(source.read("modes/handoff")),
-    { root = "modes/handoff/" })) end)
+  setup(function() rev = modes.shipped("handoff") end)
   teardown(function() rev:close() end)
 
   local function start(timeout)
@@ -21,10 +18,7 @@ describe("the handoff mode", function()
   before_each(function() start() end)
   after_each(function() rev:drop("s") end)
 
-  local function send(by, name, payload, t)
-    local verdict, refused = rev:submit("s", name, by, modes.encode(rev, name, payload), t or 1)
-    assert.equal("accepted", verdict, type(refused) == "table" and refused.message or nil)
-  end
+  local function send(...) modes.send(rev, "s", ...) end
 
   local function play()
     send("ann", "HandoffOffer", { handoff_id = "h1", target_participant = "bob", scope = "billing", reason = "leave" })

@@ -2,20 +2,12 @@
 
 local json = require("host.json")
 
-local revision = require("macp.modes.revision")
-local source = require("macp.modes.source")
 local modes = require("spec.support.modes")
-
-local function build(opts)
-  opts = opts or {}
-  opts.root = "modes/quorum/"
-  return assert(revision.build(assert(source.read("modes/quorum")), opts))
-end
 
 describe("the quorum mode", function()
   local rev
 
-  setup(function() rev = build() end)
+  setup(function() rev = modes.shipped("quorum") end)
   teardown(function() rev:close() end)
 
   local function start(rules, version)
@@ -136,7 +128,7 @@ describe("the quorum mode", function()
   end)
 
   it("is still held to the policy's bar where outcomes are read leniently", function()
-    local lenient = build({ lenient_outcomes = true })
+    local lenient = modes.shipped("quorum", { lenient_outcomes = true })
     lenient.quiet = true
     local function commit(rules)
       assert(lenient:start("s", modes.start({ initiator = "lead", participants = { "ann", "bob" },

@@ -2,20 +2,12 @@
 
 local json = require("host.json")
 
-local revision = require("macp.modes.revision")
-local source = require("macp.modes.source")
 local modes = require("spec.support.modes")
-
-local function build(opts)
-  opts = opts or {}
-  opts.root = "modes/task/"
-  return assert(revision.build(assert(source.read("modes/task")), opts))
-end
 
 describe("the task mode", function()
   local rev
 
-  setup(function() rev = build() end)
+  setup(function() rev = modes.shipped("task") end)
   teardown(function() rev:close() end)
 
   before_each(function()
@@ -23,10 +15,7 @@ describe("the task mode", function()
   end)
   after_each(function() rev:drop("s") end)
 
-  local function send(by, name, payload)
-    local verdict, refused = rev:submit("s", name, by, modes.encode(rev, name, payload), 1)
-    assert.equal("accepted", verdict, refused and refused.message)
-  end
+  local function send(...) modes.send(rev, "s", ...) end
 
   local function play()
     send("lead", "TaskRequest", { task_id = "t1", title = "index", instructions = "rebuild", input = "\0\255",
@@ -109,7 +98,7 @@ describe("the task mode", function()
   end)
 
   it("tells that a failure was not blocked where outcomes are read leniently", function()
-    local lenient = build({ lenient_outcomes = true })
+    local lenient = modes.shipped("task", { lenient_outcomes = true })
     local function commit(action)
       assert(lenient:start("s", modes.start({ initiator = "lead", participants = { "ann" },
         policy = { policy_id = "p", mode = "*", schema_version = 1,

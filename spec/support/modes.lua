@@ -1,6 +1,7 @@
 -- Small modes for specs: build one from text, start a session, send messages.
 
 local revision = require("macp.modes.revision")
+local source = require("macp.modes.source")
 
 local M = {}
 
@@ -42,6 +43,21 @@ function M.build(files, opts)
   end
   rev.quiet = true
   return rev
+end
+
+---A shipped mode, by its folder.
+function M.shipped(name, opts)
+  opts = opts or {}
+  opts.root = "modes/" .. name .. "/"
+  return assert(revision.build(assert(source.read("modes/" .. name)), opts))
+end
+
+---Sends a message that must be accepted.
+function M.send(rev, key, by, name, payload, t)
+  local verdict, refused = rev:submit(key, name, by, M.encode(rev, name, payload), t or 1)
+  if verdict ~= "accepted" then
+    error(name .. " by " .. by .. ": " .. tostring(type(refused) == "table" and refused.message or verdict), 2)
+  end
 end
 
 ---Problems of files that do not build, as "line: key: text".
