@@ -16,4 +16,14 @@ function M.number(value)
   return nil
 end
 
+---The payload of a message's event: what the host decoded, or the JSON inside it; nil when it could not be decoded.
+---@param data table of the event
+---@return table|nil
+function M.payload(data)
+  local payload = data.decodedPayload
+  if type(payload) ~= "table" then return nil end
+  if type(payload.json) == "table" and payload.encoding == "json" then return payload.json end
+  return payload
+end
+
 return M

@@ -132,12 +132,7 @@ local function ratio(state)
   return said > 0 and state.said.allow / said or nil
 end
 
-local function payload_of(data)
-  local payload = data.decodedPayload
-  if type(payload) ~= "table" then return EMPTY end
-  if type(payload.json) == "table" and payload.encoding == "json" then return payload.json end
-  return payload
-end
+local function payload_of(data) return plain.payload(data) or EMPTY end
 
 ---What a message says about a proposal when only its type and payload are known.
 ---@param payload table its fields

@@ -17,12 +17,7 @@ local touch, edge, node = people.touch, people.edge, people.node
 
 local EMPTY = {}
 
-local function payload_of(data)
-  local payload = data.decodedPayload
-  if type(payload) ~= "table" then return EMPTY end
-  if type(payload.json) == "table" and payload.encoding == "json" then return payload.json end
-  return payload
-end
+local function payload_of(data) return plain.payload(data) or EMPTY end
 
 local function close(state, outcome)
   people.sweep(state, outcome)
