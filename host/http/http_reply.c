@@ -215,6 +215,12 @@ static char *put_connection(char *to, const struct http_req *req, const struct h
     return is_said ? put(to, "Connection: keep-alive\r\n", 24) : to;
 }
 
+/* Neither a body nor its length belongs to such a reply (RFC 9110, 6.4.1 and 8.6). */
+static bool is_bodiless(int status)
+{
+    return status == 204 || status == 304;
+}
+
 /* length NULL: the body's size is unknown. */
 static char *write_head(char *to, struct http_req *req, int status, const struct http_header *headers,
                         size_t count, const size_t *length)
@@ -223,7 +229,7 @@ static char *write_head(char *to, struct http_req *req, int status, const struct
     to = put(to, http_server_date(req->server), HTTP_DATE_LEN);
     to = put(to, "\r\n", 2);
     to = put_fields(to, headers, count);
-    if (length != NULL && status != 204 && status != 304) {
+    if (length != NULL && !is_bodiless(status)) {
         to = put(to, "Content-Length: ", 16);
         to = put_number(to, *length);
         to = put(to, "\r\n", 2);
@@ -263,6 +269,14 @@ static int check_open(const struct http_req *req, enum http_reply_state expected
     return 0;
 }
 
+/* Whether a reply may begin now, and with this head; the size of its fields goes to *size. */
+static int check_first(const struct http_req *req, int status, const struct http_header *headers,
+                       size_t count, size_t *size, struct err *err)
+{
+    int result = check_open(req, HTTP_REPLY_NONE, err);
+    return result != 0 ? result : check_head(status, headers, count, size, err);
+}
+
 static void complete(struct http_req *req)
 {
     req->reply = HTTP_REPLY_DONE;
@@ -273,16 +287,13 @@ int http_reply_send(struct http_req *req, int status, const struct http_header *
                     const char *body, size_t body_len, struct bytes *shared, struct err *err)
 {
     size_t size;
-    int result = check_open(req, HTTP_REPLY_NONE, err);
-    if (result == 0) {
-        result = check_head(status, headers, count, &size, err);
-    }
+    int result = check_first(req, status, headers, count, &size, err);
     if (result != 0) {
         return result;
     }
     read_connection_field(req, headers, count);
     queue_head(req, status, headers, count, size, &body_len);
-    if (!req->is_head && status != 204 && status != 304) {
+    if (!req->is_head && !is_bodiless(status)) {
         http_out_share(&req->conn->out, body, body_len, shared);
     }
     complete(req);
@@ -357,16 +368,12 @@ int http_reply_start(struct http_req *req, int status, const struct http_header 
                      struct err *err)
 {
     size_t size;
-    int result = check_open(req, HTTP_REPLY_NONE, err);
-    if (result == 0) {
-        result = check_head(status, headers, count, &size, err);
-    }
+    int result = check_first(req, status, headers, count, &size, err);
     if (result != 0) {
         return result;
     }
-    bool has_no_body = status == 204 || status == 304;
-    req->skips_body = req->is_head || has_no_body;
-    req->is_chunked = req->minor > 0 && !has_no_body;
+    req->skips_body = req->is_head || is_bodiless(status);
+    req->is_chunked = req->minor > 0 && !is_bodiless(status);
     req->reply = HTTP_REPLY_STREAM;
     read_connection_field(req, headers, count);
     if (!req->is_chunked && !req->skips_body) {
