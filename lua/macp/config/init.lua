@@ -16,6 +16,7 @@ local sys = require("host.sys")
 local json = require("macp.core.json")
 local suggest = require("macp.core.suggest")
 local tables = require("macp.core.tables")
+local retired = require("macp.config.retired")
 local types = require("macp.config.types")
 
 local ROLES = { "common", "plane", "runtime", "scripts", "telemetry" }
@@ -128,14 +129,17 @@ local function build_sections(settings)
   return cfg
 end
 
-local function unknown_variables(environ, settings)
+-- Variables that do nothing: misspelt ones of ours, and those that only other servers know.
+local function idle_variables(environ, settings)
   local names = {}
   for _, setting in ipairs(settings) do
     for _, name in ipairs(names_of(setting)) do names[#names + 1] = name end
   end
   local known, warnings = tables.set(names), {}
   for _, name in ipairs(tables.sorted_keys(environ)) do
-    if name:sub(1, 5) == "MACP_" and not known[name] and not SELF_DESCRIBING[name] then
+    if retired[name] and environ[name] ~= "" then
+      warnings[#warnings + 1] = string.format("%s has no effect: %s", name, retired[name])
+    elseif name:sub(1, 5) == "MACP_" and not known[name] and not SELF_DESCRIBING[name] then
       warnings[#warnings + 1] = string.format("unknown variable %s%s", name, suggest.hint(name, names))
     end
   end
@@ -166,7 +170,7 @@ function M.load(environ, overrides)
     entries[i] = { setting = setting, value = value, source = source, origin = origin }
   end
   if #problems > 0 then return nil, problems end
-  details[cfg] = { entries = entries, warnings = unknown_variables(environ, settings) }
+  details[cfg] = { entries = entries, warnings = idle_variables(environ, settings) }
   return cfg
 end
 
@@ -209,7 +213,7 @@ function M.read(from)
   return cfg
 end
 
----What is worth a warning: unknown MACP_* variables.
+---What is worth a warning: unknown MACP_* variables, and those that have no effect here.
 function M.warnings(cfg)
   return details[cfg].warnings
 end

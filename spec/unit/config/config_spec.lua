@@ -89,6 +89,14 @@ describe("config.load", function()
     assert.same({ "unknown variable MACP_BIND_ADRR (did you mean `MACP_BIND_ADDR`?)" }, config.warnings(cfg))
   end)
 
+  it("tells of variables of other servers that have no effect here", function()
+    local cfg = load_with({ STREAM_MAX_RETRIES = "9", RUNTIME_STREAM_SUBSCRIBER_ID = "x",
+      RUNTIME_STREAM_SUBSCRIPTION_MESSAGE_TYPE = "" })
+    assert.same({ "RUNTIME_STREAM_SUBSCRIBER_ID has no effect: the control plane subscribes as whoever its credential "
+      .. "names", "STREAM_MAX_RETRIES has no effect: a lost session stream is opened again for as long as its session "
+      .. "may go on" }, config.warnings(cfg))
+  end)
+
   it("raises on a setting that nobody declared", function()
     local cfg = load_with()
     assert.has_error(function() return cfg.plane.prot end)
