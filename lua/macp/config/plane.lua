@@ -257,7 +257,10 @@ return {
   -- reading events
   {
     key = "plane.model_costs_file", env = "MACP_MODEL_COSTS_FILE", type = "string",
-    doc = "JSON file with the prices of language models, read again when it changes. None: costs are not estimated.",
+    doc = 'Price list of language models, read again when it changes: {"date": "2026-01-31", "currency": "USD", '
+      .. '"perTokens": 1000000, "models": {"NAME": {"prompt": 2.5, "completion": 10}}, "default": {...}}; a model also '
+      .. "has the price of the longest name it starts with, others have the default if there is one. Without a list "
+      .. "costs are those that agents tell.",
   },
 
   {

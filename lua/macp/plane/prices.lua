@@ -1,11 +1,12 @@
 -- What language model calls cost, by the operator's price list: a JSON file that says since when it holds. Without a
--- list, and for a model that is not on it, nothing is estimated: no price is better than an invented one.
+-- list nothing is estimated: no price is better than an invented one.
 --
 --   { "date": "2026-01-31", "currency": "USD", "perTokens": 1000000,
---     "models": { "some-model": { "prompt": 2.5, "completion": 10 } } }
+--     "models": { "some-model": { "prompt": 2.5, "completion": 10 } },
+--     "default": { "prompt": 1, "completion": 3 } }
 --
 -- A model is found under its own name or the longest name it starts with ("some-model-2026-01" has the price of
--- "some-model").
+-- "some-model"). What is not found, or not named, has the default, if there is one, else no price.
 
 local log = require("host.log")
 
@@ -16,7 +17,7 @@ local watched_file = require("macp.core.watched_file")
 local MAX_BYTES = 1048576
 local MAX_TOLD = 100 -- unknown models that are logged, each once
 
-local FIELDS = { date = true, currency = true, perTokens = true, models = true, comment = true }
+local FIELDS = { date = true, currency = true, perTokens = true, models = true, default = true, comment = true }
 local RATE_FIELDS = { prompt = true, completion = true }
 
 ---@class macp.plane.Prices
@@ -38,8 +39,7 @@ end
 
 local function is_amount(value) return type(value) == "number" and value >= 0 and value < math.huge end
 
-local function parse_rate(name, rate, per_tokens)
-  local where = "models." .. name
+local function parse_rate(where, rate, per_tokens)
   if not is_object(rate) then return nil, where .. " must be an object with prompt and completion" end
   local stray = unknown_field(rate, RATE_FIELDS)
   if stray then return nil, where .. " has the unknown field " .. stray end
@@ -65,7 +65,8 @@ end
 
 ---Reads a price list.
 ---@param text string JSON
----@return { date: string, rates: table<string, number[]> }|nil USD per token, for prompt and completion
+---@return { date: string, rates: table<string, number[]>, default: number[]|nil }|nil USD per token, for prompt and
+--- completion
 ---@return string|nil reason what is wrong with it and where
 function M.parse(text)
   local list, err = json.decode(text)
@@ -75,10 +76,15 @@ function M.parse(text)
   if not ok then return nil, reason end
   local rates = {}
   for name, rate in pairs(list.models) do
-    rates[name], reason = parse_rate(name, rate, list.perTokens)
+    rates[name], reason = parse_rate("models." .. name, rate, list.perTokens)
     if reason then return nil, reason end
   end
-  return { date = list.date, rates = rates }
+  local default
+  if list.default ~= nil then
+    default, reason = parse_rate("default", list.default, list.perTokens)
+    if reason then return nil, reason end
+  end
+  return { date = list.date, rates = rates, default = default }
 end
 
 ---A list nobody has filled.
@@ -88,9 +94,9 @@ function M.none()
 end
 
 ---Puts a list into use.
----@param list { date: string, rates: table } of M.parse
+---@param list { date: string, rates: table, default: number[]|nil } of M.parse
 function Prices:use(list)
-  self.date, self.rates, self.rejected = list.date, list.rates, nil
+  self.date, self.rates, self.default, self.rejected = list.date, list.rates, list.default, nil
   self.told, self.told_count = {}, 0
 end
 
@@ -146,10 +152,9 @@ end
 ---@return number|nil usd
 ---@return string|nil date of the list it comes from
 function Prices:estimate(model, prompt_tokens, completion_tokens)
-  if model == nil then return nil end
-  local rate = rate_of(self.rates, model)
+  local rate = model and rate_of(self.rates, model) or self.default
   if rate == nil then
-    tell_unknown(self, model)
+    if model then tell_unknown(self, model) end
     return nil
   end
   return prompt_tokens * rate[1] + completion_tokens * rate[2], self.date

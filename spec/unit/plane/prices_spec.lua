@@ -33,6 +33,17 @@ describe("a price list", function()
     assert.is_nil((prices.none():estimate("fast", 10, 10)))
   end)
 
+  it("prices what is not on it, or has no name, as it says", function()
+    local list = in_use((LIST:gsub("}$", ',"default":{"prompt":3,"completion":4}}')))
+    for _, model in ipairs({ "slow", "" }) do assert.near(11, list:estimate(model, 1000000, 2000000), 1e-9) end
+    local cost, date = list:estimate(nil, 1000000, 2000000)
+    assert.near(11, cost, 1e-9)
+    assert.equal("2026-01-31", date)
+    assert.near(5, list:estimate("fast", 1000000, 2000000), 1e-9)
+    list:use(assert(prices.parse(LIST)))
+    assert.is_nil((list:estimate("slow", 10, 10)))
+  end)
+
   it("of the examples can be read", function()
     local list = assert(prices.parse((assert(fs.read("examples/model-costs.json")))))
     assert.same({ 2.5 / 1e6, 10 / 1e6 }, list.rates["gpt-4o"])
@@ -51,6 +62,8 @@ describe("a price list", function()
     ['{"dates":"2026-01-31"}'] = "has the unknown field dates",
     [HEAD .. '{"m":3}}'] = "models.m must be an object with prompt and completion",
     [HEAD .. '{"m":{"prompt":1,"completion":-2}}}'] = "models.m.completion must be a number that is not negative",
+    [HEAD .. '{},"default":3}'] = "default must be an object with prompt and completion",
+    [HEAD .. '{},"default":{"prompt":"1","completion":2}}'] = "default.prompt must be a number that is not negative",
     [HEAD .. '{"m":{"completion":2}}}'] = "models.m.prompt must be a number that is not negative",
     [HEAD .. '{"m":{"prompt":1,"completion":2,"cached":1}}}'] = "models.m has the unknown field cached",
   }) do
