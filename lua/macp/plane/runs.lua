@@ -13,6 +13,7 @@ local cancellation = require("macp.plane.cancellation")
 local descriptor = require("macp.plane.descriptor")
 local execution_request = require("macp.plane.execution_request")
 local lifecycle = require("macp.plane.lifecycle")
+local outbound = require("macp.plane.outbound")
 local run_pages = require("macp.plane.run_pages")
 local run_trace = require("macp.plane.run_trace")
 local tracer = require("macp.telemetry.tracer")
@@ -175,13 +176,21 @@ local function explain_conflict(self, tenant, row)
     "a run for session " .. row.runtime_session_id .. " exists already")
 end
 
+-- Why a session's cancel callback can never be called from here, nil when it may be, or there is none.
+local function callback_problem(self, session)
+  local metadata = json.absent(session.metadata)
+  local callback = metadata and json.absent(metadata.cancelCallback)
+  return callback and outbound.refusal("session.metadata.cancelCallback.url", callback.url, self) or nil
+end
+
 ---Creates a run and starts to wait for its session. (yields)
 ---@param body table checked descriptor
 ---@param note (fun(run_id: string): table)|nil gives the audit entry, which is stored with the run
 ---@return table|nil accepted { runId, sessionId, status, traceId }
 ---@return boolean|table|nil replayed true when the same request was made before; or the error
 function Runs:create(tenant, body, note)
-  local problem = descriptor.check(body, self.kinds) or self.opening:check(body)
+  local problem = descriptor.check(body, self.kinds) or callback_problem(self, body.session)
+    or self.opening:check(body)
   if problem then return nil, problem end
   local session_id = body.session.sessionId or crypto.uuid4()
   local began_ms = sys.now_ms()
@@ -217,6 +226,8 @@ function Runs:validate(body)
   local mode_name = json.absent(session.modeName)
   local problem = descriptor.check_session_id(session)
   if problem then problems[#problems + 1] = problem.message end
+  problem = callback_problem(self, session)
+  if problem then problems[#problems + 1] = problem.message[1] end
   local runtime = { reachable = false, supportedModes = json.array({}) }
   local hello, why_not = greet(self, body)
   if hello == nil then

@@ -231,21 +231,27 @@ describe("a plane that guards its network", function()
   end)
 
   it("P31: calls back to no private, loopback or metadata address, and mints no token there", function()
-    for _, host in ipairs({ "127.0.0.1:" .. target.port, "localhost:" .. target.port, "[::1]:" .. target.port,
-      "169.254.169.254", "10.0.0.1", "0.0.0.0:" .. target.port }) do
-      local id = crypto.uuid4()
-      local body = plane_rig.descriptor(id)
+    local function announce(path, host)
+      local body = plane_rig.descriptor(crypto.uuid4())
       body.session.metadata = { cancelCallback = { url = "http://" .. host .. "/stop" } }
-      local status, accepted = rig:post("/runs", body)
-      assert.equal(202, status)
-      rig:open_session(id)
-      rig:await(accepted.runId, "running")
-      local problem
-      status, problem = rig:post("/runs/" .. accepted.runId .. "/cancel")
-      assert.same({ 502, "INTERNAL_ERROR" }, { status, problem.errorCode })
-      assert.truthy(problem.message:find("^cancel callback failed: "), problem.message)
-      rig:await(accepted.runId, "running")
+      local status, told = rig:post(path, body)
+      return status, told, body.session.sessionId
     end
+    local refused = "session.metadata.cancelCallback.url must not point to a private, loopback or metadata address"
+    for _, host in ipairs({ "127.0.0.1:" .. target.port, "[::1]:" .. target.port, "169.254.169.254", "10.0.0.1",
+      "0.0.0.0:" .. target.port }) do
+      local status, problem = announce("/runs", host)
+      assert.same({ 400, "VALIDATION_ERROR", { refused } }, { status, problem.errorCode, problem.message })
+      local _, told = announce("/runs/validate", host)
+      assert.same({ false, { refused } }, { told.valid, told.errors })
+    end
+    local _, accepted, id = announce("/runs", "localhost:" .. target.port) -- what a name leads to is seen later
+    rig:open_session(id)
+    rig:await(accepted.runId, "running")
+    local status, problem = rig:post("/runs/" .. accepted.runId .. "/cancel")
+    assert.same({ 502, "INTERNAL_ERROR" }, { status, problem.errorCode })
+    assert.truthy(problem.message:find("^cancel callback failed: .*is not public"), problem.message)
+    rig:await(accepted.runId, "running")
     assert.equal(0, #target.requests)
   end)
 end)

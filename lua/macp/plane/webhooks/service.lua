@@ -2,12 +2,12 @@
 -- go out.
 
 local crypto = require("host.crypto")
-local fetch = require("host.fetch")
 local sys = require("host.sys")
 
 local errors = require("macp.core.errors")
 local json = require("macp.core.json")
 local time = require("macp.core.time")
+local outbound = require("macp.plane.outbound")
 local attempt = require("macp.plane.webhooks.attempt")
 
 local deliveries_store = require("macp.store.webhook_deliveries")
@@ -64,25 +64,13 @@ local function unknown(id) return errors.new("NOT_FOUND", nil, "webhook " .. id 
 
 local function unknown_delivery(id) return errors.new("NOT_FOUND", nil, "delivery " .. id .. " not found") end
 
--- A name is judged when it is connected to; an address can be judged now.
-local function check_url(self, url)
-  if self.attempt.allow_private or not fetch.names_closed_address(url) then return true end
-  local host = url:match("^%a+://%[?([^/?#%]]+)"):gsub(":%d*$", "")
-  for _, allowed in ipairs(self.attempt.allow_hosts) do
-    if allowed:lower() == host:lower() then return true end
-  end
-  return nil, errors.validation({ { path = "url", message = "url must not point to a private, loopback or metadata "
-    .. "address" } })
-end
-
 ---(yields)
 ---@param db table the pool, or the transaction of the audit entry; so below
 ---@param body { url: string, events: string[]|nil, secret: string, ordered: boolean }
 function Webhooks:create(db, tenant, body)
-  local ok, err = check_url(self, body.url)
-  if not ok then return nil, err end
-  local row
-  row, err = webhooks_store.insert(db, tenant, { id = crypto.uuid7(), url = body.url,
+  local refusal = outbound.refusal("url", body.url, self.attempt)
+  if refusal then return nil, refusal end
+  local row, err = webhooks_store.insert(db, tenant, { id = crypto.uuid7(), url = body.url,
     events = json.encode(json.array(body.events or {})), secret = body.secret, ordered = body.ordered }, MAX_WEBHOOKS)
   if row == nil then return nil, err end
   if not row then
@@ -116,10 +104,8 @@ end
 
 ---Changes what the body gives; another secret leaves the one before valid for a while. (yields)
 function Webhooks:update(db, tenant, id, body)
-  if body.url then
-    local ok, err = check_url(self, body.url)
-    if not ok then return nil, err end
-  end
+  local refusal = body.url and outbound.refusal("url", body.url, self.attempt)
+  if refusal then return nil, refusal end
   if body.secretOverlapSeconds and not body.secret then
     return nil, errors.validation({ { path = "secretOverlapSeconds",
       message = "secretOverlapSeconds needs a secret" } })
