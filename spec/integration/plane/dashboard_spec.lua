@@ -267,6 +267,11 @@ describe("the dashboard", function()
       for _, value in ipairs(body.charts.decisionOutcome.data) do outcome = outcome + value end
       for _, value in ipairs(body.charts.signalVolume.data) do volume = volume + value end
       assert.same({ 1, 2 }, { outcome, volume })
+      -- However many events there are: none is read.
+      rig:rows("alter table run_events_canonical rename to out_of_reach")
+      local counted = agents()
+      rig:rows("alter table out_of_reach rename to run_events_canonical")
+      assert.same(found, counted)
     end)
 
     it("lists those in most runs first, of the runs in the window, as many as asked for", function()

@@ -4,6 +4,10 @@ local crypto = require("host.crypto")
 local rpc = require("host.rpc")
 local sys = require("host.sys")
 
+local json = require("macp.core.json")
+local messages = require("macp.protocol.messages")
+
+local eventually = require("spec.support.eventually")
 local odd = require("spec.support.odd_runtime")
 local plane_rig = require("spec.support.plane_rig")
 
@@ -67,7 +71,7 @@ describe("a run", function()
       local run_id, id = told({ state = "SESSION_STATE_" .. state,
         participant_activity = { { participant_id = "ann", message_count = 1 } } })
       local run = rig:await(run_id, status, 10000)
-      assert.same({ id, require("macp.core.json").null }, { run.runtimeSessionId, run.errorCode })
+      assert.same({ id, json.null }, { run.runtimeSessionId, run.errorCode })
       local types = types_of(run_id)
       assert.truthy(types:find("^run.created run.started session.bound participant.seen participant.seen "), types)
       assert.truthy(types:find("message.received.* message.received.* session.state.changed run." .. status), types)
@@ -104,6 +108,76 @@ describe("a run", function()
   end)
 end)
 
+describe("a plane", function()
+  local runtime, rig
+
+  setup(function() runtime, rig = start() end)
+  teardown(function()
+    rig:destroy()
+    runtime:close()
+  end)
+
+  it("introduces itself with what it can do, and says who it is in every call", function()
+    local hello, authorization
+    runtime.answers.Initialize = function(call)
+      authorization = call:header("authorization")
+      hello = call:decode(messages.codec("macp.v1.InitializeRequest"))
+      call:reply(odd.encode("macp.v1.InitializeResponse", { selected_protocol_version = "1.0" }))
+    end
+    assert.equal(200, (rig:post("/runs/validate", plane_rig.descriptor(crypto.uuid4()))))
+    assert.equal("Bearer plane", authorization)
+    assert.same({ "1.0" }, hello.supported_protocol_versions)
+    local client = hello.client_info
+    assert.same({ "macp-control-plane", "macp-control-plane", "test" }, { client.name, client.title, client.version })
+    local has = hello.capabilities
+    assert.same({ true, true, true, true, true, true, true, true }, { has.sessions.stream,
+      has.cancellation.cancel_session, has.progress.progress, has.manifest.get_manifest, has.mode_registry.list_modes,
+      has.roots.list_roots, has.policy_registry.register_policy, has.policy_registry.list_policies })
+    for _, name in ipairs({ "mode_registry", "roots", "policy_registry" }) do
+      assert.is_false(has[name].list_changed or false)
+    end
+  end)
+
+  it("takes what is told beside sessions for the run that it names, and lets the rest go", function()
+    local run_id, id = rig:announce()
+    runtime:stream(function() return { odd.frame(odd.start_envelope(id)) } end)
+    runtime:know(odd.metadata(id))
+    rig:await(run_id, "running")
+    local function ambient(n, changes)
+      local all = { mode = "", session_id = "", message_type = "Signal", sender = "cy", message_id = "signal-" .. n,
+        payload = odd.encode("macp.v1.SignalPayload", { signal_type = "s" .. n }) }
+      for name, value in pairs(changes) do all[name] = value end
+      return odd.encode("macp.v1.WatchSignalsResponse", { envelope = odd.envelope("", n, all) })
+    end
+    local function correlated(n, session_id)
+      return { payload = odd.encode("macp.v1.SignalPayload",
+        { signal_type = "s" .. n, correlation_session_id = session_id }) }
+    end
+    local told = {
+      ambient(1, {}), ambient(2, correlated(2, crypto.uuid4())), ambient(3, { session_id = crypto.uuid4() }),
+      ambient(4, { payload = "\255\255\255" }), "\255\255\255garbage",
+      ambient(5, { session_id = id }), ambient(6, correlated(6, id)),
+      ambient(7, { message_type = "Progress", session_id = id,
+        payload = odd.encode("macp.v1.ProgressPayload", { progress = 1, total = 2 }) }),
+    }
+    runtime.answers.WatchSignals = function(call)
+      for _, frame in ipairs(told) do call:write(frame) end
+      call:wait_closed()
+    end
+    eventually(function() return rig.plane.signals.stream end, 10000, "a watch")
+    rig.plane.signals.stream:cancel()
+    local function received()
+      local ids = {}
+      for _, event in ipairs(rig:events(run_id)) do
+        if event.data.messageId then ids[event.data.messageId] = true end
+      end
+      return ids
+    end
+    eventually(function() return received()["signal-7"], json.encode(received()) end, 10000, "the last one")
+    assert.same({ m0 = true, ["signal-5"] = true, ["signal-6"] = true, ["signal-7"] = true }, received())
+  end)
+end)
+
 describe("a session whose time is over while the runtime is away", function()
   it("fails its run, also when nobody is asked any more", function()
     -- The first failure opens the breaker, for longer than the spec lasts.
@@ -115,7 +189,7 @@ describe("a session whose time is over while the runtime is away", function()
     rig:await(run_id, "running", 10000)
     local session = rig.plane.owner:of_session(id).session
     runtime:close()
-    require("spec.support.eventually")(function() return rig.plane.client.breaker:state() == "OPEN" end, 10000, "OPEN")
+    eventually(function() return rig.plane.client.breaker:state() == "OPEN" end, 10000, "OPEN")
     assert.equal("running", select(2, rig:get("/runs/" .. run_id)).status)
     session.expires_ms = sys.now_ms() - 59000 -- a minute is left to come back
     local run = rig:await(run_id, "failed", 10000)

@@ -71,6 +71,14 @@ describe("tracing of the plane", function()
     assert.equal("stream-envelope", handled.attributes["macp.raw_kind"])
     assert.equal(run.runtimeSessionId, handled.attributes["macp.session_id"])
     assert.is_string(handled.attributes["macp.message_type"])
+    assert.equal(made.runId, handled.attributes.run_id)
+    local asked = traces:await("runtime.initialize", made.runId).attributes
+    assert.same({ run_id = made.runId, runtime_kind = "rust", mode_name = "macp.mode.decision.v1" }, asked)
+    local stored = traces:await("run-event.persist", made.runId).attributes
+    assert.same({ made.runId, "number", "string" },
+      { stored.run_id, type(stored["macp.event_count"]), type(stored["macp.raw_kind"]) })
+    local told = traces:await("run-event.emit", made.runId).attributes
+    assert.same({ made.runId, "number" }, { told.run_id, type(told["macp.event_count"]) })
     local calls = traces:named("macp.v1.MACPRuntimeService/GetSession")
     assert.is_true(#calls > 0)
     assert.equal(3, calls[1].kind)

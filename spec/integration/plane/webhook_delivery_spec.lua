@@ -294,7 +294,7 @@ describe("the webhook worker", function()
     assert.equal(512, #log[1].response)
   end)
 
-  it("delivers what a killed process had claimed, once its claim ends", function()
+  it("P32: delivers what a killed process had claimed, once its claim ends", function()
     local id = hook()
     rig:rows([[insert into webhook_deliveries (tenant, id, webhook_id, event, body, claimed_by, next_attempt_at)
       values ('default', gen_random_uuid(), $1, 'run.failed', '{"n":1}', 'dead', $2)]], id, pg.ts(clock_ms + 25000))

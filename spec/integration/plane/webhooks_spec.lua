@@ -128,7 +128,7 @@ describe("webhooks", function()
     expect_error(400, "VALIDATION_ERROR", "Validation failed (uuid is expected)", rig:get("/webhooks/7"))
   end)
 
-  it("deliver what a run does, signed in both ways, and count it", function()
+  it("P31: deliver what a run does, signed with the time and without, and count it", function()
     local hook = register()
     local run_id = rig:finished_run()
     local requests = target:await(2)

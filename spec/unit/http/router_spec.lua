@@ -77,7 +77,7 @@ describe("router", function()
     assert.same({ "GET" }, allowed)
   end)
 
-  it("refuses duplicates, also under another parameter name", function()
+  it("P19: refuses duplicates, also under another parameter name", function()
     assert.has_error(function() build({ "GET /x/:a", "GET /x/:b" }) end, "route GET /x/:b is declared twice")
     assert.has_error(function() build({ "GET /x", "GET /x" }) end, "route GET /x is declared twice")
   end)
