@@ -191,13 +191,15 @@ return {
     key = "runtime.ingress_file", env = "MACP_INGRESS_FILE", type = "string",
     doc = "Lua file that returns the functions start(caller, message), message(caller, session, message) and "
       .. "read(caller, session), each optional: what does not return true is refused, with the reasons it returns "
-      .. "besides. Read at start; it runs inside the runtime, may use its modules and wait, and must not compute long.",
+      .. "besides. Read at start and when it changes, where a bad one is not taken. It runs inside the runtime, may "
+      .. "use its modules and wait, and must not compute long.",
   },
   {
     key = "runtime.extensions_file", env = "MACP_EXTENSIONS_FILE", type = "string",
     doc = "Lua file that returns a list of { key, on_session_start(session_id, extensions), on_session_terminal("
       .. "session_id, outcome) }: told of starts with that key among the extensions, and of every end, which is "
-      .. "resolved, expired or cancelled. Read at start; told after the commit, never again after a restart.",
+      .. "resolved, expired or cancelled. Told after the commit, never again after a restart. Read at start and when "
+      .. "it changes, where a bad one is not taken.",
   },
   {
     key = "runtime.watch_policies_open", env = "MACP_WATCH_POLICIES_OPEN", type = "one", default = false,

@@ -26,10 +26,19 @@ local function check(hooks) return site_file.members_problem(hooks, QUESTIONS, "
 ---@param path string
 ---@return macp.runtime.Ingress|nil ingress, string? problem names the variable
 function M.load(path)
-  local hooks, problem = site_file.load("MACP_INGRESS_FILE", path, check)
-  if hooks == nil then return nil, problem end
-  return setmetatable({ hooks = hooks, start_codec = messages.codec("macp.v1.SessionStartPayload") }, Ingress)
+  local file, problem = site_file.open("MACP_INGRESS_FILE", path, check)
+  if file == nil then return nil, problem end
+  return setmetatable({ file = file, start_codec = messages.codec("macp.v1.SessionStartPayload") }, Ingress)
 end
+
+---Starts following the file: the next question is asked of the functions that it has then.
+function Ingress:follow() self.file:follow() end
+
+---Reads the file again; with a bad one the old functions stay. (yields)
+function Ingress:reload() self.file:reload() end
+
+---Ends the following. (yields)
+function Ingress:close() self.file:close() end
 
 -- What a hook gives as its reasons, fit to be sent.
 local function reasons_of(why)
@@ -44,7 +53,7 @@ end
 
 -- Anything but true is a refusal, an error too. (yields when the hook does)
 local function ask(self, question, ...)
-  local hook = self.hooks[question]
+  local hook = self.file.value[question]
   if hook == nil then return true end
   local ok, allowed, why = pcall(hook, ...)
   if ok and allowed == true then return true end

@@ -213,6 +213,7 @@ local function start_tasks(role, cfg)
     task.spawn(function() role.endings:run() end),
   }
   if role.providers then role.providers:start() end
+  if role.ingress then role.ingress:follow() end
   role.credentials:on_change(function() role.tenures:recheck() end)
   role.credentials:follow()
   role.cleaner = task.every(cfg.cleanup_interval_secs * 1000, function() role.clock:clean_up() end)
@@ -320,6 +321,7 @@ function Role:close()
   if self.clock then self.clock:stop() end
   if self.tenures then self.tenures:stop() end
   if self.providers then self.providers:stop() end
+  if self.ingress then self.ingress:close() end
   self.credentials:close()
   if self.checkpoints then self.checkpoints:close() end
   if self.endings then self.endings:close() end
@@ -332,12 +334,15 @@ function Role:close()
   host_log.info("runtime.stopped", {})
 end
 
----Reads mode folders, policy files, certificates, static tokens and keys again; with bad ones the old stay. (yields)
+---Reads mode folders, policy files, certificates, static tokens, keys and the site's own files again; with bad ones the
+---old stay. (yields)
 function Role:reload()
   self.modes:rescan()
   self.policies:rescan()
   if self.certificates then self.certificates:reload() end
   self.credentials:reload()
+  if self.ingress then self.ingress:reload() end
+  if self.providers then self.providers:reload() end
 end
 
 ---Cancels a session in the name of this process: see runtime/operator.lua. (yields)

@@ -13,7 +13,7 @@ local M = {}
 ---@field credentials macp.runtime.Credentials who callers are; nothing follows its files yet
 ---@field tls table|false options of host.rpc; false for plaintext
 ---@field ingress macp.runtime.Ingress|nil the site's own gate
----@field providers table[]|nil the site's extension providers
+---@field providers macp.runtime.SiteFile|nil the site's extension providers
 ---@field warnings string[] what is allowed and perhaps not meant
 
 ---@param cfg table the section `runtime` of the settings

@@ -40,17 +40,22 @@ end
 
 ---Reads and runs the site's file. (yields)
 ---@param path string
----@return table[]|nil list { key, on_session_start, on_session_terminal } each
+---@return macp.runtime.SiteFile|nil file of a list { key, on_session_start, on_session_terminal } each
 ---@return string? problem
-function M.load(path) return site_file.load("MACP_EXTENSIONS_FILE", path, check) end
+function M.load(path) return site_file.open("MACP_EXTENSIONS_FILE", path, check) end
 
----@param list table[]
----@param journal table host.journal; extensions are read from the record of the start
-function M.new(list, journal)
+local function keys_of(list)
   local keys = {}
   for _, provider in ipairs(list) do keys[provider.key] = true end
+  return keys
+end
+
+---@param file macp.runtime.SiteFile of M.load
+---@param journal table host.journal; extensions are read from the record of the start
+function M.new(file, journal)
   return setmetatable({
-    list = list, keys = keys, journal = journal, queue = {}, first = 1, last = 0, dropped = 0, wake = task.cond(),
+    file = file, keys = keys_of(file.value), journal = journal, queue = {}, first = 1, last = 0, dropped = 0,
+    wake = task.cond(),
     payload_codec = messages.codec("macp.v1.SessionStartPayload"),
   }, Providers)
 end
@@ -98,7 +103,7 @@ end
 -- (yields when a provider does)
 local function tell(self, item)
   local extensions = item.outcome == nil and extensions_of(self, item.id)
-  for _, provider in ipairs(self.list) do
+  for _, provider in ipairs(self.file.value) do
     if item.outcome then
       call(provider, "on_session_terminal", item.id, item.outcome)
     elseif extensions[provider.key] ~= nil then
@@ -107,8 +112,9 @@ local function tell(self, item)
   end
 end
 
----Starts telling the providers.
+---Starts telling the providers, and following their file: what waits is told to those that are in it then.
 function Providers:start()
+  self.file:follow(function(list) self.keys = keys_of(list) end)
   self.running = task.spawn(function()
     while not self.stopped do
       local item = self.queue[self.first]
@@ -123,9 +129,13 @@ function Providers:start()
   end)
 end
 
----Stops; what waits is not told any more.
+---Reads the file again; with a bad one the old providers stay. (yields)
+function Providers:reload() self.file:reload() end
+
+---Stops; what waits is not told any more. (yields)
 function Providers:stop()
   self.stopped = true
+  self.file:close()
   if self.running then self.running:cancel() end
 end
 
