@@ -6,40 +6,26 @@ local rpc = require("host.rpc")
 local sys = require("host.sys")
 local task = require("host.task")
 
-local acceptor = require("macp.runtime.acceptor")
-local audit = require("macp.runtime.audit")
-local checkpoints = require("macp.runtime.checkpoints")
-local clock = require("macp.runtime.clock")
-local endings = require("macp.runtime.endings")
+local assembly = require("macp.runtime.assembly")
 local errors = require("macp.core.errors")
 local format = require("macp.runtime.format")
 local gate = require("macp.runtime.gate")
 local identity = require("macp.runtime.identity")
-local kernel = require("macp.runtime.kernel")
-local limits = require("macp.runtime.limits")
 local left_behind = require("macp.runtime.left_behind")
-local log = require("macp.runtime.log")
 local metrics = require("macp.runtime.metrics")
 local metrics_listener = require("macp.runtime.metrics_listener")
 local operator = require("macp.runtime.operator")
-local ownership = require("macp.runtime.ownership")
 local policies = require("macp.runtime.policies.setup")
 local preflight = require("macp.runtime.preflight")
-local providers = require("macp.runtime.providers")
-local recovery = require("macp.runtime.recovery")
 local reference = require("macp.runtime.reference")
 local reflection = require("macp.runtime.reflection")
 local service = require("macp.runtime.service")
-local sessions = require("macp.runtime.sessions")
 local settings = require("macp.runtime.settings")
 local spans = require("macp.runtime.spans")
-local starts = require("macp.runtime.starts")
 local startup = require("macp.runtime.startup")
 local storage = require("macp.runtime.storage")
-local streams = require("macp.runtime.streams")
 local tenures = require("macp.runtime.tenures")
 local tls = require("macp.runtime.tls")
-local watches = require("macp.runtime.watches")
 
 local KEEPALIVE_MS = 30000
 local NOTICE_MS = 10
@@ -84,76 +70,6 @@ local function open_modes(role, cfg, services)
   role.policies, err = policies.open(cfg, role.modes, sys.now_ms, role.storage.policies)
   if role.policies == nil then return nil, err end
   return true
-end
-
--- The parts that judge and record, wired to each other.
-local function build_core(role, cfg)
-  local now_ms, mono_ms = sys.now_ms, sys.mono_ms
-  local hooks = {}
-  role.log = log.new(role.journal, hooks)
-  role.loader = recovery.new({
-    journal = role.journal, modes = role.modes, policies = role.policies, strict = cfg.strict_recovery,
-    metrics = role.metrics,
-  })
-  role.endings = endings.new({
-    log = role.log, journal = role.journal, mode = cfg.compact_terminal,
-    load_ids = function(session) return role.sessions:load_ids(session) end,
-    on_deleted = function(id) role.sessions:deleted(id) end,
-  })
-  role.sessions = sessions.new({
-    loader = role.loader, journal = role.journal, retention_ms = cfg.session_retention_secs * 1000,
-    on_ended = function(session) role.endings:note(session) end,
-    -- Records of before the trouble may still be on their way to the disk.
-    before_rebuild = function(session) role.log:wait(session.lsn) end,
-  })
-  role.watches = watches.new({
-    sessions = role.sessions, log = role.log, metrics = role.metrics, now_ms = now_ms,
-    visible_only = cfg.list_sessions_scope == "visible", policies = role.policies,
-  })
-  role.checkpoints = checkpoints.new({
-    journal = role.journal, interval = cfg.checkpoint_interval,
-    hold = function(session, fn) return role.sessions:hold(session, fn) end,
-  })
-  role.kernel = kernel.new({
-    sessions = role.sessions, log = role.log, modes = role.modes, policies = role.policies, metrics = role.metrics,
-    checkpoints = role.checkpoints,
-    events = role.watches, now_ms = now_ms,
-  })
-  local start_limiter = limits.new(cfg.session_start_limit_per_minute, mono_ms)
-  local message_limiter = limits.new(cfg.message_limit_per_minute, mono_ms)
-  local failure_limit = cfg.auth_failure_limit_per_minute
-  role.failure_limiter = limits.new(failure_limit > 0 and failure_limit or math.huge, mono_ms)
-  role.acceptor = acceptor.new({
-    kernel = role.kernel, starts = starts.new({ kernel = role.kernel, max_clock_skew_ms = cfg.max_clock_skew_ms }),
-    sessions = role.sessions, watches = role.watches, start_limiter = start_limiter,
-    message_limiter = message_limiter, metrics = role.metrics, max_payload_bytes = cfg.max_payload_bytes,
-    audit = audit.new(mono_ms), ingress = role.ingress, now_ms = now_ms,
-  })
-  role.streams = streams.new({
-    acceptor = role.acceptor, sessions = role.sessions, log = role.log, journal = role.journal,
-    metrics = role.metrics, ends_denied = cfg.stream_end_after_subscribe_denial, ingress = role.ingress,
-  })
-  role.clock = clock.new({
-    sessions = role.sessions, kernel = role.kernel, journal = role.journal, endings = role.endings,
-    limiters = { start_limiter, message_limiter, role.failure_limiter }, now_ms = now_ms,
-    disk_retention_ms = cfg.session_disk_retention_secs * 1000,
-  })
-  role.providers = role.extensions and providers.new(role.extensions, role.journal)
-  function hooks.publish(session, frame) role.streams:publish(session, frame) end
-  function hooks.flushed(records) role.metrics:flushed(records, role.journal) end
-  function hooks.event(event)
-    role.watches:event(event)
-    if role.providers then role.providers:event(event) end
-  end
-  role.ownership = ownership.new({ journal = role.journal, on_lost = function(reason)
-    role.health.serving = false
-    role.health.changed:broadcast()
-    role.streams:close(reason)
-    role.watches:close(reason)
-  end })
-  function hooks.stale(session)
-    if role.ownership:refusal(session.id) == nil then role.streams:lost(session) end
-  end
 end
 
 -- Sessions of macp-runtime, when its data directory is ours now. (yields)
@@ -231,7 +147,7 @@ local function bring_up(role, cfg, services)
   if ok then ok, err = open_modes(role, cfg, services) end
   if not ok then return nil, err end
   role.metrics = metrics.new(services.metrics, function(mode) return role.modes:get(mode) ~= nil end)
-  build_core(role, cfg)
+  assembly.build(role, cfg)
   services.metrics:on_render(function()
     if not role.closed then role.metrics:sample(role.sessions, role.journal) end
   end)
