@@ -38,3 +38,8 @@ foreach(source ${BENCH_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
   add_dependencies(bench-programs ${name})
 endforeach()
+
+# A wall clock that specs can set; preloaded into the program under test.
+add_library(wall_clock MODULE ${CMAKE_SOURCE_DIR}/spec/support/wall_clock.c)
+target_compile_definitions(wall_clock PRIVATE _GNU_SOURCE)
+set_target_properties(wall_clock PROPERTIES PREFIX "" C_VISIBILITY_PRESET default LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/spec)
