@@ -200,7 +200,9 @@ function Hub:snapshot(run_id, text, seq)
     local subscriber = topic.subscribers[i]
     if subscriber and subscriber.wants_snapshot and subscriber.live then
       piece = piece or bytes.new(frame("snapshot", seq, text))
-      if not subscriber.sink:offer(piece) then
+      if subscriber.sink:offer(piece) then
+        subscriber.snapshot_seq = seq
+      else
         subscriber.snapshot_owed = true
         fall_behind(subscriber)
       end

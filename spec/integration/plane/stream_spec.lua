@@ -151,6 +151,24 @@ describe("the stream of a run", function()
     stream:close()
   end)
 
+  it("sends the last snapshot once, also when one was due at that moment", function()
+    local descriptor = plane_rig.descriptor(crypto.uuid4())
+    descriptor.session.metadata = { cancellationDelegated = true }
+    local announced = select(2, rig:post("/runs", descriptor)).runId
+    rig:open_session(descriptor.session.sessionId)
+    rig:await(announced, "running")
+    local stream = rig:stream("/runs/" .. announced .. "/stream")
+    stream:read_until(function(frames) return #frames >= 1 end)
+    local topic = rig.plane.hub.topics[announced]
+    eventually(function() return topic.subscribers[1].live and not topic.snapshot_due and not topic.snapshot_wanted end)
+    topic.snapshot_wanted, topic.run.wants_render = true, true -- as if the 250 ms since the one before had just passed
+    assert.equal(200, (rig:post("/runs/" .. announced .. "/cancel?force=true")))
+    local frames = stream:read_all()
+    local last, before = frames[#frames], frames[#frames - 1]
+    assert.same({ "snapshot", "cancelled" }, { last.event, json.decode(last.data).run.status })
+    assert.is_not.same({ before.event, before.id }, { last.event, last.id })
+  end)
+
   it("loses nothing for a reader that is too slow for the live tail", function()
     local stream = rig:stream("/runs/" .. run_id .. "/stream?afterSeq=0&includeSnapshot=false")
     rig:propose(session_id, "p1")
