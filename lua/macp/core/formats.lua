@@ -31,6 +31,10 @@ local M = {
     check = ids.is_session_id,
     says = "must be a lower-case UUID v4 or v7, or base64url of 22 to 255 characters",
   },
+  ["header-value"] = {
+    check = function(text) return text:find("[%z\1-\8\10-\31\127]") == nil end,
+    says = "must not contain control characters",
+  },
   ["non-blank"] = { check = function(text) return text:find("%S") ~= nil end, says = "should not be empty" },
 }
 

@@ -18,7 +18,8 @@ local REFUSALS = {
 }
 
 -- Keywords of ours that are no JSON Schema, and formats that tell less outside.
-local OWN_FORMATS = { ["session-id"] = true, ["non-blank"] = true, ["strict-uuid"] = true }
+local OWN_FORMATS = { ["session-id"] = true, ["non-blank"] = true, ["strict-uuid"] = true,
+  ["header-value"] = true }
 
 local ERROR_SCHEMA = {
   type = "object", required = { "statusCode", "errorCode", "message", "error" },

@@ -11,15 +11,15 @@ local repeated = repeats.new() -- failures that come again and again
 local REASONS = {
   [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found", [408] = "Request Timeout",
   [409] = "Conflict", [410] = "Gone", [413] = "Payload Too Large", [414] = "URI Too Long",
-  [415] = "Unsupported Media Type", [429] = "Too Many Requests", [431] = "Request Header Fields Too Large",
-  [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
-  [504] = "Gateway Timeout", [505] = "HTTP Version Not Supported",
+  [415] = "Unsupported Media Type", [417] = "Expectation Failed", [429] = "Too Many Requests",
+  [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [501] = "Not Implemented",
+  [502] = "Bad Gateway", [503] = "Service Unavailable", [504] = "Gateway Timeout", [505] = "HTTP Version Not Supported",
 }
 
 -- Codes of replies that the host makes before there is a request to route.
 local HOST_CODES = {
   [400] = "VALIDATION_ERROR", [408] = "REQUEST_TIMEOUT", [413] = "PAYLOAD_TOO_LARGE", [414] = "URI_TOO_LONG",
-  [431] = "HEADERS_TOO_LARGE", [501] = "NOT_IMPLEMENTED", [503] = "SERVICE_UNAVAILABLE",
+  [417] = "VALIDATION_ERROR", [431] = "HEADERS_TOO_LARGE", [501] = "NOT_IMPLEMENTED", [503] = "SERVICE_UNAVAILABLE",
   [505] = "HTTP_VERSION_NOT_SUPPORTED",
 }
 

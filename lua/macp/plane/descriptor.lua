@@ -40,7 +40,9 @@ M.SCHEMA = {
             scenarioRef = { type = "string" },
             cancelCallback = {
               type = "object", required = { "url" }, additionalProperties = false,
-              properties = { url = { type = "string", format = "uri" }, bearer = { type = "string" } },
+              properties = {
+                url = { type = "string", format = "uri" }, bearer = { type = "string", format = "header-value" },
+              },
             },
             cancellationDelegated = { type = "boolean" },
           },

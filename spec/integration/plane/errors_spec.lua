@@ -15,9 +15,9 @@ local receiver = require("spec.support.receiver")
 
 local REASONS = { [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
   [409] = "Conflict", [410] = "Gone", [413] = "Payload Too Large", [414] = "URI Too Long",
-  [415] = "Unsupported Media Type", [429] = "Too Many Requests", [431] = "Request Header Fields Too Large",
-  [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
-  [504] = "Gateway Timeout" }
+  [415] = "Unsupported Media Type", [417] = "Expectation Failed", [429] = "Too Many Requests",
+  [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [501] = "Not Implemented",
+  [502] = "Bad Gateway", [503] = "Service Unavailable", [504] = "Gateway Timeout" }
 local SESSION_ID_RULE = "session.sessionId must be a lower-case UUID v4 or v7, or base64url of 22 to 255 "
   .. "characters"
 local REMOVED = "POST /runs/:id/%s was removed: the control plane observes sessions and sends nothing into them. "
@@ -117,6 +117,17 @@ describe("the plane answers", function()
     is_problem(problem(415, "UNSUPPORTED_MEDIA_TYPE",
       "Unsupported media type text/plain: the body must be application/json"),
       rig:request("POST", "/runs", "a=b", { ["content-type"] = "text/plain" }))
+    is_problem(problem(415, "UNSUPPORTED_MEDIA_TYPE",
+      "Unsupported content encoding gzip: the body must be sent as it is"),
+      rig:request("POST", "/runs", "\31\139\8", { ["content-encoding"] = "gzip" }))
+  end)
+
+  it("an expectation that nobody meets", function()
+    local client = raw.connect(rig.plane.port)
+    local reply = client:ask("POST /runs HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n")
+    is_problem(problem(417, "VALIDATION_ERROR", "only Expect: 100-continue is supported"), reply.status,
+      json.decode(reply.body), reply.headers)
+    client:close()
   end)
 
   it("headers that are too large", function()

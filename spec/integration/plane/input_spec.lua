@@ -48,6 +48,9 @@ local DESCRIPTORS = {
     "property session.participants.0.role should not exist" },
   { "a callback that is no URL", function(b) b.session.metadata = { cancelCallback = { url = "ftp://x/y" } } end,
     "session.metadata.cancelCallback.url must be a URL address" },
+  { "a callback whose credential no header holds", function(b)
+    b.session.metadata = { cancelCallback = { url = "http://x/y", bearer = "a\r\nX-B: c" } }
+  end, "session.metadata.cancelCallback.bearer must not contain control characters" },
   { "delegation that is text", function(b) b.session.metadata = { cancellationDelegated = "false" } end,
     "session.metadata.cancellationDelegated must be a boolean value" },
   { "a key that is too long", function(b) b.execution = { idempotencyKey = ("k"):rep(256) } end,

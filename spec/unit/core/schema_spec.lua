@@ -182,6 +182,7 @@ describe("formats", function()
     { "uri", "http://h:65535/x", true }, { "uri", "http://h:0/x", false }, { "uri", "http://h:65536", false },
     { "uri", "http://h:x", false }, { "uri", "http://:80", false }, { "uri", "http://[::1]:1/", true },
     { "uri", "http://[::1]:0", false }, { "uri", "http://[::1", false },
+    { "header-value", "a\r\nb", false }, { "header-value", "a\127", false }, { "header-value", "a\tb \195\164", true },
     { "non-blank", "  ", false }, { "non-blank", " a ", true },
   }
   for _, case in ipairs(cases) do

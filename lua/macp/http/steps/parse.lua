@@ -46,6 +46,11 @@ local function read_body(req)
     error(errors.new("UNSUPPORTED_MEDIA_TYPE", nil, "Unsupported media type " .. content_type
       .. ": the body must be application/json"), 0)
   end
+  local coding = req.headers["content-encoding"]
+  if coding and coding:lower() ~= "identity" then
+    error(errors.new("UNSUPPORTED_MEDIA_TYPE", nil, "Unsupported content encoding " .. coding
+      .. ": the body must be sent as it is"), 0)
+  end
   local value, err = json.decode(text)
   if err then error(errors.new("VALIDATION_ERROR", nil, "the body is not JSON: " .. err.message), 0) end
   if text:find("\\u0000", 1, true) and holds_nul(value) then
