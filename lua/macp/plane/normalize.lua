@@ -18,6 +18,7 @@ local source_of, number, string_of = run_module.source, plain.number, plain.text
 local RUNTIME = "runtime"
 local EMPTY = {}
 local RUNTIME_NAME = "rust-runtime"
+local DEFAULT_POLICY = "policy.default"
 
 -- message type -> event type, subject kind, payload fields that hold the subject's id
 local DERIVED = {
@@ -272,6 +273,18 @@ local function emit_received(run, ms, env, base, payload_json, start_payload)
     source_of(RUNTIME, RUNTIME_NAME, env.message_type), base .. ',"payload":' .. payload_json .. "}", data)
 end
 
+-- The policy that a session named at its start, as the runtime told it. Without one the rules of the mode apply.
+local function emit_policy(run, ms)
+  local named, policy = run.session.policy_version, run.session.policy
+  if policy == nil or policy.policy_id ~= named or named == DEFAULT_POLICY then return end
+  local payload_json = encode({ policyId = named, policyVersion = named, schemaVersion = policy.schema_version,
+    description = policy.description, rules = policy.rules })
+  if run.redactor then payload_json = run.redactor:json(payload_json) end
+  run:emit(ms, "policy.resolved", "policy", named, source_of("macp-control-plane", "run-manager"),
+    '{"modeName":' .. run.mode_json .. ',"sessionId":' .. run.session_json .. ',"policyVersion":' .. quote(named)
+      .. ',"decodedPayload":' .. payload_json .. "}", { decodedPayload = json.decode(payload_json) })
+end
+
 local function is_for_mode(run, message_type)
   if run.rev == nil or not run.rev_started then return false end
   return message_type == "Commitment" or session_start.message_types(run.rev)[message_type] == true
@@ -314,6 +327,7 @@ function M.envelope(run, env, ms, t, wall_ms)
   local payload_json
   payload, payload_json = storable(payload)
   emit_received(run, ms, env, base, payload_json or '{"payloadBase64":""}', is_start and payload or nil)
+  if is_start and t then emit_policy(run, ms) end
   emit_host_events(run, ms, env, base, payload, payload_json)
 end
 

@@ -260,7 +260,7 @@ function Client:get_policy(policy_id)
   local found = reply.policy_descriptor or reply.policy or reply.descriptor or {}
   local rules = json.decode(found.rules ~= "" and found.rules or "{}")
   return { policy_id = policy_id, mode = found.mode or "*", rules = type(rules) == "table" and rules or {},
-    schema_version = found.schema_version or 1 }
+    schema_version = found.schema_version or 1, description = found.description ~= "" and found.description or nil }
 end
 
 -- A channel with room for one more stream; observations do not share the connection of the calls.

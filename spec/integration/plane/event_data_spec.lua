@@ -61,11 +61,11 @@ describe("the data of events", function()
     assert.is_true(ack.ok, mode .. " " .. message_type .. ": " .. tostring(ack.error and ack.error.message))
   end
 
-  local function play(mode, steps)
+  local function play(mode, steps, policy)
     local id = crypto.uuid4()
     send("boss", mode, id, "SessionStart", client.payload("macp.v1.SessionStartPayload", { intent = "pick",
       participants = { "ann", "boss" }, ttl_ms = 600000, mode_version = "1.0.0",
-      configuration_version = "config.default" }))
+      configuration_version = "config.default", policy_version = policy }))
     for _, step in ipairs(steps) do
       local payload = step[3]
       if type(payload) == "table" then payload = assert(registry:get(mode):codec(step[2]):encode(payload)) end
@@ -158,6 +158,33 @@ describe("the data of events", function()
       end
     end
     error("no Ping")
+  end)
+
+  it("tells which policy a session is bound to, and its rules", function()
+    local mode = "macp.mode.decision.v1"
+    local id = play(mode, {}, "policy.std.majority")
+    rig:await(id, "running")
+    local resolved = {}
+    eventually(function()
+      resolved = {}
+      for _, event in ipairs(rig:events(id)) do
+        if event.type == "policy.resolved" then resolved[#resolved + 1] = event end
+      end
+      return #resolved > 0
+    end, 5000, "the policy")
+    local _, known = rig:get("/runtime/policies/policy.std.majority")
+    local event = resolved[1]
+    assert.same({ 1, { kind = "policy", id = "policy.std.majority" }, "macp-control-plane", "policy.std.majority" },
+      { #resolved, event.subject, event.source.kind, event.data.policyVersion })
+    assert.same({ policyId = "policy.std.majority", policyVersion = "policy.std.majority",
+      schemaVersion = known.schemaVersion, description = known.description, rules = known.rules },
+      event.data.decodedPayload)
+    local _, state = rig:get("/runs/" .. id .. "/state")
+    assert.same({ "policy.std.majority", known.description, event.ts },
+      { state.policy.policyVersion, state.policy.policyDescription, state.policy.resolvedAt })
+    for _, list in pairs(events) do -- of sessions that named none
+      for _, other in ipairs(list) do assert.not_equal("policy.resolved", other.type) end
+    end
   end)
 
   it("comes from envelopes, whichever stream they came by", function()
