@@ -8,7 +8,9 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local client = require("spec.support.runtime_client")
+local collector = require("spec.support.collector")
 local eventually = require("spec.support.eventually")
+local receiver = require("spec.support.receiver")
 local system = require("spec.support.system")
 
 local SESSIONS = 4
@@ -146,6 +148,36 @@ describe("TERM", function()
       end
       for _, reader in ipairs(readers.grpc) do assert.equal(rpc.status.UNAVAILABLE, (assert(reader:join()))) end
     end)
+  end)
+
+  it("P6: lets a receiver of webhooks answer, tells its spans, and gives its lease back", function()
+    local traces, answer = collector.start(), false
+    local hook = receiver.start(function()
+      while not answer do task.sleep(10) end
+      return 200
+    end)
+    local env = { OTEL_ENABLED = "true", OTEL_EXPORTER_OTLP_ENDPOINT = traces.url,
+      OTEL_BSP_SCHEDULE_DELAY = "600000" } -- nothing is told by itself while the spec lasts
+    system.with({ env = env }, function(world)
+      local status = world:request("POST", "/webhooks", { url = hook.url, secret = ("s"):rep(16) })
+      assert.equal(201, status)
+      assert(world:client():send("boss", client.start_envelope(crypto.uuid4())).ok)
+      hook:await(1, 20000)
+      assert.equal(1, world:rows("select count(*) as n from plane_leases")[1].n)
+      world.program:kill("TERM")
+      world.program:wait_line("(process%.stopping)")
+      assert.same({}, traces:named("POST /webhooks"))
+      answer = true
+      assert.equal(0, world.program:wait(DRAIN_MS + 5000).code, world.program:output())
+      assert.equal(1, #hook.requests)
+      local row = world:rows("select status, attempts, response_status from webhook_deliveries")[1]
+      assert.same({ "delivered", 1, 200 }, { row.status, row.attempts, row.response_status })
+      assert.equal(0, world:rows("select count(*) as n from plane_leases")[1].n)
+      assert.equal(1, #traces:named("POST /webhooks"))
+      world:disconnect()
+    end)
+    hook:close()
+    traces:close()
   end)
 
   it("a second time ends the program at once", function()
