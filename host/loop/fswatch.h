@@ -1,7 +1,7 @@
 /* Watches a directory tree: one call per quiet period after anything below it changed, or after ten such
  * periods without quiet. Events are only hints; the receiver re-reads and compares contents. Directories that
  * are replaced, linked elsewhere or created are followed, and a slow poll of the same scan backs up lost
- * events (stack hand-out: watches belong to inodes, not names). Loop thread only. */
+ * events (watches belong to inodes, not to names). Loop thread only. */
 #pragma once
 
 #include <stdint.h>

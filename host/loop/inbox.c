@@ -1,6 +1,5 @@
 /* Work from other threads; see inbox.h. Posters push on a lock-free stack; only the post that finds it empty
- * wakes the loop, so that one wake-up carries whatever has gathered (stack.md measured 15 and more items
- * under load). */
+ * wakes the loop, so that one wake-up carries whatever has gathered. */
 #include "loop/inbox.h"
 
 #include <stdlib.h>

@@ -18,7 +18,7 @@ describe("macp modes", function()
   before_each(function() dir = assert(fs.temp_dir("macp-modes")) end)
   after_each(function() fs.remove_tree(dir) end)
 
-  it("checks the auction as its hand-out shows", function()
+  it("checks the auction", function()
     local code, out = macp("check", "modes/auction")
     assert.equal([[
 ok    below_reserve.lua      6 messages

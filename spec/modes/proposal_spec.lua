@@ -60,7 +60,8 @@ describe("the proposal mode", function()
       assert.equal("proposal", events[1].kind)
       return { events[1].type, events[1].id, events[1].label, events[1].vote }
     end
-    assert.same({ "proposal.created", "p1", "Proposal" }, observe("ann", "Proposal", { proposal_id = "p1", title = "ten" }))
+    assert.same({ "proposal.created", "p1", "Proposal" },
+      observe("ann", "Proposal", { proposal_id = "p1", title = "ten" }))
     assert.same({ "proposal.created", "p2", "CounterProposal" },
       observe("bob", "CounterProposal", { proposal_id = "p2", supersedes_proposal_id = "p1" }))
     assert.same({ "proposal.updated", "p1", "Accept", "allow" }, observe("bob", "Accept", { proposal_id = "p1" }))

@@ -35,7 +35,7 @@ local function contains(list, wanted)
   return false
 end
 
--- What the protocol demands, in its order (runtime hand-out §8.3, checks 1 to 7).
+-- What the protocol demands of an extension mode. The first that does not hold is the one that is told.
 local function rule_problem(descriptor)
   local mode, types, terminal = descriptor.mode, descriptor.message_types or {}, descriptor.terminal_message_types or {}
   if is_blank(mode) then return "mode is empty: the descriptor must name it" end

@@ -1,6 +1,6 @@
 -- The acceptance pipeline. One envelope is judged from start to end without yielding, which is what makes acceptance
--- within a session serial; being durable is somebody else's wait. Checks are in the order of the runtime hand-out
--- (§5.4 starts, §5.5 messages): the order decides which error a client sees.
+-- within a session serial; being durable is somebody else's wait. The order of checks decides which error a client
+-- sees; it is the one of the protocol's public runtime.
 
 local log = require("host.log")
 

@@ -1,4 +1,5 @@
--- SessionStart: the one envelope that makes a session. The order of checks is the runtime hand-out's §5.4.
+-- SessionStart: the one envelope that makes a session. The order of checks decides which error a client sees; it is the
+-- one of the protocol's public runtime.
 
 local log = require("host.log")
 

@@ -1,4 +1,4 @@
--- Registration rules of policies for the decision mode (policy.md 4 and 5.1).
+-- Registration rules of policies for the decision mode (RFC-MACP-0012).
 
 local json = require("host.json")
 
