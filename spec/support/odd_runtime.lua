@@ -98,12 +98,12 @@ end
 
 ---Every stream of a session gets these frames (bytes of StreamSessionResponse), then stays open. Nothing is counted:
 ---after a subscription all of them come again, as `after` says.
----@param frames fun(after: integer): string[]
+---@param frames fun(after: integer, session_id: string): string[]
 function Odd:stream(frames)
   self.answers.StreamSession = function(call)
     local request = M.decode_subscribe(call:read())
     if request == nil then return end
-    for _, frame in ipairs(frames(tonumber(request.after_sequence) or 0)) do
+    for _, frame in ipairs(frames(tonumber(request.after_sequence) or 0, request.subscribe_session_id)) do
       if not call:write(frame) then return end
     end
     call:wait_closed()

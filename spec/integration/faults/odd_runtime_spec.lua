@@ -56,12 +56,17 @@ describe("a runtime that talks nonsense", function()
     assert.truthy(run.errorMessage:find(words, 1, true), run.errorMessage)
   end
 
-  -- A run that observes a session; frames(after) is what its streams tell.
+  -- A run that observes a session, whose stream has been asked for; frames(id, after) is what its streams tell.
   local function observed(frames, changes)
     local run_id, id = announce()
-    runtime:stream(function(after) return frames(id, after) end)
+    local is_asked = false
+    runtime:stream(function(after, session_id)
+      is_asked = is_asked or session_id == id
+      return frames(id, after)
+    end)
     runtime:know(odd.metadata(id, changes))
     rig:await(run_id, "running", 10000)
+    eventually(function() return is_asked end, 10000, "the stream of the session")
     return run_id, id
   end
 
