@@ -87,23 +87,6 @@ describe("a run", function()
     assert.not_equal(session_id, page.id)
   end)
 
-  it("answers the same request with the same run, and another one with a conflict", function()
-    local body = plane_rig.descriptor(crypto.uuid4(), { execution = { idempotencyKey = crypto.uuid4(),
-      tags = { "a" } } })
-    local status, first = rig:post("/runs", body)
-    assert.equal(202, status)
-    local again, second, headers = rig:post("/runs", body)
-    assert.equal(200, again)
-    assert.same({ first.runId, first.sessionId, first.traceId }, { second.runId, second.sessionId, second.traceId })
-    assert.equal("true", headers["idempotent-replayed"])
-    body.session.ttlMs = 70000
-    local conflict, problem = rig:post("/runs", body)
-    assert.same({ 409, "CONFLICT" }, { conflict, problem.errorCode })
-    body.execution = nil
-    conflict, problem = rig:post("/runs", body)
-    assert.same({ 409, "SESSION_ALREADY_EXISTS" }, { conflict, problem.errorCode })
-  end)
-
   it("P35: that was delegated is not cancelled when the runtime refuses, unless that is forced", function()
     local session_id = crypto.uuid4()
     local descriptor = plane_rig.descriptor(session_id)
