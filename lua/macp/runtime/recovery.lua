@@ -127,12 +127,25 @@ local function mismatch(loader, session, reason, err)
   return quarantine(loader, session, reason, err)
 end
 
+-- Puts the checkpoint's state in place of what its records would lead to; `opts` learns when it is of no use.
+local function restore_checkpoint(loader, session, replay, opts)
+  local ok, why = checkpoints.restore(opts.stored, session, replay)
+  if ok then return true end
+  loader.metrics:mismatch()
+  log.error("checkpoint.unusable", { session_id = session.id, message = why })
+  loader:release(session)
+  if loader.strict then
+    return nil, { code = "STRICT", message = string.format("session %s: its checkpoint: %s", session.id, why) }
+  end
+  opts.is_unusable = true
+  return nil, { code = "UNUSABLE" }
+end
+
 -- Reads a history into a session. With `stored`, a checkpoint, the mode's state comes from there. (yields)
 -- Returns session; or nil, err; or nil, nil when the checkpoint is of no use.
 local function read_history(loader, id, opts)
   local session, replay
-  local stored = opts.stored
-  local covered = stored and stored.coverage.index or 0
+  local covered = opts.stored and opts.stored.coverage.index or 0
   local function on_start(record)
     local payload
     session, payload = begin(loader, id, record)
@@ -143,18 +156,7 @@ local function read_history(loader, id, opts)
     if replay == nil and reason then return nil, reason end
     return true
   end
-  local function on_covered()
-    local ok, why = checkpoints.restore(stored, session, replay)
-    if ok then return true end
-    loader.metrics:mismatch()
-    log.error("checkpoint.unusable", { session_id = id, message = why })
-    loader:release(session)
-    if loader.strict then
-      return nil, { code = "STRICT", message = string.format("session %s: its checkpoint: %s", id, why) }
-    end
-    opts.is_unusable = true
-    return nil, { code = "UNUSABLE" }
-  end
+  local function on_covered() return restore_checkpoint(loader, session, replay, opts) end
   local function apply(record, index)
     if index > covered then
       local replayed, why = replay:record(record)
