@@ -1,4 +1,5 @@
 local client = require("spec.support.runtime_client")
+local eventually = require("spec.support.eventually")
 
 local crypto = require("host.crypto")
 local task = require("host.task")
@@ -135,6 +136,26 @@ describe("StreamSession", function()
     stream:half_close()
     assert.is_nil(stream:read())
     assert.is_nil(rig.role.sessions.by_id[id].subscribers)
+  end)
+
+  it("W25: lets an accepted sender who may not read send, and not listen", function()
+    assert.is_true(rig:call("boss", "RegisterPolicy", { policy_descriptor = { policy_id = "policy.eve",
+      schema_version = 3, mode = "macp.mode.decision.v1",
+      rules = '{"commitment":{"authority":"designated_role","designated_roles":["eve"]}}' } }).ok)
+    local own = crypto.uuid4()
+    assert.is_true(rig:send("boss", client.start_envelope(own, { policy_version = "policy.eve" })).ok)
+    local first = client.envelope({ session_id = own, message_id = "m1", payload = proposal("m1") })
+    assert.is_true(rig:send("ann", first).ok)
+    local stream = rig:stream("eve")
+    stream:write({ envelope = client.envelope({ session_id = own, message_type = "Commitment", message_id = "c",
+      payload = client.payload("macp.v1.CommitmentPayload", { commitment_id = "c", action = "go", reason = "r",
+        authority_scope = "s", mode_version = "1.0.0", configuration_version = "config.default",
+        outcome_positive = true }) }) })
+    eventually(function()
+      return rig:call("boss", "GetSession", { session_id = own }).metadata.state == 2
+    end, 5000, "the commitment")
+    stream:half_close()
+    assert.same({}, { stream:read() })
   end)
 
   it("refuses an outsider's subscription inline, and lets the stream be used for another session", function()

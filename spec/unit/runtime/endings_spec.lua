@@ -48,6 +48,12 @@ describe("a finished session", function()
       { entry.session_id, entry.started_at_ms, entry.ended_at_ms, entry.records })
   end)
 
+  it("W17: leaves memory so long after its end, not after its start", function()
+    core.now = core.now + 50000
+    local session = cancel(core, ID)
+    assert.same({ session, session.started_at + 50000 + 3600000 }, { core.sessions.deadlines:first() })
+  end)
+
   it("comes back from its first and last record, ids only when they are asked for", function()
     control.suspend(core.kernel, core.sessions:find(ID), fakes.identity("boss"), "")
     core.now = core.now + 70

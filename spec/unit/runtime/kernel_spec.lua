@@ -79,6 +79,7 @@ describe("session start", function()
 
   it("W15: limits the open sessions of an identity and frees a place when one ends", function()
     local core, boss = fakes.core(), fakes.identity("boss", { max_open = 1 })
+    assert(core:start(ID .. "x", nil, nil, fakes.identity("other"))) -- another's session takes no place
     assert(core:start(ID, nil, nil, boss))
     local _, code = core:start(OTHER, nil, nil, boss)
     assert.equal("RATE_LIMITED", code)
@@ -93,6 +94,8 @@ describe("session start", function()
     assert.equal(core.now + 59000, core.sessions:find(ID).expires_at)
     assert(core:start(OTHER, nil, { timestamp_unix_ms = core.now + 3600000 }))
     assert.equal(core.now + 60000, core.sessions:find(OTHER).expires_at)
+    assert(core:start(OTHER .. "x", nil, { timestamp_unix_ms = core.now - 3600000 })) -- nor is it over at once
+    assert.equal(core.now + 60000, core.sessions:find(OTHER .. "x").expires_at)
   end)
 end)
 
