@@ -14,8 +14,8 @@ local M = {
 Several processes may run it at the same time: a lock makes each file run once. Processes of the version before may go
 on meanwhile: indexes of large tables are built beside the writers, and other changes wait until a table is free.
 
-Where the extension pg_trgm can neither be found nor created, its index is left out: searches of runs are slower then.
-Once the extension is there, the next `macp migrate` builds the index.]],
+Where the extension pg_trgm can neither be found nor created, its indexes are left out, and searches of runs are slower.
+Once the extension is there, the next `macp migrate` builds them.]],
   options = { { name = "status", doc = "Only tell what would be done." } },
 }
 

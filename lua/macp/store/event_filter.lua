@@ -17,11 +17,17 @@ function M.add_conditions(filter, query, is_any_going)
   if query.before_ms then filter:add("ts < ?", pg.ts(query.before_ms)) end
 end
 
+---The time of a position.
+---@param position { ts_us: string }
+function M.position_ts(filter, position)
+  return "(to_timestamp(0) + " .. filter:param(position.ts_us) .. "::bigint * interval '1 microsecond')"
+end
+
 ---Adds what comes after a position.
 ---@param position { ts_us: string, run_id: string, seq: integer }|nil
 function M.add_position(filter, position)
   if position == nil then return end
-  local ts = "(to_timestamp(0) + " .. filter:param(position.ts_us) .. "::bigint * interval '1 microsecond')"
+  local ts = M.position_ts(filter, position)
   filter:only("ts >= " .. ts) -- what the next condition implies, and an index understands
   filter:only("(ts, run_id, seq) > (" .. ts .. ", " .. filter:param(position.run_id) .. "::uuid, "
     .. filter:param(position.seq) .. "::bigint)")

@@ -8,6 +8,7 @@ local db_door = require("macp.store.db")
 local deletions = require("macp.store.deletions")
 local event_filter = require("macp.store.event_filter")
 local events_store = require("macp.store.events")
+local run_words = require("macp.store.run_words")
 local scenario_events = require("macp.store.scenario_events")
 local scenarios = require("macp.store.scenarios")
 
@@ -65,7 +66,7 @@ function M.page(db, tenant, query)
   local going, going_err = deletions.unpurged(db, tenant)
   if going == nil then return nil, going_err end
   local is_any_going = going ~= false
-  local asked, asked_err = scenarios.named(db, tenant, query)
+  local asked, asked_err = run_words.resolve(db, tenant, query)
   if asked == nil then return nil, asked_err end
   if query.scenario_ref and not query.run_id then
     return scenario_events.page(db, tenant, asked, is_any_going)

@@ -10,7 +10,7 @@ where i.indexrelid = to_regclass($1) and not i.indisvalid]]
 local CREATE = "^create index concurrently if not exists ([%w_]+) on "
 local CREATE_UNIQUE = "^create unique index concurrently if not exists ([%w_]+) on "
 local DROP = "^drop index concurrently if exists ([%w_]+)$"
-local REPEATABLE = { DROP, "^analyze [%w_]+$" }
+local REPEATABLE = { DROP, "^analyze [%w_]+$", "^call [%w_]+%(%)$" }
 
 local M = {}
 
@@ -59,7 +59,7 @@ function M.apply(db, statement)
     if text:find(pattern) then return run(db, statement) end
   end
   return nil, errors.new("INTERNAL_ERROR", nil, "only create index concurrently if not exists, drop index concurrently "
-    .. "if exists and analyze can be repeated; got " .. text:sub(1, 60))
+    .. "if exists, analyze and call of a procedure can be repeated; got " .. text:sub(1, 60))
 end
 
 return M

@@ -1,12 +1,14 @@
 -- Lists of runs. Runs that have ended have an index for every order, and for every filter that can be rare; those that are
 -- not over are few and found in runs_open_idx. Each list is read of both. The counts of a page stop at
 -- COUNT_MAX, so that a page costs the same however many runs there are. What is looked for within texts
--- and tags is found by the index of that, counted and put in order, unless it is so common that it is soon met in order.
+-- and tags is found by the entries of runs, counted and put in order, unless it is so common that it is soon met in order.
 
 local pg = require("host.pg")
 
 local json = require("macp.core.json")
 local db_door = require("macp.store.db")
+local run_entries = require("macp.store.run_entries")
+local run_words = require("macp.store.run_words")
 local runs_store = require("macp.store.runs")
 local scenarios = require("macp.store.scenarios")
 
@@ -15,6 +17,8 @@ local scenarios = require("macp.store.scenarios")
 local COLUMN = { createdAt = "created_at", updatedAt = "updated_at" }
 
 local DENSE = 8 -- one in so many runs: then looking through them in their order finds a page soon
+local PIECE = 3 -- letters of an id that the index of pieces knows; fewer are in nearly any
+local SOME = 8 -- times FOUND_MAX: less dense ones are found all the same up to that many
 
 -- A run that changed for the last time soon after it was created. runs_ended_late_idx has those that did not.
 local PROMPT = "((updated_at at time zone 'UTC') between (created_at at time zone 'UTC') "
@@ -25,7 +29,7 @@ local STATUSES = { " and status = 'completed'", " and status = 'failed'", " and 
   " and status in ('queued', 'starting', 'binding_session', 'running', 'suspended')" }
 
 -- WINDOW: runs of the order that are looked through one by one
-local M = { COUNT_MAX = 10000, FOUND_MAX = 5000, WINDOW = 8000 }
+local M = { COUNT_MAX = 10000, FOUND_MAX = 10000, WINDOW = 8000 }
 
 local function order_of(query, column)
   return (" order by %s %s, id %s"):format(column or COLUMN[query.sort_by], query.sort_order, query.sort_order)
@@ -41,7 +45,7 @@ local function add_plain(filter, query)
   if query.environment then scenarios.add_equal(filter, "environment", query.environment) end
 end
 
--- The mode of a run, as runs_ended_terms_idx has it: that of its session, else the one that was asked for.
+-- The mode of a run: that of its session, else the one that was asked for.
 local MODE = "coalesce(metadata ->> 'modeName', metadata #>> '{executionRequest,session,modeName}')"
 
 -- The others, looked at run by run.
@@ -52,35 +56,13 @@ local function add_texts(filter, query)
   if query.search then filter:add(scenarios.SEARCHED .. " ilike ?", db_door.contains(query.search)) end
 end
 
--- What one index finds together with status and environment: runs_ended_terms_idx
-local function has_terms(query) return query.tags or query.mode_name end
-
-local function searches(query) return has_terms(query) or query.scenario_ref or query.search end
-
-local function add_terms(filter, query)
-  local function given(value) return value and filter:param(value) or "null" end
-  filter:only("run_terms(tenant, tags, status, environment, " .. MODE .. ") @> run_terms($1, " .. given(query.tags)
-    .. "::jsonb, " .. given(query.status) .. ", " .. given(query.environment) .. ", " .. given(query.mode_name) .. ")")
-end
+local function searches(query) return query.tags or query.mode_name or query.scenario_ref or query.search end
 
 -- That a run has ended, in the words of each index that may be used: alike, they could not be used together.
 local function add_ended(filter, query)
-  if has_terms(query) then filter:only("ended_at < 'infinity'") end
-  if query.status and not has_terms(query) then filter:only("(ended_at is null) is false") end
-  if query.environment and not has_terms(query) then filter:only("(ended_at is null) is not true") end
-  if query.search then filter:only("ended_at > '-infinity'") end
-  if query.scenario_ref or not (query.status or query.environment) then filter:only("ended_at is not null") end
-end
-
--- Runs that have ended, found by the indexes of texts and terms.
-local function ended_where(filter, query)
-  return filter:apart(function()
-    add_ended(filter, query)
-    add_plain(filter, query)
-    if has_terms(query) then add_terms(filter, query) end
-    if query.scenario_ref then scenarios.add_ended(filter, query.scenario_ref, query.names) end
-    if query.search then filter:add(scenarios.SEARCHED .. " ilike ?", db_door.contains(query.search)) end
-  end)
+  if query.status then filter:only("(ended_at is null) is false") end
+  if query.environment then filter:only("(ended_at is null) is not true") end
+  if not (query.status or query.environment) then filter:only("ended_at is not null") end
 end
 
 -- Of runs that are open.
@@ -91,16 +73,11 @@ local function open_where(filter, query)
   end)
 end
 
--- The conditions of runs that are open and of those that have ended, which are found by the indexes of texts and terms.
-local function wheres(filter, query)
-  return { open = open_where(filter, query), ended = { ended_where(filter, query) } }
-end
-
 -- Conditions of what has ended in a list that is read in order: run by run, whatever is looked for.
 -- runs_ended_environment_status_idx has the order of time within each status.
 local function ended_branches(filter, query)
   local ended = filter:apart(function()
-    add_ended(filter, { status = query.status, environment = query.environment })
+    add_ended(filter, query)
     add_plain(filter, query)
     add_texts(filter, query)
   end)
@@ -205,28 +182,48 @@ end
 -- How many of those that ended there may be, as the planner believes, and how many runs there are.
 local function estimate(db, tenant, query)
   local filter = db_door.filter(tenant)
-  local where = ended_where(filter, query)
+  local statement
+  if run_entries.can_tell(query) then
+    statement = run_entries.select(filter, query, "run_id", "")
+  else
+    statement = ended_runs("id", { ended = ended_branches(filter, query) }, "")
+  end
   local results, err = db:batch({
-    { "explain (format json) select id from runs where tenant = $1" .. where, filter.params },
+    { "explain (format json) " .. statement, filter.params },
     { "select greatest(reltuples, 0)::float8 as n from pg_class where oid = 'runs'::regclass", { n = 0 } },
   })
   if results == nil then return db_door.fail(err) end
   local plan = json.decode(results[1].rows[1]["QUERY PLAN"])
-  return { found = plan[1].Plan["Plan Rows"], all = results[2].rows[1].n }
+  local estimated = { found = plan[1].Plan["Plan Rows"], all = results[2].rows[1].n }
+  estimated.is_dense = estimated.found * DENSE > estimated.all
+  return estimated
 end
 
--- Finds up to FOUND_MAX runs by the index of what is rarest, counts them and puts them in order.
-local function found_statement(tenant, query)
+-- Columns of runs of both kinds, of those that have ended by their entries.
+local function found_runs(filter, query, tail, is_dense)
+  local open = open_where(filter, query)
+  return "(select id, created_at, updated_at from runs where tenant = $1 and ended_at is null" .. open .. tail
+    .. ") union all " .. run_entries.select(filter, query, "run_id, created_at, updated_at", tail, is_dense)
+end
+
+-- Finds up to so many runs by their entries, counts them and puts them in order.
+local function found_statement(tenant, query, estimated)
   local filter = db_door.filter(tenant)
-  local where = wheres(filter, query)
+  local found = found_runs(filter, query, " limit " .. SOME * M.FOUND_MAX + 1, estimated.is_dense)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  return { "with found as materialized (" .. both("id, created_at, updated_at", where, " limit " .. M.FOUND_MAX + 1)
-    .. ") select (select count(*) from found) as total, array(select id from found" .. order_of(query) .. " limit "
-    .. limit .. " offset " .. offset .. ")::text as ids", filter.params }
+  return { "with found as materialized (" .. found .. ") select (select count(*) from found) as total, "
+    .. "array(select id from found" .. order_of(query) .. " limit " .. limit .. " offset " .. offset
+    .. ")::text as ids", filter.params }
 end
 
--- Looks through the first WINDOW runs of the order only.
-local function window_statement(tenant, query)
+-- So many runs of the order most likely have a page of those that match, if these are spread evenly.
+local function window_of(query, estimated)
+  local needed = 3 * (query.offset + query.limit) * estimated.all / math.max(1, estimated.found)
+  return math.max(math.min(M.WINDOW, math.ceil(needed)), query.offset + query.limit)
+end
+
+-- Looks through the first runs of the order only.
+local function window_statement(tenant, query, estimated)
   local filter = db_door.filter(tenant)
   local plain = setmetatable({ tags = false, mode_name = false, scenario_ref = false, search = false },
     { __index = query })
@@ -234,21 +231,11 @@ local function window_statement(tenant, query)
   local texts = filter:apart(function() add_texts(filter, query) end)
   local order = order_of(query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  local columns = "tenant, environment, scenario_ref, " .. runs_store.COLUMNS
+  local columns, window = "tenant, environment, scenario_ref, " .. runs_store.COLUMNS, window_of(query, estimated)
   return { "select " .. (query.columns or runs_store.COLUMNS) .. " from (select * from ("
-    .. both(columns, where, order .. " limit " .. M.WINDOW) .. ") b" .. order .. " limit "
-    .. M.WINDOW .. ") w where tenant = $1" .. texts .. order .. " limit " .. limit .. " offset " .. offset,
+    .. both(columns, where, order .. " limit " .. window) .. ") b" .. order .. " limit "
+    .. window .. ") w where tenant = $1" .. texts .. order .. " limit " .. limit .. " offset " .. offset,
     filter.params }
-end
-
--- All that are found, put in order: for what is not among the first.
-local function sorted_statement(tenant, query)
-  local filter = db_door.filter(tenant)
-  local where = wheres(filter, query)
-  local limit, offset = filter:param(query.limit), filter:param(query.offset)
-  return { "with found as materialized (" .. both("id, created_at, updated_at", where, "") .. ") "
-    .. rows_of_ids(query, "array(select id from found" .. order_of(query) .. " limit " .. limit .. " offset " .. offset
-    .. ")"), filter.params }
 end
 
 local function rows_of(db, statement)
@@ -264,22 +251,43 @@ local function rows_with_room(db, statement)
   return results[2].rows
 end
 
--- Finding and counting them would most likely be in vain.
-local function is_common(estimated) return estimated.found > 2 * M.FOUND_MAX end
+-- A page that is met soon in the order of the list; false: it is not. (yields)
+local function window_page(db, tenant, query, estimated)
+  if query.offset + query.limit > M.WINDOW or is_across(query) then return false end
+  local rows, err = rows_of(db, window_statement(tenant, query, estimated))
+  if rows == nil then return nil, err end
+  return #rows == query.limit and { rows = rows, estimate = estimated.found }
+end
 
--- A page of what many runs match.
-local function common_page(db, tenant, query, estimated)
-  local deepest = query.offset + query.limit
-  if deepest <= M.WINDOW and not is_across(query) then
-    local rows, err = rows_of(db, window_statement(tenant, query))
-    if rows == nil then return nil, err end
-    if #rows == query.limit then return { rows = rows, estimate = estimated.found } end
+-- A page of all that entries find, counted and put in order; false: there are too many. (yields)
+local function found_page(db, tenant, query, estimated)
+  local found, err = rows_with_room(db, found_statement(tenant, query, estimated))
+  if found == nil then return nil, err end
+  local total = found[1].total
+  if total > SOME * M.FOUND_MAX then
+    estimated.found = math.max(estimated.found, total)
+    return false
   end
-  local is_rare = estimated.found * DENSE < estimated.all and (has_terms(query) or deepest <= M.WINDOW)
-  local rows, err = rows_with_room(db, (is_rare and sorted_statement or page_statement)(tenant, query))
+  local rows, rows_err = rows_of(db, { rows_of_ids(query, "$2::uuid[]"), { n = 2, tenant, found[1].ids } })
+  if rows == nil then return nil, rows_err end
+  return { rows = rows, total = total }
+end
+
+-- A page that is read in the order of the list, run by run. (yields)
+local function ordered_page(db, tenant, query, estimated)
+  local rows, err = rows_with_room(db, page_statement(tenant, query))
   if rows == nil then return nil, err end
   local is_last = #rows < query.limit and (#rows > 0 or query.offset == 0)
   return { rows = rows, total = is_last and query.offset + #rows or nil, estimate = estimated.found }
+end
+
+-- How a page is looked for, one way after the other.
+local function ways(query, estimated)
+  local is_piece = query.search_id and #query.search_id < PIECE and estimated.all > M.FOUND_MAX
+  if not run_entries.can_tell(query) or is_piece then return { window_page, ordered_page } end
+  if estimated.found <= M.FOUND_MAX then return { found_page, window_page, ordered_page } end
+  local is_some = not estimated.is_dense and estimated.found <= SOME * M.FOUND_MAX
+  return is_some and { window_page, found_page, ordered_page } or { window_page, ordered_page }
 end
 
 -- A page of the list without texts and terms, one by one with `count` when that is asked for, too. (yields)
@@ -301,18 +309,10 @@ end
 local function searched_page(db, tenant, query)
   local estimated, err = estimate(db, tenant, query)
   if estimated == nil then return nil, err end
-  if not is_common(estimated) then
-    local found, found_err = rows_with_room(db, found_statement(tenant, query))
-    if found == nil then return nil, found_err end
-    local total = found[1].total
-    if total <= M.FOUND_MAX then
-      local rows, rows_err = rows_of(db, { rows_of_ids(query, "$2::uuid[]"), { n = 2, tenant, found[1].ids } })
-      if rows == nil then return nil, rows_err end
-      return { rows = rows, total = total }
-    end
-    estimated.found = math.max(estimated.found, total)
+  for _, way in ipairs(ways(query, estimated)) do
+    local page, page_err = way(db, tenant, query, estimated)
+    if page ~= false then return page, page_err end
   end
-  return common_page(db, tenant, query, estimated)
 end
 
 ---One page of runs, and how many there are in all as far as that is quickly counted. (yields)
@@ -324,7 +324,7 @@ end
 ---@return table|nil err
 function M.page(db, tenant, query)
   if searches(query) then
-    local asked, err = scenarios.named(db, tenant, query)
+    local asked, err = run_words.resolve(db, tenant, query)
     if asked == nil then return nil, err end
     return searched_page(db, tenant, asked)
   end
@@ -354,12 +354,16 @@ end
 ---@return integer|nil total
 ---@return table|nil err
 function M.count(db, tenant, query)
-  local asked, err = scenarios.named(db, tenant, query)
+  local asked, err = run_words.resolve(db, tenant, query)
   if asked == nil then return nil, err end
   local filter = db_door.filter(tenant)
-  local where = wheres(filter, asked)
-  local rows, rows_err = rows_of(db, { "select count(*) as total from (" .. both("1", where, "") .. ") all_of_them",
-    filter.params })
+  local all
+  if searches(query) and run_entries.can_tell(asked) then
+    all = found_runs(filter, asked, "", true)
+  else
+    all = both("1", ordered_wheres(filter, asked), "")
+  end
+  local rows, rows_err = rows_of(db, { "select count(*) as total from (" .. all .. ") all_of_them", filter.params })
   if rows == nil then return nil, rows_err end
   return rows[1].total
 end
@@ -369,12 +373,12 @@ function M.explain(db, tenant, query)
   if not searches(query) then
     return db_door.explain(db, { page_statement(tenant, query), count_statement(tenant, query) })
   end
-  local asked, err = scenarios.named(db, tenant, query)
+  local asked, err = run_words.resolve(db, tenant, query)
   if asked == nil then return nil, err end
   local estimated, estimate_err = estimate(db, tenant, asked)
   if estimated == nil then return nil, estimate_err end
-  local statement_of = is_common(estimated) and window_statement or found_statement
-  return db_door.explain(db, { statement_of(tenant, asked) })
+  local statement_of = ways(asked, estimated)[1] == found_page and found_statement or window_statement
+  return db_door.explain(db, { statement_of(tenant, asked, estimated) })
 end
 
 return M

@@ -1,8 +1,10 @@
 -- Events of the runs of a scenario, in the order of their time: a page and how many there are.
 --
--- Of few runs all events are gathered, without their documents: read once, they tell both. Of many, events are read in
--- their order and chosen, until a page is full; they are counted in the same way where the time that is asked for has not
--- many, else run by run until there are COUNTED.
+-- Entries of runs tell how many events of which type a run has, and from when to when (run_entries): these are added up, and a
+-- page is read of the runs that reach into it. Only runs that are open, or cut by the time that is asked for, are counted
+-- event by event. Where entries tell too little for too many runs, events are read in their order and chosen, until a page
+-- is full; they are counted in the same way where the time that is asked for has not many, else run by run until there are
+-- COUNTED.
 
 local pg = require("host.pg")
 
@@ -15,37 +17,45 @@ local scenarios = require("macp.store.scenarios")
 local ORDER = event_filter.ORDER
 local PAGE = "p.run_id, p.seq, (extract(epoch from p.ts) * 1000000)::bigint::text as ts_us, p.size, p.document"
 
-local NEAR_MS = 3600000 -- most events of a run happen within that of its beginning
-
--- RUNS: of fewer the events are gathered, GATHERED of them at most. KEPT: of fewer the ids are kept, else each event's run
+-- RUNS: of fewer the events are gathered, GATHERED of them at most. KEPT: fewer are added up, else each event's run
 -- is looked up. IN_TIME: events that are looked through for a count.
-local M = { COUNTED = 10000, RUNS = 2000, GATHERED = 60000, KEPT = 20000, IN_TIME = 300000 }
+local M = { COUNTED = 10000, RUNS = 2000, GATHERED = 60000, KEPT = 60000, IN_TIME = 300000 }
 
--- The runs of the scenario, those that are open and those that have ended: runs_open_idx, and what scenarios.lua tells.
-local function runs_of(filter, query)
-  local open = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
-  local ended = filter:apart(function() scenarios.add_ended(filter, query.scenario_ref, query.names) end)
-  return "select id from runs where tenant = $1 and ended_at is null" .. open
-    .. " union all select id from runs where tenant = $1 and ended_at is not null" .. ended
+-- How many events of a run a query means, whenever they happened, as its entry tells; null: it does not.
+local function known_count(filter, query)
+  if query.after_seq > 0 then return "case when seq <= " .. filter:param(query.after_seq) .. " then 0 end" end
+  if query.types == nil then return "(select sum(k.n) from unnest(counts) k (n))" end
+  if not event_filter.is_branched(query.types) then
+    return "case when types is not null then (select coalesce(sum(k.n), 0) from unnest(types, counts) k (type, n) "
+      .. "where k.type = any(" .. filter:param(pg.array(query.types)) .. ")) end"
+  end
+  local list, is_known = {}, {}
+  for _, name in ipairs(query.types) do
+    if not is_known[name] then
+      is_known[name] = true
+      list[#list + 1] = "coalesce(counts[array_position(types, " .. filter:param(name) .. ")], 0)"
+    end
+  end
+  return "case when types is not null then " .. (list[1] and table.concat(list, " + ") or "0") .. " end"
 end
 
--- The same, those first that were created when the events happened which are asked for: of these a count needs few.
--- runs_ended_created_at_idx
-local function likely_first(filter, query)
-  local near, order
-  if query.after_ms then
-    near, order = "created_at >= " .. filter:param(pg.ts(query.after_ms - NEAR_MS)), "desc"
-  elseif query.before_ms then
-    near, order = "created_at < " .. filter:param(pg.ts(query.before_ms)), "asc"
-  else
-    return runs_of(filter, query)
-  end
-  local open = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
-  local ended = filter:apart(function() scenarios.add_ended(filter, query.scenario_ref, query.names) end)
-  local from = "select id from runs where tenant = $1 and "
-  return from .. "ended_at is null" .. open .. " union all (" .. from .. "ended_at is not null and " .. near .. open
-    .. " order by created_at " .. order .. ", id " .. order .. ") union all " .. from .. "ended_at is not null and not "
-    .. near .. ended
+-- The runs of the scenario that may have events in the time that is asked for: ids, when the events of each begin and end and
+-- how many there are (n, null: not known), and whether that is all of them. runs_open_idx, run_entries_terms_idx
+local function runs_of(filter, query)
+  local unknown = "select id, null::timestamptz as first_at, null::timestamptz as last_at, null::bigint as n, "
+    .. "false as is_whole from runs where tenant = $1"
+  local plain = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
+  local open = unknown .. " and ended_at is null" .. plain .. " union all "
+  if not query.scenario_terms then return open .. unknown .. " and ended_at is not null" .. plain end
+  local after = query.after_ms and filter:param(pg.ts(query.after_ms))
+  local before = query.before_ms and filter:param(pg.ts(query.before_ms))
+  local is_whole = "types is not null" .. (after and " and first_at >= " .. after or "")
+    .. (before and " and last_at < " .. before or "")
+  return open .. "select run_id, first_at, last_at, n, is_whole and n is not null from (select run_id, first_at, "
+    .. "last_at, " .. known_count(filter, query) .. " as n, " .. is_whole .. " as is_whole from run_entries "
+    .. "where tenant = $1 and terms && " .. filter:param(query.scenario_terms) .. "::bigint[]"
+    .. (after and " and (last_at is null or last_at >= " .. after .. ")" or "")
+    .. (before and " and (first_at is null or first_at < " .. before .. ")" or "") .. " offset 0) entries"
 end
 
 local function conditions(filter, query, is_any_going)
@@ -69,24 +79,47 @@ local function documents_of(filter, query, keys)
     .. "and seq = k.seq offset 0) d", ORDER:sub(2), filter:param(query.bytes)) .. ") p"
 end
 
+-- Reads a page of the runs that reach into it, and adds up. `chosen`: the runs. `bound`: until then are as many events as a
+-- page has, of runs of which all are meant; `visited`: the runs that have any until then. `parts`: those to be counted.
 local function gather_statement(tenant, query, is_any_going)
   local filter = db_door.filter(tenant)
   local where = event_filter.of_types(filter, query.types) .. conditions(filter, query, is_any_going)
-  local most = query.exact and "all" or M.GATHERED + 1
-  local runs = "(select count(*) from chosen)"
-  return { "with chosen as materialized (" .. runs_of(filter, query) .. " limit " .. M.RUNS + 1 .. "), "
-    .. "found as materialized (select run_id, seq, ts from " .. by_run("chosen", where) .. " and " .. runs .. " <= "
-    .. M.RUNS .. " limit " .. most .. ") select counts.*, " .. PAGE .. " from (select "
-    .. runs .. " as runs, (select count(*) from found) as gathered) counts left join "
-    .. documents_of(filter, query, "select * from found where true" .. position(filter, query) .. ORDER .. " limit "
-      .. filter:param(query.limit + 1)) .. " on true order by p.ts, p.run_id, p.seq", filter.params }
+  local page, first, seen = filter:param(query.limit + 1), "", ""
+  if query.position then
+    local ts = event_filter.position_ts(filter, query.position)
+    first, seen = " and first_at > " .. ts, " and (last_at is null or last_at >= " .. ts .. ")"
+  end
+  local chosen = runs_of(filter, query)
+  return { "with chosen as materialized (" .. chosen .. " limit " .. M.KEPT + 1 .. "), "
+    .. "sums as materialized (select count(*) as runs, coalesce(sum(n) filter (where is_whole), 0)::bigint as whole "
+    .. "from chosen), "
+    .. "ends as (select last_at, sum(n) over (order by last_at, id) as upto from (select id, last_at, n from chosen "
+    .. "where is_whole and n > 0" .. first .. " order by last_at, id limit " .. page .. ") e), "
+    .. "bound as materialized (select coalesce(min(last_at), 'infinity') as ts from ends where upto >= " .. page
+    .. "), "
+    .. "visited as materialized (select id from chosen where n is distinct from 0 and (first_at is null or first_at <= "
+    .. "(select ts from bound))" .. seen .. " limit " .. M.RUNS + 1 .. "), "
+    .. "found as materialized (select run_id, seq, ts from " .. by_run("visited", where)
+    .. " and ts <= (select ts from bound)" .. position(filter, query) .. " and (select count(*) from visited) <= "
+    .. M.RUNS .. " limit " .. M.GATHERED + 1 .. "), "
+    .. "parts as materialized (select id from chosen where not is_whole and n is distinct from 0 limit " .. M.RUNS + 1
+    .. "), "
+    .. "rest as materialized (select count(*) as n from (select 1 from " .. by_run("parts", where)
+    .. " and (select count(*) from parts) <= " .. M.RUNS .. " limit " .. (query.exact and "all"
+      or "greatest(0, " .. M.COUNTED .. " - (select whole from sums))") .. ") counted) "
+    .. "select counts.*, " .. PAGE .. " from (select (select runs from sums) as runs, (select count(*) from visited) "
+    .. "as visited, (select count(*) from found) as gathered, (select count(*) from parts) as parts, "
+    .. "(select whole from sums) + (select n from rest) as total) counts left join "
+    .. documents_of(filter, query, "select * from found" .. ORDER .. " limit " .. page)
+    .. " on true order by p.ts, p.run_id, p.seq", filter.params }
 end
 
 -- What comes before a statement that chooses events, and the condition by which it does: the ids of the runs in a hash, or
 -- each run looked up by runs_pkey.
 local function choosing(filter, query)
   local plain = filter:apart(function() scenarios.add_plain(filter, query.scenario_ref) end)
-  return "with chosen as materialized (" .. runs_of(filter, query) .. " limit " .. M.KEPT + 1 .. ") ",
+  return "with chosen as materialized (select id from (" .. runs_of(filter, query) .. ") r limit " .. M.KEPT + 1
+    .. ") ",
     " and case when (select count(*) from chosen) <= " .. M.KEPT .. " then run_id in (select id from chosen) else "
     .. "(select true from runs where tenant = $1 and id = run_events_canonical.run_id" .. plain .. " limit 1) end"
 end
@@ -114,7 +147,7 @@ end
 local function count_by_run_statement(tenant, query, is_any_going)
   local filter = db_door.filter(tenant)
   local where = event_filter.of_types(filter, query.types) .. conditions(filter, query, is_any_going)
-  return { "select count(*) as total from (select 1 from " .. by_run("(" .. likely_first(filter, query) .. ")", where)
+  return { "select count(*) as total from (select 1 from " .. by_run("(" .. runs_of(filter, query) .. ")", where)
     .. " limit " .. most_of(query) .. ") counted", filter.params }
 end
 
@@ -139,7 +172,7 @@ local function page_of_many(db, tenant, query, is_any_going)
 end
 
 ---A page of events after a position, one more when there are further ones, and the total. (yields)
----@param query table as for event_search.page, with `names` of scenarios.named, without run_id
+---@param query table as for event_search.page, with `scenario_terms` of run_words.resolve, without run_id
 ---@param is_any_going boolean whether runs are being deleted
 ---@return { rows: table[], total: integer }|nil
 ---@return table|nil err
@@ -147,12 +180,13 @@ function M.page(db, tenant, query, is_any_going)
   local results, err = db:batch({ db_door.ROOM, gather_statement(tenant, query, is_any_going) })
   if results == nil then return db_door.fail(err) end
   local rows = results[2].rows
-  local runs, gathered = rows[1].runs, rows[1].gathered
-  if runs > M.RUNS or gathered > M.GATHERED and not query.exact then
+  local first = rows[1]
+  if first.runs > M.KEPT or first.visited > M.RUNS or first.parts > M.RUNS
+    or first.gathered > M.GATHERED and not query.exact then
     return page_of_many(db, tenant, query, is_any_going)
   end
-  if rows[1].run_id == nil then rows = {} end
-  return { rows = rows, total = query.exact and gathered or math.min(gathered, M.COUNTED) }
+  if first.run_id == nil then rows = {} end
+  return { rows = rows, total = query.exact and first.total or math.min(first.total, M.COUNTED) }
 end
 
 return M
