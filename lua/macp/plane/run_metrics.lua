@@ -10,6 +10,8 @@ local COUNTERS = {
   ["tool.called"] = "tool_call_count", ["tool.completed"] = "tool_call_count",
   ["decision.finalized"] = "decision_count", ["decision.proposed"] = "decision_count",
 }
+-- A pause is told of the run only; the session pauses with it.
+local PAUSES = { ["run.suspended"] = "SESSION_STATE_SUSPENDED", ["run.resumed"] = "SESSION_STATE_OPEN" }
 local ENDINGS = { ["run.completed"] = true, ["run.failed"] = true, ["run.cancelled"] = true }
 
 local M = {}
@@ -70,6 +72,8 @@ function M.apply(metrics, event, ms, state)
   local field = COUNTERS[event_type]
   if field then
     metrics[field] = metrics[field] + 1
+  elseif PAUSES[event_type] then
+    metrics.session_state = PAUSES[event_type]
   elseif event_type == "session.state.changed" then
     if type(event.data.state) == "string" then metrics.session_state = event.data.state end
   elseif event_type == "session.stream.opened" then
