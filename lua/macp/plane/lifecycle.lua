@@ -128,7 +128,8 @@ function M.bound(run)
     extensionKeys = session.extension_keys,
   })
   for _, id in ipairs(session.participants) do
-    emit(run, ms, "participant.seen", "participant", id, "run-manager", { participantId = id, status = "idle" })
+    emit(run, ms, "participant.seen", "participant", id, "run-manager", { participantId = id, status = "idle",
+      role = run.roles and run.roles[id] })
   end
   sessions_store.add_upsert(run.writer:open_for(run), run.tenant, run.id, session_row(run, ms))
   transition(run, ms, "binding_session")

@@ -70,6 +70,15 @@ function Opening:is_wanted(body)
   return self.launcher ~= nil and body ~= nil and execution_request.is_launch(body)
 end
 
+-- What participants are to the session, by the identity they send under.
+local function roles_of(body)
+  local roles = {}
+  for _, participant in ipairs(body.session.participants) do
+    roles[participant.transportIdentity or participant.id] = participant.role
+  end
+  return roles
+end
+
 ---Opens the session that a run's request describes and sends its kickoff; does nothing for a request that only observes.
 ---(yields)
 ---@param run macp.plane.Run
@@ -78,6 +87,7 @@ end
 ---@return { code: string, message: string }|nil reason why the run fails; code CANCELLED ends the task only
 function Opening:open(run, body)
   if not self:is_wanted(body) then return true end
+  run.roles = roles_of(body)
   local plan, problems = self.launcher:plan(body, run.id, run.session_id)
   if plan == nil then return nil, { code = "VALIDATION_ERROR", message = table.concat(problems, "; ") } end
   local ack, reason = self.launcher:send(plan.start)

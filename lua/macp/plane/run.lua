@@ -100,6 +100,7 @@ function M.new(row, writer, restored)
     milestone_bytes = restored.milestone_bytes or 0, milestone_stride = 1, -- see snapshot.lua
     stored_bytes = 0, host_bytes = 0, mode_bytes = 0, -- sizes of the last stored state, and of its two parts
     last_event_ms = 0, session = nil, rev = nil, rev_key = nil, rev_started = false, gone = nil, skip = nil,
+    roles = nil, -- of the participants of a session that was opened here
     seen = {}, seen_before = {}, seen_count = 0, rendered = nil, rendered_seq = nil, wants_render = false,
     session_json = quote(row.session_id or ""), mode_name = nil, mode_json = '""',
     head = head, middle = middle, trace = trace, flat_trace = flat_trace,

@@ -55,6 +55,15 @@ describe("the launcher", function()
     local sent = event_lists.of_type(rig:events(accepted.runId), "message.sent")
     assert.same({ 2, "ann", { "bob" }, "Proposal", "proposal" },
       { #sent, sent[1].data.from, sent[1].data.to, sent[1].data.messageType, sent[1].data.kind })
+    local seen_as = {}
+    for _, event in ipairs(event_lists.of_type(rig:events(accepted.runId), "participant.seen")) do
+      seen_as[event.data.participantId] = event.data.role or "nothing"
+    end
+    assert.same({ "proposer", "nothing" }, { seen_as.ann, seen_as.bob })
+    local _, state = rig:get("/runs/" .. accepted.runId .. "/state")
+    for _, person in ipairs(state.participants) do
+      assert.equal(person.participantId == "ann" and "proposer" or nil, person.role)
+    end
     local metadata = assert(rig.runtime:call("plane", "GetSession", { session_id = id })).metadata
     assert.same({ "boss", { "ann", "bob" } }, { metadata.initiator, metadata.participants })
     local stream = rig.runtime:stream("plane")
