@@ -58,11 +58,18 @@ function Play:note_use(name)
   if used > (self.cover.instructions[name] or 0) then self.cover.instructions[name] = used end
 end
 
--- A delivery may be due at any moment, whatever has been said in the session so far.
-function Play:tell(where)
+-- A delivery may be due at any moment, whatever has been said in the session so far. One that the mode fails to shape
+-- goes out as it is: worth a note, each failure once.
+function Play:tell()
+  local unshaped = self.cover.unshaped
   for _, event in ipairs(DELIVERIES) do
     local _, _, err = self.rev:webhook(self.key, '{"type":"' .. event .. '","data":{}}')
-    if err then fail(where, "webhook of %s: %s", event, describe_error(err)) end
+    local key = err and describe_error(err)
+    if key and not unshaped[key] then
+      unshaped[key] = true
+      unshaped[#unshaped + 1] = { path = err.file or self.rev.root .. "webhook.lua", line = err.line or 1,
+        severity = "note", text = string.format("%s can be due here and goes out as it is: %s", event, err.message) }
+    end
   end
 end
 
@@ -73,7 +80,7 @@ function Play:look(where)
   if err then fail(where, "view: %s", describe_error(err)) end
   local shown = json.decode(text).view
   if shown == nil or shown == json.null then fail(where, "view: render returned nothing") end
-  self:tell(where)
+  self:tell()
   local _, due_err = self.rev:next_due(self.key)
   if due_err then fail(where, "due: %s", describe_error(due_err)) end
   if self:hash(where) ~= before then fail(where, "a view or timer function changed the state") end
@@ -329,7 +336,8 @@ end
 function M.new_cover(rev)
   local known = { Commitment = true }
   for _, message in ipairs(rev.model.messages) do known[message.type] = true end
-  return { known = known, accepted = {}, refused = {}, synthetic = {}, instructions = {}, values = 0, bytes = 0 }
+  return { known = known, accepted = {}, refused = {}, synthetic = {}, unshaped = {},
+    instructions = {}, values = 0, bytes = 0 }
 end
 
 -- Rules that no fixture refuses, messages that none accepts.
@@ -380,6 +388,7 @@ function M.run(rev, files, opts)
   rev.iso:set_step(DEFAULT_STEP)
   rev.faulty, rev.quiet = nil, nil
   report.notes = coverage_notes(rev, report.cover)
+  for _, note in ipairs(report.cover.unshaped) do table.insert(report.notes, note) end
   return report
 end
 

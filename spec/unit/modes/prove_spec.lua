@@ -106,9 +106,25 @@ describe("a played fixture", function()
       render = function(s, c) assert(not s.items.k or c.extra) return { n = c.extra.n } end]]))
   end)
 
-  it("delivers nothing but tables", function()
-    assert.equal("m/fixtures/a.lua:1: webhook of run.started: m/webhook.lua:1: shape must return a table, not string",
-      problems(PUT, { ["webhook.lua"] = "return { shape = function() return 'x' end }" }))
+  it("notes deliveries that go out as they are, each failure once", function()
+    local function notes(text)
+      local outcome = check.files({ ["mode.lua"] = modes.source(), ["webhook.lua"] = text,
+        ["fixtures/a.lua"] = 'return { initiator = "ann", participants = { "ann" }, ' .. PUT .. ", "
+          .. PUT:gsub('"k"', '"l"')
+          .. " }" }, "m/", { walk = false })
+      assert.same({}, outcome.problems)
+      local out = {}
+      for _, note in ipairs(outcome.notes) do
+        if note.path == "m/webhook.lua" then out[#out + 1] = note.line .. " " .. note.text end
+      end
+      return out
+    end
+    assert.same({ "1 run.failed can be due here and goes out as it is: attempt to index field 'k' (a nil value)" },
+      notes("return { shape = function(e, s) return e.type == 'run.failed' and { n = s.items.k.n } or {} end }"))
+    assert.same({ "1 run.started can be due here and goes out as it is: shape must return a table, not string" },
+      notes("return { shape = function() return 'x' end }"))
+    assert.equal("m/fixtures/a.lua:1: a view or timer function changed the state",
+      problems(PUT, { ["webhook.lua"] = "return { filter = function(e, s) s.told = true return true end }" }))
   end)
 end)
 

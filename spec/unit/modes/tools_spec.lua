@@ -61,14 +61,6 @@ describe("modes check", function()
       ["reducer.lua"] = "return { render = function(s) return { f = function() end } end }" }):find("view", 1, true))
   end)
 
-  it("finds deliveries that fail before anything was said", function()
-    local outcome = check.files({ ["mode.lua"] = modes.source(),
-      ["webhook.lua"] = "return { shape = function(event, s) return { n = s.items.k.n } end }",
-      ["fixtures/a.lua"] = [[return { initiator = "ann", participants = { "ann" }, { "ann", "Put", { key = "k" } } }]],
-    }, "m/", { walk = false })
-    assert.matches("^webhook of run.started: m/webhook.lua:1: ", outcome.problems[1].text)
-  end)
-
   it("finds state that depends on more than the history", function()
     local outcome = check.files({
       ["mode.lua"] = modes.source({ head = "local seen = { n = 0 }", messages = [[
