@@ -19,6 +19,14 @@ struct journal_scan;
 
 enum { JOURNAL_KEY_MAX = 255, JOURNAL_RECORD_MAX = 256 << 20 };
 
+/* How keys are parked; 0 and false everywhere but in tests. */
+struct journal_parking {
+    uint8_t print_bits;   /* 0: 64; of a key's fingerprint, so that some are equal */
+    uint32_t chunk_bytes; /* 0: 1 MiB; the file for what leaves memory is used in portions of this size */
+    uint32_t recent;      /* 0: 2048; parked keys that a read has brought back, and that stay for a while */
+    bool is_eager;        /* every key is parked whenever nothing of it is under way */
+};
+
 struct journal_opts {
     const char *dir;          /* file, rocksdb: the directory; it is created. Borrowed */
     size_t segment_bytes;     /* file. 0: 32 MiB; a segment file is closed when the next group does not fit */
@@ -30,6 +38,7 @@ struct journal_opts {
     uint32_t lease_ms; /* redis backend: 0: 10 s; how long a crashed holder keeps others out */
     bool no_sync;      /* leave the flush to the operating system: survives kill, not power loss */
     bool quarantine;   /* serve what verifies when records are damaged, instead of refusing to open */
+    struct journal_parking parking;
 };
 
 /* One record handed out; the pointers are valid during the callback. */
@@ -43,6 +52,7 @@ struct journal_record {
 
 struct journal_stats {
     uint64_t keys;
+    uint64_t parked; /* of those */
     uint64_t segments;
     uint64_t bytes;   /* on disk (or in memory), dead records included */
     uint64_t records; /* stored, dead ones included */
@@ -80,6 +90,12 @@ struct journal_ops {
     int (*check)(struct journal *journal, uint64_t lsn, struct err *err);
     /* Calls fn when lsn is durable or has failed; waiters of one flush run in the order of their calls. */
     struct journal_op *(*wait)(struct journal *journal, uint64_t lsn, journal_done_fn fn, void *arg);
+    /* Nobody will need the key soon: it leaves memory once nothing of it is under way, but for a fingerprint,
+     * and read brings it back. Until then the other functions do what they always do; append, replace and
+     * remove have to read a portion of a local file first, in place: read the key before. What count tells of
+     * an unknown key may be that of a parked one with the same fingerprint (1 in 2^64, and the hash is
+     * keyed): a read of it settles that. */
+    void (*park)(struct journal *journal, const char *key, size_t key_len);
     /* Durable records from_index, from_index + 1, ... of a key: at most max_records, and at most max_bytes
      * unless the first alone is larger. An unknown key or an index behind the end gives none. */
     struct journal_op *(*read)(struct journal *journal, const char *key, size_t key_len, uint64_t from_index,
@@ -96,7 +112,8 @@ struct journal_ops {
     /* Records in the key's log: durable ones, and with those pending in *with_pending (may be NULL). */
     uint64_t (*count)(const struct journal *journal, const char *key, size_t key_len, uint64_t *with_pending);
     /* Walks the keys with durable records: *cursor starts at 0; false at the end. No changes in between.
-     * *reason is NULL, or what is wrong with a damaged key. */
+     * Reads the names of parked keys in place: for starts and tools. *reason is NULL, or what is wrong with a
+     * damaged key. */
     bool (*next_key)(const struct journal *journal, size_t *cursor, const char **key, size_t *key_len,
                      const char **reason);
     void (*stats)(const struct journal *journal, struct journal_stats *stats);

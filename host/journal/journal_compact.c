@@ -31,6 +31,7 @@ struct journal_cleaner {
     size_t need;       /* bytes of an incomplete record at the end of chunk */
     uint64_t wait_lsn; /* copies up to here must be decided before going on */
     struct err err;
+    bool is_fetching; /* the key of the next record */
 };
 
 static void block(struct journal_file *file, const struct err *err)
@@ -121,12 +122,28 @@ static void read_chunk(struct journal_file *file)
     work_queue(file->loop, run_read, on_read, file);
 }
 
+static void on_back(void *arg, const struct err *err)
+{
+    struct journal_file *file = arg;
+    file->cleaner->is_fetching = false;
+    if (err != NULL) {
+        block(file, err);
+    }
+    journal_compact_kick(file);
+}
+
 /* Appends the record again when it is live. A key that is about to be removed or replaced is left alone: the
- * copy would lie behind the mark that kills it. false: no room now. */
+ * copy would lie behind the mark that kills it. false: no room now, or the key has to be brought back first.
+ */
 static bool copy_record(struct journal_file *file, const struct journal_item *item, uint64_t place)
 {
     if (item->kind > JOURNAL_STAGED) {
         return true;
+    }
+    if (journal_park_holds(file->park, item->key, item->key_len)) {
+        file->cleaner->is_fetching = true;
+        journal_park_fetch(file->park, item->key, item->key_len, on_back, file);
+        return false;
     }
     struct journal_key *key = journal_index_find(file->index, item->key, item->key_len);
     if (key == NULL || item->index > key->count || key->places[item->index - 1] != place ||
@@ -174,8 +191,8 @@ static bool copy_chunk(struct journal_file *file)
 static void copy_step(struct journal_file *file)
 {
     struct journal_cleaner *cleaner = file->cleaner;
-    if (cleaner->wait_lsn > file->ledger.decided_lsn) {
-        return; /* the flush kicks again */
+    if (cleaner->is_fetching || cleaner->wait_lsn > file->ledger.decided_lsn) {
+        return; /* what comes back, or the flush, kicks again */
     }
     uint64_t before = file->ledger.next_lsn;
     bool used_up = copy_chunk(file);

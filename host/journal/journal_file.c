@@ -24,6 +24,7 @@ static void free_file(struct journal_file *file)
 {
     journal_writer_close(file->writer);
     journal_compact_free(file);
+    journal_park_free(file->park);
     journal_index_free(file->index);
     journal_segments_deinit(&file->segments);
     journal_owner_drop(file->owner);
@@ -83,6 +84,7 @@ static void close_file(struct journal *journal, void (*done)(void *arg), void *a
 {
     struct journal_file *file = (struct journal_file *)journal;
     file->is_closing = true;
+    journal_park_close(file->park);
     file->close_done = done;
     file->close_arg = arg;
     file->busy++;
@@ -102,37 +104,26 @@ static uint64_t get_failures(const struct journal *journal)
 static uint64_t count_records(const struct journal *journal, const char *name, size_t key_len,
                               uint64_t *with_pending)
 {
-    const struct journal_file *file = (const struct journal_file *)journal;
-    const struct journal_key *key = journal_index_find(file->index, name, key_len);
-    if (with_pending != NULL) {
-        *with_pending = key == NULL ? 0 : key->next_count;
-    }
-    return key == NULL ? 0 : key->count;
+    return journal_park_count(((const struct journal_file *)journal)->park, name, key_len, with_pending);
 }
 
 static bool next_key(const struct journal *journal, size_t *cursor, const char **name, size_t *key_len,
                      const char **reason)
 {
-    const struct journal_file *file = (const struct journal_file *)journal;
-    for (;;) {
-        const struct journal_key *key = journal_index_next(file->index, cursor);
-        if (key == NULL) {
-            return false;
-        }
-        if (key->count > 0 || key->is_damaged) {
-            *name = key->name;
-            *key_len = key->len;
-            *reason = key->is_damaged ? "records of this key are damaged or missing" : NULL;
-            return true;
-        }
-    }
+    return journal_park_walk(((const struct journal_file *)journal)->park, cursor, name, key_len, reason);
+}
+
+static void park_key(struct journal *journal, const char *name, size_t key_len)
+{
+    journal_park_key(((struct journal_file *)journal)->park, name, key_len);
 }
 
 static void get_stats(const struct journal *journal, struct journal_stats *stats)
 {
     const struct journal_file *file = (const struct journal_file *)journal;
     *stats = file->stats;
-    stats->keys = journal_index_size(file->index);
+    stats->parked = journal_park_size(file->park);
+    stats->keys = journal_index_size(file->index) + stats->parked;
     stats->segments = file->segments.count;
     for (size_t i = 0; i < file->segments.count; i++) {
         stats->bytes += file->segments.items[i].end;
@@ -185,6 +176,7 @@ static const struct journal_ops file_ops = {
     .remove = journal_group_remove,
     .check = check_lsn,
     .wait = wait_lsn,
+    .park = park_key,
     .read = journal_read,
     .scan_open = journal_scan_open,
     .scan_next = journal_scan_next,
@@ -199,6 +191,11 @@ static const struct journal_ops file_ops = {
     .owned = check_owned,
     .close = close_file,
 };
+
+static void on_park_idle(void *arg)
+{
+    journal_file_settle(arg);
+}
 
 static void run_open(void *arg)
 {
@@ -247,6 +244,9 @@ static void on_open(void *arg)
     log_line(LOG_DEBUG, "journal.opened", "%s: %llu keys, %llu records in %llu segments, %.1f ms", file->dir,
              (unsigned long long)stats.keys, (unsigned long long)stats.live,
              (unsigned long long)stats.segments, (double)(loop_mono_ns() - opening->started_ns) / 1e6);
+    if (file->opts.parking.is_eager) {
+        journal_park_resume(file->park);
+    }
     opening->fn(opening->arg, &file->base, NULL);
     free(opening);
 }
@@ -265,7 +265,16 @@ int journal_file_open(struct loop *loop, const struct journal_opts *opts, journa
     file->opts.dir = file->dir;
     file->dir_fd = -1;
     file->has_cores = uv_available_parallelism() > 1;
-    file->index = journal_index_new();
+    file->index = journal_index_new(opts->parking.is_eager);
+    file->park = journal_park_new(&(struct journal_park_opts){
+        .loop = loop,
+        .index = file->index,
+        .dir = file->dir,
+        .tuning = opts->parking,
+        .busy = &file->busy,
+        .on_idle = on_park_idle,
+        .arg = file,
+    });
     list_init(&file->groups);
     journal_ledger_init(&file->ledger, loop, on_ledger_idle, file);
     struct opening *opening = xcalloc(1, sizeof(*opening));

@@ -8,6 +8,7 @@
 #include "journal/journal_index.h"
 #include "journal/journal_ledger.h"
 #include "journal/journal_owner.h"
+#include "journal/journal_park.h"
 #include "journal/journal_record.h"
 #include "journal/journal_segment.h"
 #include "journal/journal_writer.h"
@@ -42,6 +43,7 @@ struct journal_file {
     struct err lost; /* code 0, or why nothing can be written any more */
     uint32_t salt;
     struct journal_index *index;
+    struct journal_park *park;
     struct journal_segments segments;
     struct journal_writer *writer;
     struct journal_job job; /* the flush in flight */
@@ -86,7 +88,6 @@ bool journal_group_add_moved(struct journal_file *file, struct journal_key *key,
                              const struct journal_item *item, uint64_t place);
 void journal_group_flush(
     struct journal_file *file); /* starts a flush when there is something and none runs */
-void journal_group_drop_if_dead(struct journal_file *file, struct journal_key *key);
 
 /* journal_read.c. Reads places[0..count), appending them to out until one more would exceed max_bytes (at
  * least one). Blocks; for the pool. *found is the number read; each is journal_read_item in `items`, offsets

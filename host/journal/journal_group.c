@@ -118,7 +118,14 @@ int journal_group_append(struct journal *journal, const char *name, size_t key_l
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_add(file->index, name, key_len);
+    struct journal_key *key = journal_index_find(file->index, name, key_len);
+    if (key == NULL) {
+        status = journal_park_add(file->park, name, key_len, &key, err);
+        if (status != 0) {
+            return status;
+        }
+    }
+    key->is_idle = file->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -166,7 +173,11 @@ int journal_group_remove(struct journal *journal, const char *name, size_t key_l
         *err = file->lost;
         return err->code;
     }
-    struct journal_key *key = journal_index_find(file->index, name, key_len);
+    struct journal_key *key;
+    int status = journal_park_get(file->park, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
+    }
     if (key == NULL || key->next_count == 0) {
         return err_set(err, ERR_NOT_FOUND, "the journal has no key \"%.*s\"", (int)key_len, name);
     }
@@ -195,7 +206,14 @@ int journal_group_replace(struct journal *journal, const char *name, size_t key_
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_add(file->index, name, key_len);
+    struct journal_key *key = journal_index_find(file->index, name, key_len);
+    if (key == NULL) {
+        status = journal_park_add(file->park, name, key_len, &key, err);
+        if (status != 0) {
+            return status;
+        }
+    }
+    key->is_idle = file->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -262,10 +280,13 @@ static void kill_staged(struct journal_file *file, struct journal_key *key)
     }
 }
 
-void journal_group_drop_if_dead(struct journal_file *file, struct journal_key *key)
+/* Something of the key has been decided: it may be gone, or at rest. */
+static void settle_key(struct journal_file *file, struct journal_key *key)
 {
     if (key->count == 0 && key->next_count == 0 && key->pending == 0 && key->staged == NULL) {
-        journal_index_drop(file->index, key);
+        journal_park_drop(file->park, key);
+    } else {
+        journal_park_settled(file->park, key);
     }
 }
 
@@ -275,6 +296,10 @@ static void settle_slot(struct journal_file *file, struct journal_segment *segme
 {
     struct journal_key *key = slot->key;
     segment->records++;
+    if (key == NULL) {
+        return; /* JOURNAL_CLOSED */
+    }
+    journal_park_changes(file->park, key);
     switch (slot->kind) {
     case JOURNAL_DATA:
         if (slot->moved_from != 0) {
@@ -321,7 +346,7 @@ static void settle_group(struct journal_file *file, struct journal_group *group,
         settle_slot(file, segment, slot, journal_place(seq, offset + slot->offset));
         if (slot->key != NULL) {
             slot->key->pending--;
-            journal_group_drop_if_dead(file, slot->key);
+            settle_key(file, slot->key);
         }
     }
     segment->end = offset + group->buf.len;
@@ -343,7 +368,7 @@ static void forget_group(struct journal_file *file, struct journal_group *group)
             if (key->pending == 0) {
                 kill_staged(file, key);
             }
-            journal_group_drop_if_dead(file, key);
+            settle_key(file, key);
         }
     }
 }

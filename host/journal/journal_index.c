@@ -14,7 +14,10 @@ struct journal_index {
     size_t mask; /* slots - 1, a power of two minus one */
     size_t count;
     uint64_t seed;
+    bool makes_idle;
 };
+
+enum { MIN_SLOTS = 1024 };
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -38,10 +41,11 @@ static uint32_t hash_name(const struct journal_index *index, const char *name, s
     return (uint32_t)(state ^ state >> 32);
 }
 
-struct journal_index *journal_index_new(void)
+struct journal_index *journal_index_new(bool makes_idle)
 {
     struct journal_index *index = xcalloc(1, sizeof(*index));
-    index->mask = 1023;
+    index->makes_idle = makes_idle;
+    index->mask = MIN_SLOTS - 1;
     index->slots = xcalloc(index->mask + 1, sizeof(*index->slots));
     if (getrandom(&index->seed, sizeof(index->seed), GRND_NONBLOCK) != sizeof(index->seed)) {
         index->seed = (uint64_t)(uintptr_t)index ^ (uint64_t)getpid()
@@ -88,11 +92,11 @@ struct journal_key *journal_index_find(const struct journal_index *index, const 
     return index->slots[locate(index, hash_name(index, name, len), name, len)];
 }
 
-static void grow(struct journal_index *index)
+static void resize(struct journal_index *index, size_t slots)
 {
     struct journal_key **old = index->slots;
     size_t old_size = index->mask + 1;
-    index->mask = old_size * 2 - 1;
+    index->mask = slots - 1;
     index->slots = xcalloc(index->mask + 1, sizeof(*index->slots));
     for (size_t i = 0; i < old_size; i++) {
         struct journal_key *key = old[i];
@@ -111,12 +115,14 @@ struct journal_key *journal_index_add(struct journal_index *index, const char *n
         return index->slots[at];
     }
     if ((index->count + 1) * 4 > (index->mask + 1) * 3) {
-        grow(index);
+        resize(index, (index->mask + 1) * 2);
         at = locate(index, hash, name, len);
     }
     struct journal_key *key = xcalloc(1, sizeof(*key) + len);
     key->hash = hash;
+    key->is_idle = index->makes_idle;
     key->len = (uint8_t)len;
+    list_init(&key->link);
     memcpy(key->name, name, len);
     index->slots[at] = key;
     index->count++;
@@ -136,6 +142,13 @@ void journal_index_drop(struct journal_index *index, struct journal_key *key)
             index->slots[at] = NULL;
             hole = at;
         }
+    }
+}
+
+void journal_index_trim(struct journal_index *index)
+{
+    if (index->mask >= MIN_SLOTS && index->count * 8 < index->mask) {
+        resize(index, (index->mask + 1) / 2);
     }
 }
 

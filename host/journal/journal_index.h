@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
+
 struct journal_index;
 
 /* Places of a log that is being replaced and has not been committed. */
@@ -30,17 +32,25 @@ struct journal_key {
     uint32_t scan_end;             /* of so many that there were when it began */
     uint32_t hash;
     bool is_damaged; /* lost records: may be removed, nothing else */
+    /* of journal_park.c: */
+    bool is_idle;     /* is to leave memory as soon as nothing of it is under way */
+    bool is_recent;   /* has been asked for lately, in the list of those */
+    bool is_spilling; /* its entry is being written */
     uint8_t len;
+    uint64_t spilled; /* place of its entry outside memory as the key is now, 0: there is none */
+    struct list link; /* in one of the lists of journal_park.c */
     char name[];
 };
 
-struct journal_index *journal_index_new(void);
+/* makes_idle: for tests, keys are to leave memory from the beginning. */
+struct journal_index *journal_index_new(bool makes_idle);
 void journal_index_free(struct journal_index *index);
 struct journal_key *journal_index_find(const struct journal_index *index, const char *name, size_t len);
 struct journal_key *journal_index_add(struct journal_index *index, const char *name,
                                       size_t len); /* find or create */
 void journal_index_drop(struct journal_index *index,
-                        struct journal_key *key); /* out of the table, and freed */
+                        struct journal_key *key);     /* out of the table, and freed */
+void journal_index_trim(struct journal_index *index); /* gives room back once few keys are left; moves keys */
 size_t journal_index_size(const struct journal_index *index);
 /* Walks the keys in no particular order: *cursor starts at 0; NULL at the end. Dropping the returned key may
  * make the walk skip others. */

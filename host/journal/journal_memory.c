@@ -348,6 +348,11 @@ static uint64_t get_epoch(const struct journal *journal)
     return 1; /* nobody else can have it */
 }
 
+static void park(struct journal *journal, const char *name, size_t key_len)
+{
+    /* the records are in memory anyway */
+}
+
 static int check_owned(const struct journal *journal, struct err *err)
 {
     return 0;
@@ -375,6 +380,7 @@ static const struct journal_ops memory_ops = {
     .remove = remove_key,
     .check = check,
     .wait = wait,
+    .park = park,
     .read = read_key,
     .scan_open = scan_open,
     .scan_next = scan_next,
@@ -411,7 +417,7 @@ int journal_memory_open(struct loop *loop, const struct journal_opts *opts, jour
     memory->loop = loop;
     memory->opts = *opts;
     memory->opts.dir = NULL; /* borrowed and not ours */
-    memory->index = journal_index_new();
+    memory->index = journal_index_new(false);
     struct opening *opening = xcalloc(1, sizeof(*opening));
     *opening = (struct opening){memory, fn, arg};
     loop_defer(loop, on_open, opening);

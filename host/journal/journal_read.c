@@ -19,7 +19,8 @@ struct read_op {
     struct journal_op op; /* first: cancel gets its address */
     uint64_t *places;
     size_t count;
-    uint32_t first_index;
+    uint64_t from_index;
+    size_t max_records;
     size_t max_bytes;
     struct buf out;
     struct journal_read_item *items;
@@ -151,7 +152,7 @@ static void run_read(void *arg)
 {
     struct read_op *read = arg;
     const struct journal_file *file = (const struct journal_file *)read->op.journal;
-    (void)journal_read_places(file->dir_fd, file->salt, read->places, read->count, read->first_index,
+    (void)journal_read_places(file->dir_fd, file->salt, read->places, read->count, (uint32_t)read->from_index,
                               read->max_bytes, &read->out, read->items, &read->found, &read->err);
 }
 
@@ -168,7 +169,7 @@ static void finish(struct read_op *read)
             records[i] = (struct journal_record){
                 .key = read->key,
                 .key_len = read->key_len,
-                .index = (uint64_t)read->first_index + i,
+                .index = read->from_index + i,
                 .data = read->items[i].len == 0 ? "" : read->out.data + read->items[i].offset,
                 .len = read->items[i].len,
             };
@@ -193,6 +194,45 @@ static void on_read(void *arg)
     journal_file_settle(file);
 }
 
+/* From the index to places; false when there is nothing to read. */
+static bool plan(struct read_op *read)
+{
+    struct journal_file *file = (struct journal_file *)read->op.journal;
+    const struct journal_key *key = journal_index_find(file->index, read->key, read->key_len);
+    if (file->is_closing) {
+        (void)err_set(&read->err, ERR_CLOSED, "the journal is closed");
+        return false;
+    }
+    if (key != NULL && key->is_damaged) {
+        (void)err_set(&read->err, ERR_CORRUPT, "the log of key \"%.*s\" is damaged", (int)key->len,
+                      key->name);
+        return false;
+    }
+    if (key == NULL || read->from_index < 1 || read->from_index > key->count || read->max_records == 0) {
+        return false;
+    }
+    size_t available = key->count - (size_t)(read->from_index - 1);
+    read->count = read->max_records < available ? read->max_records : available;
+    read->count = read->count < MAX_RECORDS ? read->count : MAX_RECORDS;
+    read->places = xcalloc(read->count + 1, sizeof(*read->places));
+    memcpy(read->places, key->places + (read->from_index - 1), read->count * sizeof(*read->places));
+    read->items = xcalloc(read->count, sizeof(*read->items));
+    journal_read_hold(file, read->places, read->count, 1);
+    return true;
+}
+
+static void on_back(void *arg, const struct err *err)
+{
+    struct read_op *read = arg;
+    if (err != NULL) {
+        read->err = *err;
+    } else if (!read->op.is_cancelled && plan(read)) {
+        work_queue(((struct journal_file *)read->op.journal)->loop, run_read, on_read, read);
+        return;
+    }
+    on_read(read);
+}
+
 struct journal_op *journal_read(struct journal *journal, const char *name, size_t key_len,
                                 uint64_t from_index, size_t max_records, size_t max_bytes,
                                 journal_records_fn fn, void *arg)
@@ -202,30 +242,18 @@ struct journal_op *journal_read(struct journal *journal, const char *name, size_
     read->op.journal = journal;
     read->op.records = fn;
     read->op.arg = arg;
+    read->from_index = from_index;
+    read->max_records = max_records;
     read->max_bytes = max_bytes;
-    const struct journal_key *key = journal_index_find(file->index, name, key_len);
-    if (file->is_closing) {
-        (void)err_set(&read->err, ERR_CLOSED, "the journal is closed");
-    } else if (key != NULL && key->is_damaged) {
-        (void)err_set(&read->err, ERR_CORRUPT, "the log of key \"%.*s\" is damaged", (int)key->len,
-                      key->name);
-    } else if (key != NULL && from_index >= 1 && from_index <= key->count) {
-        size_t available = key->count - (size_t)(from_index - 1);
-        read->count = max_records < available ? max_records : available;
-        read->count = read->count < MAX_RECORDS ? read->count : MAX_RECORDS;
-        read->first_index = (uint32_t)from_index;
-        read->places = xcalloc(read->count + 1, sizeof(*read->places));
-        memcpy(read->places, key->places + (from_index - 1), read->count * sizeof(*read->places));
-        memcpy(read->key, key->name, key->len);
-        read->key_len = key->len;
-    }
+    read->key_len = key_len <= JOURNAL_KEY_MAX ? key_len : 0; /* there is no key with a longer name */
+    memcpy(read->key, name, read->key_len);
     file->busy++;
-    if (key == NULL || read->count == 0) {
+    if (!file->is_closing && journal_park_holds(file->park, read->key, read->key_len)) {
+        journal_park_fetch(file->park, read->key, read->key_len, on_back, read);
+    } else if (plan(read)) {
+        work_queue(file->loop, run_read, on_read, read);
+    } else {
         loop_defer(file->loop, on_read, read);
-        return &read->op;
     }
-    read->items = xcalloc(read->count, sizeof(*read->items));
-    journal_read_hold(file, read->places, read->count, 1);
-    work_queue(file->loop, run_read, on_read, read);
     return &read->op;
 }

@@ -39,6 +39,7 @@ struct journal_scan {
     bool needs_more; /* the rest of chunk is an incomplete record of `need` bytes */
     size_t need;
     bool segments_done;
+    bool is_gathered; /* the parked keys are back */
     /* then the keys that are not complete */
     size_t cursor;
     bool is_last_round; /* the walk began at 0 and has found nothing yet */
@@ -287,9 +288,23 @@ static bool read_pieces(struct journal_scan *scan)
     return true;
 }
 
+static void on_gathered(void *arg, const struct err *err)
+{
+    struct journal_scan *scan = arg;
+    scan->is_gathered = err == NULL;
+    if (err != NULL) {
+        scan->err = *err;
+    }
+    start_step(scan);
+}
+
 static void start_step(void *arg)
 {
     struct journal_scan *scan = arg;
+    if (scan->err.code == 0 && !scan->op.is_cancelled && !scan->is_gathered) {
+        journal_park_fetch_all(scan->file->park, on_gathered, scan);
+        return;
+    }
     if (scan->err.code != 0 || scan->op.is_cancelled) {
         deliver(scan, 0);
         return;
@@ -333,6 +348,7 @@ struct journal_scan *journal_scan_open(struct journal *journal, struct err *err)
         key->scan_end = key->count;
     }
     file->scan = scan;
+    journal_park_suspend(file->park);
     return scan;
 }
 
@@ -353,6 +369,7 @@ void journal_scan_close(struct journal_scan *scan)
 {
     if (scan != NULL) {
         scan->file->scan = NULL;
+        journal_park_resume(scan->file->park);
         buf_deinit(&scan->chunk);
         free(scan->pieces);
         free(scan);

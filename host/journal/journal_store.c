@@ -23,6 +23,7 @@ struct opening {
 static void free_store(struct journal_store *store)
 {
     journal_thread_close(store->thread);
+    journal_park_free(store->park);
     journal_index_free(store->index);
     journal_ledger_deinit(&store->ledger);
     free(store);
@@ -64,6 +65,7 @@ static void close_store(struct journal *journal, void (*done)(void *arg), void *
 {
     struct journal_store *store = journal_store_of(journal);
     store->is_closing = true;
+    journal_park_close(store->park);
     store->close_done = done;
     store->close_arg = arg;
     store->busy++;
@@ -110,33 +112,26 @@ static uint64_t get_failures(const struct journal *journal)
 static uint64_t count_records(const struct journal *journal, const char *name, size_t key_len,
                               uint64_t *with_pending)
 {
-    const struct journal_key *key = journal_index_find(journal_store_of(journal)->index, name, key_len);
-    if (with_pending != NULL) {
-        *with_pending = key == NULL ? 0 : key->next_count;
-    }
-    return key == NULL ? 0 : key->count;
+    return journal_park_count(journal_store_of(journal)->park, name, key_len, with_pending);
 }
 
 static bool next_key(const struct journal *journal, size_t *cursor, const char **name, size_t *key_len,
                      const char **reason)
 {
-    const struct journal_key *key;
-    while ((key = journal_index_next(journal_store_of(journal)->index, cursor)) != NULL) {
-        if (key->count > 0 || key->is_damaged) {
-            *name = key->name;
-            *key_len = key->len;
-            *reason = key->is_damaged ? "records of this key are damaged or missing" : NULL;
-            return true;
-        }
-    }
-    return false;
+    return journal_park_walk(journal_store_of(journal)->park, cursor, name, key_len, reason);
+}
+
+static void park_key(struct journal *journal, const char *name, size_t key_len)
+{
+    journal_park_key(journal_store_of(journal)->park, name, key_len);
 }
 
 static void get_stats(const struct journal *journal, struct journal_stats *stats)
 {
     const struct journal_store *store = journal_store_of(journal);
     *stats = store->stats;
-    stats->keys = journal_index_size(store->index);
+    stats->parked = journal_park_size(store->park);
+    stats->keys = journal_index_size(store->index) + stats->parked;
     stats->records = stats->live;
     if (store->driver->stats != NULL) {
         store->driver->stats(store->self, stats);
@@ -164,6 +159,7 @@ static const struct journal_ops store_ops = {
     .remove = journal_store_remove,
     .check = check_lsn,
     .wait = wait_lsn,
+    .park = park_key,
     .read = journal_store_read,
     .scan_open = journal_store_scan_open,
     .scan_next = journal_store_scan_next,
@@ -194,6 +190,11 @@ void journal_store_load(struct journal_store *store, const char *name, size_t ke
     store->stats.damaged += is_damaged ? 1 : 0;
 }
 
+static void on_park_idle(void *arg)
+{
+    journal_store_settle(arg);
+}
+
 static void run_open(void *arg)
 {
     struct opening *opening = arg;
@@ -220,6 +221,9 @@ static void on_open(void *arg)
     log_line(LOG_DEBUG, "journal.opened", "%s: %zu keys, %llu records, %.1f ms", store->driver->name,
              journal_index_size(store->index), (unsigned long long)store->stats.live,
              (double)(loop_mono_ns() - opening->started_ns) / 1e6);
+    if (store->opts.parking.is_eager) {
+        journal_park_resume(store->park);
+    }
     opening->fn(opening->arg, &store->base, NULL);
     free(opening);
 }
@@ -234,7 +238,16 @@ int journal_store_open(struct loop *loop, const struct journal_opts *opts,
     store->opts.dir = NULL; /* borrowed, and the driver's matter */
     store->driver = driver;
     store->self = self;
-    store->index = journal_index_new();
+    store->index = journal_index_new(opts->parking.is_eager);
+    store->park = journal_park_new(&(struct journal_park_opts){
+        .loop = loop,
+        .index = store->index,
+        .dir = opts->dir,
+        .tuning = opts->parking,
+        .busy = &store->busy,
+        .on_idle = on_park_idle,
+        .arg = store,
+    });
     list_init(&store->groups);
     list_init(&store->turns);
     journal_ledger_init(&store->ledger, loop, on_ledger_idle, store);

@@ -113,7 +113,14 @@ int journal_store_append(struct journal *journal, const char *name, size_t key_l
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_add(store->index, name, key_len);
+    struct journal_key *key = journal_index_find(store->index, name, key_len);
+    if (key == NULL) {
+        status = journal_park_add(store->park, name, key_len, &key, err);
+        if (status != 0) {
+            return status;
+        }
+    }
+    key->is_idle = store->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -134,11 +141,15 @@ int journal_store_remove(struct journal *journal, const char *name, size_t key_l
                          struct err *err)
 {
     struct journal_store *store = journal_store_of(journal);
-    struct journal_key *key = journal_index_find(store->index, name, key_len);
+    struct journal_key *key;
+    int status = journal_park_get(store->park, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
+    }
     if (key == NULL || key->next_count == 0) {
         return err_set(err, ERR_NOT_FOUND, "the journal has no key \"%.*s\"", (int)key_len, name);
     }
-    int status = check_room(store, key_len, 0, 0, err); /* giving room back needs none */
+    status = check_room(store, key_len, 0, 0, err); /* giving room back needs none */
     if (status != 0) {
         return status;
     }
@@ -169,7 +180,14 @@ int journal_store_replace(struct journal *journal, const char *name, size_t key_
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_add(store->index, name, key_len);
+    struct journal_key *key = journal_index_find(store->index, name, key_len);
+    if (key == NULL) {
+        status = journal_park_add(store->park, name, key_len, &key, err);
+        if (status != 0) {
+            return status;
+        }
+    }
+    key->is_idle = store->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -185,10 +203,13 @@ int journal_store_replace(struct journal *journal, const char *name, size_t key_
     return 0;
 }
 
-static void drop_if_dead(struct journal_store *store, struct journal_key *key)
+/* Something of the key has been decided: it may be gone, or at rest. */
+static void settle_key(struct journal_store *store, struct journal_key *key)
 {
     if (key->count == 0 && key->next_count == 0 && key->pending == 0) {
-        journal_index_drop(store->index, key);
+        journal_park_drop(store->park, key);
+    } else {
+        journal_park_settled(store->park, key);
     }
 }
 
@@ -196,6 +217,7 @@ static void drop_if_dead(struct journal_store *store, struct journal_key *key)
 static void settle_write(struct journal_store *store, struct journal_key *key,
                          const struct journal_write *write)
 {
+    journal_park_changes(store->park, key);
     key->epoch = write->epoch;
     if (write->kind == JOURNAL_WRITE_RECORD) {
         key->count = write->index;
@@ -207,7 +229,7 @@ static void settle_write(struct journal_store *store, struct journal_key *key,
         key->is_damaged = false;
     }
     key->pending--;
-    drop_if_dead(store, key);
+    settle_key(store, key);
 }
 
 static void settle_group(struct journal_store *store, struct journal_store_group *group)
@@ -233,7 +255,7 @@ static void forget_group(struct journal_store *store, struct journal_store_group
         key->pending--;
         key->next_epoch = key->epoch;
         key->next_count = key->is_damaged && key->count == 0 ? 1 : key->count;
-        drop_if_dead(store, key);
+        settle_key(store, key);
     }
 }
 

@@ -30,6 +30,7 @@ struct journal_scan {
     size_t cursor;
     struct journal_store_turn turn;
     int tries;
+    bool is_gathered;   /* the parked keys are back */
     bool is_ahead;      /* something was missing that the flush in flight may have replaced */
     bool is_last_round; /* the walk began at 0 and has found nothing yet */
     size_t range_count;
@@ -113,17 +114,38 @@ static void finish(struct read_op *read)
 
 static bool plan(struct read_op *read);
 static void on_read(void *arg);
+static void start(struct read_op *read);
 
-/* Once more, from the index as it is now. */
-static void read_again(struct journal_store_turn *turn)
+static void on_back(void *arg, const struct err *err)
 {
-    struct read_op *read = list_entry(turn, struct read_op, turn);
+    struct read_op *read = arg;
+    if (err != NULL) {
+        read->err = *err;
+        on_read(read);
+    } else {
+        start(read);
+    }
+}
+
+/* From the index as it is now. */
+static void start(struct read_op *read)
+{
     struct journal_store *store = read->store;
-    if (!read->op.is_cancelled && plan(read)) {
+    const struct journal_range *range = &read->range;
+    if (read->op.is_cancelled) {
+        loop_defer(store->loop, on_read, read);
+    } else if (journal_park_holds(store->park, range->key, range->key_len)) {
+        journal_park_fetch(store->park, range->key, range->key_len, on_back, read);
+    } else if (plan(read)) {
         work_queue(store->loop, run_read, on_read, read);
     } else {
         loop_defer(store->loop, on_read, read);
     }
+}
+
+static void read_again(struct journal_store_turn *turn)
+{
+    start(list_entry(turn, struct read_op, turn));
 }
 
 static void on_read(void *arg)
@@ -191,10 +213,8 @@ struct journal_op *journal_store_read(struct journal *journal, const char *name,
     if (store->is_closing) {
         (void)err_set(&read->err, ERR_CLOSED, "the journal is closed");
         loop_defer(store->loop, on_read, read);
-    } else if (plan(read)) {
-        work_queue(store->loop, run_read, on_read, read);
     } else {
-        loop_defer(store->loop, on_read, read);
+        start(read);
     }
     return &read->op;
 }
@@ -309,11 +329,25 @@ static size_t gather(struct journal_scan *scan)
     return total;
 }
 
+static void on_gathered(void *arg, const struct err *err)
+{
+    struct journal_scan *scan = arg;
+    scan->is_gathered = err == NULL;
+    if (err != NULL) {
+        scan->err = *err;
+    }
+    start_step(scan);
+}
+
 /* Keys may change their place in the table between two steps, and ranges may have been cut short: the end is
  * reached only when a walk over the whole table finds nothing. */
 static void start_step(void *arg)
 {
     struct journal_scan *scan = arg;
+    if (scan->err.code == 0 && !scan->op.is_cancelled && !scan->is_gathered) {
+        journal_park_fetch_all(scan->store->park, on_gathered, scan);
+        return;
+    }
     if (scan->err.code != 0 || scan->op.is_cancelled) {
         deliver(scan, 0);
         return;
@@ -348,6 +382,7 @@ struct journal_scan *journal_store_scan_open(struct journal *journal, struct err
         key->scan_end = key->count;
     }
     store->scan = scan;
+    journal_park_suspend(store->park);
     return scan;
 }
 
@@ -368,6 +403,7 @@ void journal_store_scan_close(struct journal_scan *scan)
 {
     if (scan != NULL) {
         scan->store->scan = NULL;
+        journal_park_resume(scan->store->park);
         buf_deinit(&scan->out);
         free(scan);
     }

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "journal/journal_index.h"
 #include "journal/journal_ledger.h"
+#include "journal/journal_park.h"
 #include "journal/journal_store.h"
 #include "journal/journal_thread.h"
 
@@ -33,6 +34,7 @@ struct journal_store {
     const struct journal_driver *driver;
     void *self; /* the driver's */
     struct journal_index *index;
+    struct journal_park *park;
     struct journal_ledger ledger;
     struct journal_thread *thread;
     struct journal_task task; /* the flush in flight: */

@@ -339,6 +339,16 @@ static int l_remove(lua_State *L)
     return return_lsn(L, status, lsn, &err);
 }
 
+/* j:park(key): nobody will need the key soon; it leaves memory, and comes back when it is read */
+static int l_park(lua_State *L)
+{
+    struct journal *journal = l_journal_check(L)->journal;
+    size_t key_len;
+    const char *key = luaL_checklstring(L, 2, &key_len);
+    journal->ops->park(journal, key, key_len);
+    return 0;
+}
+
 static void set_number(lua_State *L, const char *name, double value)
 {
     lua_pushnumber(L, value);
@@ -353,6 +363,7 @@ static int l_stats(lua_State *L)
     journal->ops->stats(journal, &stats);
     lua_createtable(L, 0, 16);
     set_number(L, "keys", (double)stats.keys);
+    set_number(L, "parked", (double)stats.parked);
     set_number(L, "segments", (double)stats.segments);
     set_number(L, "bytes", (double)stats.bytes);
     set_number(L, "records", (double)stats.records);
@@ -487,13 +498,16 @@ static int l_open(lua_State *L)
 }
 
 static const luaL_Reg journal_methods[] = {
-    {"append", l_append},   {"wait", l_wait},         {"durable", l_durable},
-    {"pending", l_pending}, {"read", l_read},         {"count", l_count},
-    {"keys", l_keys},       {"damaged", l_damaged},   {"replace", l_replace},
-    {"delete", l_delete},   {"remove", l_remove},     {"stats", l_stats},
-    {"status", l_status},   {"failures", l_failures}, {"close", l_close},
-    {"epoch", l_epoch},     {"owned", l_owned},       {"last_sync_ms", l_last_sync_ms},
-    {NULL, NULL},
+    {"append", l_append},   {"wait", l_wait},
+    {"durable", l_durable}, {"pending", l_pending},
+    {"read", l_read},       {"count", l_count},
+    {"keys", l_keys},       {"damaged", l_damaged},
+    {"replace", l_replace}, {"delete", l_delete},
+    {"remove", l_remove},   {"stats", l_stats},
+    {"status", l_status},   {"failures", l_failures},
+    {"close", l_close},     {"epoch", l_epoch},
+    {"owned", l_owned},     {"last_sync_ms", l_last_sync_ms},
+    {"park", l_park},       {NULL, NULL},
 };
 
 /* journal.backends() -> array of the names that open knows in this build */

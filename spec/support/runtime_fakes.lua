@@ -14,12 +14,16 @@ Journal.__index = Journal
 ---A journal in memory. By default a wait flushes; with `held` set records stay pending until flush() or fail().
 function M.journal()
   return setmetatable({
-    logs = {}, pending = {}, states = {}, lsn = 0, decided = 0, held = false, changed = task.cond(), appends = 0,
-    refuse = nil, failed = 0,
+    logs = {}, parked = {}, pending = {}, states = {}, lsn = 0, decided = 0, held = false, changed = task.cond(),
+    appends = 0, refuse = nil, failed = 0,
   }, Journal)
 end
 
+-- In memory until somebody needs it.
+function Journal:park(key) self.parked[key] = true end
+
 function Journal:append(key, bytes, tail, after)
+  self.parked[key] = nil
   if tail then bytes = bytes .. tail end
   if after and self.states[after] == "failed" then return nil, { code = "IO", message = "the disk failed" } end
   if self.refuse then return nil, { code = "LIMIT", message = self.refuse } end
@@ -31,6 +35,7 @@ function Journal:append(key, bytes, tail, after)
 end
 
 function Journal:remove(key)
+  self.parked[key] = nil
   self.lsn = self.lsn + 1
   self.states[self.lsn] = "pending"
   self.pending[#self.pending + 1] = { lsn = self.lsn, key = key, list = false }

@@ -40,12 +40,14 @@ function M.new(opts)
   }, Endings)
 end
 
--- Remembers that an hour of the index exists.
+-- Remembers that an hour of the index exists. The hours before the last one need not be in memory.
 local function add_hour(self, hour)
   local hours = self.hours
   local at = #hours
   while at > 0 and hours[at] > hour do at = at - 1 end
-  if hours[at] ~= hour then table.insert(hours, at + 1, hour) end
+  if hours[at] == hour then return end
+  table.insert(hours, at + 1, hour)
+  if hours[#hours - 1] then self.journal:park(layout.ended(hours[#hours - 1])) end
 end
 
 -- Adds a session to the index. Never waits.
@@ -114,6 +116,7 @@ local function drop(self, session)
   fault("ending.replaced") -- and not in the index yet
   session.is_dropped, session.has_summary, session.index, session.skips = true, true, #list, nil
   note(self, session)
+  self.journal:park(session.id) -- it may have left memory before
   return true
 end
 

@@ -104,6 +104,7 @@ function Sessions:remove(session)
   self.by_name:remove(session.id)
   self.by_start:remove(start_key(session))
   if session.heap_index then self.deadlines:remove(session) end
+  self.journal:park(session.id)
 end
 
 ---A session whose start was lost: it never existed.
@@ -155,7 +156,10 @@ end
 local function load_cold(sessions, id)
   return exclusively(sessions, id, function()
     local session, err = sessions.loader:load(id)
-    if session == nil then return nil, err end
+    if session == nil then
+      if not sessions:exists(id) then return nil end -- deleted meanwhile, or the journal has mistaken the name
+      return nil, err
+    end
     -- Open sessions come back at start; one that could not is readable, but takes no messages.
     if not lifecycle.is_terminal(session.state) then
       sessions.loader:release(session)

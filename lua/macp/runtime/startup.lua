@@ -79,7 +79,7 @@ function M.recover(parts, report)
     if lifecycle.is_terminal(session.state) then
       parts.endings:note(session) -- its entry in the index was lost
       session.is_noted = true
-      if report.is_recent(session.ended_at) then report.on_session(session) end
+      if report.is_recent(session.ended_at) then report.on_session(session) else parts.journal:park(id) end
     else
       for place = 1, layout.CHECKPOINT_PLACES do open[layout.checkpoint(id, place)] = true end
       report.on_session(session)
@@ -93,6 +93,7 @@ function M.recover(parts, report)
   end
   if strict then ok, err = for_all(finished, function(id) return loader:verify(id) end) end
   if not ok then return nil, err end
+  for _, id in ipairs(finished) do parts.journal:park(id) end
   return result
 end
 

@@ -157,3 +157,7 @@ static inline size_t contract_key_count(struct journal *journal)
 }
 
 void contract_run(const struct contract_backend *backend);
+
+/* The same with keys that are in memory only while something of them is under way; and the model once more
+ * with fingerprints of which many are equal. */
+void contract_run_parking(const struct contract_backend *backend);

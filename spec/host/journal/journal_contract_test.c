@@ -46,9 +46,10 @@ static void fail_rocksdb_take_back(bool is_broken)
 #endif
 
 #ifdef MACP_ROCKSDB
-static void run_rocksdb(void (*fail_writes)(bool is_broken))
+static void run_rocksdb(void (*fail_writes)(bool is_broken),
+                        void (*run)(const struct contract_backend *backend))
 {
-    contract_run(&(struct contract_backend){
+    run(&(struct contract_backend){
         .name = "rocksdb",
         .opts = {.dir = dir},
         .wipe = wipe_dir,
@@ -64,19 +65,22 @@ int main(void)
     (void)snprintf(dir, sizeof(dir), "/tmp/journal-contract-%ld", (long)getpid());
     help_start();
     contract_run(&(struct contract_backend){.name = "memory", .is_immediate = true});
-    contract_run(&(struct contract_backend){
+    const struct contract_backend file = {
         .name = "file",
         .opts = {.dir = dir, .segment_bytes = 65536},
         .wipe = wipe_dir,
         .is_durable = true,
         .is_exclusive = true,
         .fail_writes = fail_file,
-    });
+    };
+    contract_run(&file);
+    contract_run_parking(&file);
 #ifdef MACP_ROCKSDB
-    run_rocksdb(fail_rocksdb_write);
-    run_rocksdb(fail_rocksdb_sync);
-    run_rocksdb(fail_rocksdb_reopen);
-    run_rocksdb(fail_rocksdb_take_back);
+    run_rocksdb(fail_rocksdb_write, contract_run);
+    run_rocksdb(fail_rocksdb_sync, contract_run);
+    run_rocksdb(fail_rocksdb_reopen, contract_run);
+    run_rocksdb(fail_rocksdb_take_back, contract_run);
+    run_rocksdb(fail_rocksdb_write, contract_run_parking);
 #else
     printf("# rocksdb: skipped, this build has no RocksDB\n");
 #endif

@@ -515,3 +515,21 @@ void contract_run(const struct contract_backend *backend)
         contract->wipe();
     }
 }
+
+void contract_run_parking(const struct contract_backend *backend)
+{
+    struct contract_backend parking = *backend;
+    parking.opts.parking = (struct journal_parking){.is_eager = true, .chunk_bytes = 4096, .recent = 1};
+    printf("# parking:\n");
+    contract_run(&parking);
+    for (uint8_t bits = 1; bits <= 3; bits++) {
+        parking.opts.parking.print_bits = bits;
+        contract = &parking;
+        RUN(random_changes_agree_with_a_model);
+    }
+    parking.opts.parking.is_eager = false; /* only what is asked for */
+    RUN(random_changes_agree_with_a_model);
+    if (contract->wipe != NULL) {
+        contract->wipe();
+    }
+}

@@ -1,7 +1,8 @@
 /* kill -9 at random points: a child works on a journal and tells which operations were acknowledged; whatever
  * was acknowledged must be there afterwards, in order, once. The child is this program, started again with
  * arguments: libuv's threads do not survive a fork. Runs for each backend that keeps its records here;
- * RocksDB is killed at its commit points, too. What a key must hold: see journal_sequence.h. */
+ * RocksDB is killed at its commit points, too; and once more with keys that are parked all the time. What a
+ * key must hold: see journal_sequence.h. */
 #include "journal/journal_sequence.h"
 #include "seed.h"
 
@@ -35,6 +36,9 @@ static void on_done(struct sequence_worker *worker, const struct err *err)
 static _Noreturn void run_child(int argc, char **argv)
 {
     help_start();
+    if (strcmp(argv[1], "parking child") == 0) {
+        help_park_all(2);
+    }
     struct sequence_worker workers[KEYS];
     help_backend = argv[2];
     struct journal *journal = help_open(argv[3], SEGMENT);
@@ -57,7 +61,8 @@ static _Noreturn void run_child(int argc, char **argv)
 static pid_t start_child(const char *program, const char *dir, const unsigned *done, int *out)
 {
     char numbers[KEYS][16];
-    char *argv[KEYS + 5] = {(char *)program, "child", (char *)help_backend, (char *)dir};
+    char *role = help_parking.is_eager ? "parking child" : "child";
+    char *argv[KEYS + 5] = {(char *)program, role, (char *)help_backend, (char *)dir};
     for (int k = 0; k < KEYS; k++) {
         (void)snprintf(numbers[k], sizeof(numbers[k]), "%u", done[k]);
         argv[4 + k] = numbers[k];
@@ -153,8 +158,8 @@ static void run_backend(const char *backend, int rounds)
     struct journal_stats stats;
     journal->ops->stats(journal, &stats);
     help_close(journal);
-    printf("ok %s: %d kills, %u acknowledged operations, %llu segments at the end\n", backend, rounds, total,
-           (unsigned long long)stats.segments);
+    printf("ok %s%s: %d kills, %u acknowledged operations, %llu segments at the end\n", backend,
+           help_parking.is_eager ? ", parking" : "", rounds, total, (unsigned long long)stats.segments);
     CHECK(total > (unsigned)rounds * 10);
     CHECK(stats.segments < 60); /* compaction keeps up although it is killed as well */
     help_wipe(help_dir());
@@ -162,7 +167,7 @@ static void run_backend(const char *backend, int rounds)
 
 int main(int argc, char **argv)
 {
-    if (argc > 3 && strcmp(argv[1], "child") == 0) {
+    if (argc > 3 && strstr(argv[1], "child") != NULL) {
         run_child(argc, argv);
     }
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : ROUNDS;
@@ -173,6 +178,11 @@ int main(int argc, char **argv)
     run_backend("rocksdb", rounds / 2);
 #else
     printf("# rocksdb: skipped, this build has no RocksDB\n");
+#endif
+    help_park_all(2);
+    run_backend("file", rounds / 2);
+#ifdef MACP_ROCKSDB
+    run_backend("rocksdb", rounds / 2);
 #endif
     help_end();
     return 0;

@@ -19,7 +19,20 @@
 #include "test.h"
 
 static struct loop *help_loop;
-static const char *help_backend = "file"; /* what help_open opens */
+static const char *help_backend = "file";   /* what help_open opens */
+static struct journal_parking help_parking; /* and how */
+
+/* From now on keys are in memory only while something of them is under way. Fingerprints of so few bits (0:
+ * as always) that many are equal, and chunks so small that they are used again. */
+static inline void help_park_all(uint8_t print_bits)
+{
+    help_parking = (struct journal_parking){
+        .is_eager = true,
+        .print_bits = print_bits,
+        .chunk_bytes = 2048,
+        .recent = 1,
+    };
+}
 
 static inline void help_start(void)
 {
@@ -69,7 +82,7 @@ static inline struct journal *help_try_open(const struct journal_opts *opts, str
 static inline struct journal *help_open(const char *dir, size_t segment_bytes)
 {
     struct err err;
-    struct journal_opts opts = {.dir = dir, .segment_bytes = segment_bytes};
+    struct journal_opts opts = {.dir = dir, .segment_bytes = segment_bytes, .parking = help_parking};
     struct journal *journal = help_try_open(&opts, &err);
     if (journal == NULL) {
         fprintf(stderr, "open %s: %s\n", dir, err.text);

@@ -14,7 +14,7 @@ static size_t name_of(char out[32], int i)
 
 TEST(finds_what_was_added)
 {
-    struct journal_index *index = journal_index_new();
+    struct journal_index *index = journal_index_new(false);
     char name[32];
     for (int i = 0; i < COUNT; i++) {
         struct journal_key *key = journal_index_add(index, name, name_of(name, i));
@@ -44,7 +44,7 @@ TEST(finds_what_was_added)
 
 TEST(logs_grow_with_gaps)
 {
-    struct journal_index *index = journal_index_new();
+    struct journal_index *index = journal_index_new(false);
     struct journal_key *key = journal_index_add(index, "k", 1);
     journal_key_set(key, 100, journal_place(3, 4096));
     CHECK_INT(key->count, 100);

@@ -19,14 +19,16 @@ int main(void)
 {
     help_start();
     server_open();
-    contract_run(&(struct contract_backend){
+    const struct contract_backend backend = {
         .name = "redis",
         .opts = {.url = server_address, .lease_ms = 1000},
         .wipe = wipe,
         .is_durable = true,
         .is_exclusive = true,
         .fail_writes = fail_writes,
-    });
+    };
+    contract_run(&backend);
+    contract_run_parking(&backend);
     server_close();
     help_end();
     return 0;

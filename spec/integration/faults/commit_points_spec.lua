@@ -44,6 +44,9 @@ local STRICT = { MACP_STRICT_RECOVERY = "1" }
 local DROPS = { MACP_COMPACT_TERMINAL = "drop" }
 local COLLECTS = { MACP_COMPACT_TERMINAL = "drop", MACP_SESSION_DISK_RETENTION_SECS = "1",
   MACP_CLEANUP_INTERVAL_SECS = "1" }
+local LEAVES = { MACP_SESSION_RETENTION_SECS = "0" }
+local LEAVES_AND_COLLECTS = { MACP_SESSION_RETENTION_SECS = "0", MACP_SESSION_DISK_RETENTION_SECS = "1",
+  MACP_CLEANUP_INTERVAL_SECS = "1" }
 local CHECKPOINTS = { MACP_CHECKPOINT_INTERVAL = "4" }
 local EVERYWHERE = {
   { "checkpoint.before_replace=kill:1", env = CHECKPOINTS, rests = true },
@@ -53,6 +56,8 @@ local EVERYWHERE = {
   { "ending.before_replace=kill:5", env = DROPS }, { "ending.replaced=kill:5", env = DROPS },
   { "ending.before_remove=kill:1", env = COLLECTS, collects = true },
   { "ending.removed=kill", env = COLLECTS, collects = true },
+  { "journal.spill_write=kill:2", env = LEAVES },
+  { "journal.spill_read=kill:1", env = LEAVES_AND_COLLECTS, collects = true },
   { "archive.before=kill:2", at_start = true }, { "archive.after=kill:2", at_start = true },
 }
 

@@ -4,6 +4,8 @@ local fs = require("host.fs")
 local journal = require("host.journal")
 local task = require("host.task")
 
+local eventually = require("spec.support.eventually")
+
 local function contents(j)
   local seen = {}
   assert(j:scan(function(key, index, bytes)
@@ -185,6 +187,21 @@ for _, backend in ipairs(HERE) do
       assert.is_true(j:close())
       assert.is_true(j:close())
       assert.has_error(function() j:append("k", "v") end)
+    end)
+
+    it("lets a key leave memory that nobody will need soon, and brings it back", function()
+      assert.is_true(j:replace("k", { "1", "2" }))
+      j:park("k")
+      j:park("unknown")
+      if backend ~= "memory" then
+        eventually(function() return j:stats().parked == 1 end, 10000, "a parked key")
+      end
+      assert.equal(1, j:stats().keys)
+      assert.equal(2, (j:count("k")))
+      assert.same({ "k" }, j:keys())
+      assert.same({ "1", "2" }, j:read("k", 1, 10))
+      assert.equal(0, j:stats().parked)
+      assert.same({ k = { "1", "2" } }, contents(j))
     end)
 
     it("counts", function()

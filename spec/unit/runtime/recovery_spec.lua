@@ -80,6 +80,23 @@ describe("recovery", function()
     assert.is_nil(fresh.sessions:find("nobody-knows-this-session"))
   end)
 
+  it("lets a session begin whose name the journal takes for a stored one until it is read", function()
+    local name, is_mistaken = "0123456789abcdef0123456789abcdef", true
+    local count, read = core.journal.count, core.journal.read
+    function core.journal.count(journal, key)
+      if key == name and is_mistaken then return 3, 3 end
+      return count(journal, key)
+    end
+    function core.journal.read(journal, key, ...)
+      if key == name then is_mistaken = false end
+      return read(journal, key, ...)
+    end
+    assert.is_nil(core.sessions:find(name))
+    is_mistaken = true
+    assert(core:start(name))
+    assert.equal(lifecycle.OPEN, core.sessions:find(name).state)
+  end)
+
   it("keeps a session whose revision is lost readable and refuses its messages", function()
     core.log:wait(core.sessions:find(ID).lsn)
     local modes = fakes.modes()
