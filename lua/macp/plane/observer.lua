@@ -17,6 +17,7 @@ local standing = require("macp.plane.standing")
 
 local GRPC = errors.grpc
 local CHUNK = 64
+local SETTLED_MS = 500
 local MAX_ORDINAL = 1e12 -- more envelopes than any session has
 
 local M = {}
@@ -25,8 +26,26 @@ local codec
 
 local CLOSING = { Commitment = true, SessionCancel = true }
 
+-- The stream serves the run: at once for the first one; after an outage once something came, or it lasted.
+local function mark_opened(run)
+  run.stream_opened, run.stream_reported, run.reopened_ms, run.refusal = true, nil, nil, nil
+  normalize.stream_status(run, "opened", nil, sys.now_ms())
+end
+
+---Streams that were opened again and stay, whether their sessions say something or not.
+---@param runs table<string, macp.plane.Run>
+function M.settle(runs)
+  local now = sys.mono_ms()
+  for _, run in pairs(runs) do
+    if run.reopened_ms and now - run.reopened_ms >= SETTLED_MS and not run.gone and not run:has_ended() then
+      mark_opened(run)
+    end
+  end
+end
+
 -- One envelope of the session's history.
 local function take(deps, run, env, bytes, ms)
+  if run.reopened_ms then mark_opened(run) end
   if env.session_id ~= "" and env.session_id ~= run.session_id then return end
   local ordinal = run.cursor + 1
   if run:is_duplicate(env.message_id) then return end
@@ -56,18 +75,31 @@ local function skip_gap(run, message, ms)
   return true
 end
 
+-- Is this about history that was dropped? Older runtimes tell in words where others have a code.
+local function is_about_history(failure)
+  local words = (failure.code .. " " .. failure.message):lower()
+  return failure.code == "FAILED_PRECONDITION" or words:find("sequence", 1, true) ~= nil
+    or words:find("compact", 1, true) ~= nil
+end
+
+-- An observer sends nothing but its subscription, so an error that comes inline is about that: the stream may stay open,
+-- but nothing can be relied on to come any more. A verdict that ends it, or nil and why it was refused.
 local function take_error(run, failure, ms)
-  if failure.code == "FAILED_PRECONDITION" and skip_gap(run, failure.message, ms) then return "resubscribe" end
+  local told = failure.code .. " " .. failure.message
+  local why = { code = "RPC", message = failure.message ~= "" and failure.message or failure.code }
+  if is_about_history(failure) and skip_gap(run, why.message, ms) then return "resubscribe" end
+  if run.refusal == told then return nil, why end -- stored already, and nothing has come since
+  run.refusal = told
   run:receive_document(ms, "stream-inline-error", json.encode({
     kind = "stream-inline-error", inlineError = { code = failure.code, message = failure.message,
       sessionId = failure.session_id, messageId = failure.message_id } }))
   normalize.inline_error(run, failure, ms)
-  if failure.code == "FORBIDDEN" then return "refused" end
-  return nil
+  if told:lower():find("forbidden", 1, true) then return "refused" end
+  return nil, why
 end
 
--- Handles what one read brought; a verdict ends the stream.
-local function take_all(deps, run, chunk)
+-- Handles what one read brought; a verdict, or why it was refused, ends the stream.
+local function take_all(deps, run, chunk, delays)
   codec = codec or messages.codec("macp.v1.StreamSessionResponse", { enums = "number" })
   local ms = sys.now_ms()
   for i = 1, #chunk do
@@ -76,10 +108,11 @@ local function take_all(deps, run, chunk)
       run:receive_frame(ms, "undecodable", run.cursor + 1, chunk[i])
       log.warn("observer.undecodable", { run_id = run.id, error = err.message or tostring(err) })
     elseif decoded.envelope then
+      run.stream_lost_ms = nil
+      delays:reset()
       take(deps, run, decoded.envelope, chunk[i], ms)
     elseif decoded.error then
-      local verdict = take_error(run, decoded.error, ms)
-      if verdict then return verdict end
+      return take_error(run, decoded.error, ms)
     end
   end
   return nil
@@ -96,18 +129,16 @@ local function follow(deps, run, stream, delays)
     local room, cancelled = run.writer:wait_room()
     if not room then return nil, cancelled end
     if run.gone then return "gone" end
-    delays:reset()
-    run.stream_lost_ms = nil
     local span = deps.tracer and deps.tracer:child("stream.handle_raw_event", run.span,
       { run_id = run.id, ["macp.session_id"] = run.session_id, ["macp.event_count"] = #chunk })
-    local verdict = take_all(deps, run, chunk)
+    local verdict, why = take_all(deps, run, chunk, delays)
     if span then
       span.attributes["macp.raw_kind"] = run.raw_kind
       span.attributes["macp.message_type"] = run.message_type
       span:finish()
     end
     ending.check(run)
-    if verdict then return verdict end
+    if verdict or why then return verdict, why end
   end
   return "gone"
 end
@@ -125,16 +156,14 @@ local function observe_once(deps, run, delays)
     return nil, headers_err
   end
   if not run.gone then
-    if not run.stream_opened or run.stream_reported then
-      run.stream_opened, run.stream_reported = true, nil
-      normalize.stream_status(run, "opened", nil, sys.now_ms())
-    end
+    if not run.stream_opened then mark_opened(run)
+    elseif run.stream_reported then run.reopened_ms = sys.mono_ms() end
     run.connected = true
     if deps.metrics then deps.metrics.streams:inc() end
   end
   local verdict, why = follow(deps, run, stream, delays)
   if run.connected and deps.metrics then deps.metrics.streams:dec() end
-  run.connected, run.stream = false, nil
+  run.connected, run.stream, run.reopened_ms = false, nil, nil
   stream:cancel()
   return verdict, why
 end

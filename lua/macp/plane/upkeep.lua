@@ -4,6 +4,7 @@ local sys = require("host.sys")
 local task = require("host.task")
 
 local ending = require("macp.plane.ending")
+local observer = require("macp.plane.observer")
 
 local EVERY_MS = 500
 
@@ -31,6 +32,7 @@ function M.work(role, child, idle_ms)
     local slept, err = task.sleep(EVERY_MS)
     if not slept then return nil, err end
     ending.sweep(role.owner.runs)
+    observer.settle(role.owner.runs)
     rounds = rounds + 1
     if rounds % per_idle == 0 then ask_about_silent(role, idle_ms) end
   end

@@ -87,6 +87,84 @@ describe("a run", function()
     assert.same({ "policy.default", "boss" }, { row.policy_version, row.initiator })
   end)
 
+  local function stream_statuses(run_id)
+    local statuses, refused = {}, 0
+    for _, event in ipairs(rig:events(run_id)) do
+      if event.type == "session.stream.opened" then statuses[#statuses + 1] = event.data.status end
+      if event.type == "message.send_failed" then refused = refused + 1 end
+    end
+    return table.concat(statuses, " "), refused
+  end
+
+  local function inline(call, code, message)
+    call:write(odd.encode("macp.v1.StreamSessionResponse", { error = { code = code, message = message } }))
+  end
+
+  -- A run whose streams are answered like this five times and then told its history.
+  local function refused_at_first(answer)
+    local run_id, id = rig:announce()
+    local streams = 0
+    runtime.answers.StreamSession = function(call)
+      streams = streams + 1
+      local after = tonumber(odd.decode_subscribe(call:read()).after_sequence) or 0
+      if streams <= 5 then return answer(call, id, after) end
+      for n = after + 1, 2 do call:write(odd.frame(odd.envelope(id, n))) end
+      call:wait_closed()
+    end
+    runtime:know(odd.metadata(id))
+    return run_id
+  end
+
+  it("P5: is subscribed again after a refusal that leaves the stream open, and tells of it once", function()
+    local run_id = refused_at_first(function(call)
+      inline(call, "RATE_LIMITED", "not now")
+      call:wait_closed()
+    end)
+    eventually(function() return types_of(run_id):find("message.received.*message.received") end, 10000, "the history")
+    assert.same({ "opened reconnecting opened", 1 }, { stream_statuses(run_id) })
+  end)
+
+  it("P5: is one outage as long as streams are refused by status", function()
+    local run_id = refused_at_first(function(call) call:fail(rpc.status.RESOURCE_EXHAUSTED, "not now") end)
+    eventually(function() return types_of(run_id):find("message.received.*message.received") end, 10000, "the history")
+    assert.same({ "opened reconnecting opened", 0 }, { stream_statuses(run_id) })
+  end)
+
+  it("P5: is told to be observed again when its session says nothing", function()
+    local run_id, id = rig:announce()
+    runtime.answers.StreamSession = function(call, count)
+      call:read()
+      if count == 1 then call:write(odd.frame(odd.start_envelope(id))) else call:wait_closed() end
+      if count == 1 then call:finish(rpc.status.OK) end
+    end
+    runtime.calls.StreamSession = 0
+    runtime:know(odd.metadata(id))
+    eventually(function() return stream_statuses(run_id) == "opened reconnecting opened" end, 10000, "opened again")
+  end)
+
+  it("fails when it may not be observed, in whatever words that is told", function()
+    for _, code in ipairs({ "FORBIDDEN", "Forbidden" }) do
+      local run_id = refused_at_first(function(call)
+        inline(call, code, code == "FORBIDDEN" and "not yours" or "")
+        call:wait_closed()
+      end)
+      assert.equal("FORBIDDEN", rig:await(run_id, "failed", 10000).errorCode)
+    end
+  end)
+
+  it("goes on after dropped history that is told in words instead of a code", function()
+    local run_id, id = rig:announce()
+    runtime.answers.StreamSession = function(call)
+      local after = tonumber(odd.decode_subscribe(call:read()).after_sequence) or 0
+      if after < 40 then inline(call, "history is compacted; after_sequence must be at least 40", "")
+      else call:write(odd.frame(odd.envelope(id, after + 1))) end
+      call:wait_closed()
+    end
+    runtime:know(odd.metadata(id))
+    eventually(function() return types_of(run_id):find("message.received", 1, true) end, 10000, "what is left")
+    assert.equal("opened gap", (stream_statuses(run_id)))
+  end)
+
   it("tells the reasons that a refusal by status carries", function()
     local session = plane_rig.descriptor(nil).session
     session.sessionId, session.metadata = crypto.uuid4(), { cancellationDelegated = true }
