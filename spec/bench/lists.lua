@@ -73,6 +73,9 @@ local function cases(made)
       return "/runs?limit=50&search=policy.team-" .. 100 + i % 200 .. "&tags=team-" .. i % 25
     end),
     by("/runs?search= of nearly all", 100, function() return "/runs?limit=50&search=scenario" end),
+    by("/runs?search= of what only old runs have", 100, function(i)
+      return "/runs?limit=50&search=release-" .. 1 + i % 9
+    end),
     by("/runs?search= of nothing", 100, function(i) return "/runs?limit=50&search=nowhere-" .. i end),
     by("/runs?createdAfter=", 100, function(i) return "/runs?limit=50&createdAfter=" .. day_before(i) end),
     by("/runs?sortBy=updatedAt", 100, function() return "/runs?limit=50&sortBy=updatedAt" end),

@@ -1,5 +1,5 @@
 -- Runs that have ended, as lists look for them by text, tag, scenario and mode: their entries have the numbers of all that a
--- run can be looked for by (run_entries_terms_idx; of a short time run_entries_created_at_idx), so that what several filters leave is found at once, and are short, so that
+-- run can be looked for by (run_entries_terms_idx; of a short time run_entries_times_idx), so that what several filters leave is found at once, and are short, so that
 -- many of them are soon looked at. Migration 0021 tells how they are kept true.
 
 local pg = require("host.pg")

@@ -134,23 +134,32 @@ local function page_statement(tenant, query)
     .. " offset " .. first .. ")"), filter.params }
 end
 
+-- Times of runs that have ended; of what is asked of time alone run_entries_times_idx has them.
+local function timed_runs(filter, query, tail)
+  local columns = "id, created_at, updated_at"
+  if query.status or query.environment then
+    return ended_runs(columns, { ended = ended_branches(filter, query) }, tail)
+  end
+  return "(select " .. columns .. " from (select run_id as id, created_at, updated_at from run_entries "
+    .. "where tenant = $1" .. run_entries.where(filter, query) .. ") e where true" .. tail .. ")"
+end
+
 -- How far into the order of createdAt a page in the order of updatedAt can reach: of as many prompt runs as there are up to
 -- its end, all that come before in the order of updatedAt were created within an hour of the last of these.
 local function bound_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local where = { ended = ended_branches(filter, query) }
   local reach = filter:param(query.limit + query.offset)
   local tail = " and " .. PROMPT .. order_of(query, "created_at") .. " limit " .. reach
   return { "select case when count(*) = " .. reach .. " then (" .. (query.sort_order == "asc" and "max(updated_at)"
     or "min(updated_at) - interval '1 hour'") .. ")::text end as bound from (select updated_at from ("
-    .. ended_runs("id, created_at, updated_at", where, tail) .. ") prompt" .. order_of(query, "created_at") .. " limit "
+    .. timed_runs(filter, query, tail) .. ") prompt" .. order_of(query, "created_at") .. " limit "
     .. reach .. ") first", filter.params }
 end
 
 -- Prompt runs as far as that, and of the others, which are few or late, as many as fit in.
 local function bounded_statement(tenant, query, bound)
   local filter = db_door.filter(tenant)
-  local where, late = ordered_wheres(filter, query), filter:apart(function()
+  local open, late = open_where(filter, query), filter:apart(function()
     filter:only("ended_at is not null and not " .. PROMPT)
     add_plain(filter, query)
   end)
@@ -158,10 +167,10 @@ local function bounded_statement(tenant, query, bound)
   local order, reach = order_of(query), " limit " .. filter:param(query.limit + query.offset)
   local within = bound and (" and created_at " .. (query.sort_order == "asc" and "<= " or ">= ") .. filter:param(bound)
     .. "::timestamptz") or ""
-  return { rows_of_ids(query, "array(select id from ("
-    .. ended_runs("id, updated_at", where, within .. " and " .. PROMPT)
+  return { rows_of_ids(query, "array(select id from (select id, updated_at from ("
+    .. timed_runs(filter, query, within .. " and " .. PROMPT) .. ") prompt"
     .. " union all (select id, updated_at from runs where tenant = $1" .. late .. order .. reach
-    .. ") union all (select id, updated_at from runs where tenant = $1 and ended_at is null" .. where.open .. order
+    .. ") union all (select id, updated_at from runs where tenant = $1 and ended_at is null" .. open .. order
     .. reach .. ")) page" .. order .. " limit " .. limit .. " offset " .. offset .. ")"), filter.params }
 end
 
