@@ -132,10 +132,11 @@ function Rig:announce(changes)
 end
 
 ---Sends one envelope as `token` and expects it to be accepted. (yields)
-function Rig:send(token, session_id, message_type, payload, message_id)
+---@param mode string|nil another one than the decision mode
+function Rig:send(token, session_id, message_type, payload, message_id, mode)
   local ack = self.runtime:send(token, runtime.envelope({
-    message_type = message_type, message_id = message_id or crypto.uuid4(), session_id = session_id, payload = payload,
-    timestamp_unix_ms = sys.now_ms(),
+    mode = mode, message_type = message_type, message_id = message_id or crypto.uuid4(), session_id = session_id,
+    payload = payload, timestamp_unix_ms = sys.now_ms(),
   }))
   assert(ack.ok, message_type .. " was refused: " .. tostring(ack.error and ack.error.message))
   return ack

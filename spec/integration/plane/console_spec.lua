@@ -2,7 +2,6 @@
 -- types and value sets it relies on.
 
 local crypto = require("host.crypto")
-local sys = require("host.sys")
 
 local json = require("macp.core.json")
 local mode_registry = require("macp.modes.registry")
@@ -73,9 +72,7 @@ describe("the console", function()
   end
 
   local function send(token, mode, id, message_type, payload)
-    local ack = rig.runtime:send(token, client.envelope({ mode = mode, session_id = id, message_type = message_type,
-      message_id = crypto.uuid4(), payload = payload, timestamp_unix_ms = sys.now_ms() }))
-    assert.is_true(ack.ok, mode .. " " .. message_type .. ": " .. tostring(ack.error and ack.error.message))
+    rig:send(token, id, message_type, payload, nil, mode)
   end
 
   local function tell(token, id, message_type, fields)

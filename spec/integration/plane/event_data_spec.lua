@@ -2,7 +2,6 @@
 -- their payloads, the payload's type, and the kinds of what was received.
 
 local crypto = require("host.crypto")
-local sys = require("host.sys")
 
 local decisions = require("macp.plane.projection.decisions")
 local mode_registry = require("macp.modes.registry")
@@ -56,9 +55,7 @@ describe("the data of events", function()
   local events = {} -- by mode
 
   local function send(token, mode, id, message_type, payload)
-    local ack = rig.runtime:send(token, client.envelope({ mode = mode, session_id = id, message_type = message_type,
-      message_id = crypto.uuid4(), payload = payload, timestamp_unix_ms = sys.now_ms() }))
-    assert.is_true(ack.ok, mode .. " " .. message_type .. ": " .. tostring(ack.error and ack.error.message))
+    rig:send(token, id, message_type, payload, nil, mode)
   end
 
   local function play(mode, steps, policy)
