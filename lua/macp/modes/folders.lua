@@ -59,14 +59,35 @@ function M.all(registry)
   return out
 end
 
--- The folder inside the program with the same id and version, if there is one.
+local function is_same_mode(folder, rev)
+  return folder.rev ~= nil and folder.rev.id == rev.id and folder.rev.version == rev.version
+end
+
+-- The folder that a revision of another one has covered: of a directory, else inside the program.
 local function shadowed(registry, rev)
+  local found
   for _, folder in pairs(registry.folders) do
-    if folder.origin == "embedded" and folder.rev and folder.rev.id == rev.id and folder.rev.version == rev.version then
-      return folder
+    local is_better = found == nil or found.origin == "embedded" or folder.key > found.key
+    if is_same_mode(folder, rev) and is_better and not (found and folder.origin == "embedded") then found = folder end
+  end
+  return found
+end
+
+---Refuses what another folder of the same directory serves already; between directories the later one wins. (yields)
+---@param rev macp.modes.Revision|nil just built; closed when it is refused
+---@return macp.modes.Revision|nil rev; nil, problems
+function M.unique(registry, folder, rev, problems)
+  if rev == nil or folder.dir == nil or rev.model.template then return rev, problems end -- templates are told apart
+  for _, other in pairs(M.all(registry)) do
+    local is_beside = other ~= folder and other.dir == folder.dir
+    if is_beside and is_same_mode(other, rev) and fs.stat(other.path .. "/mode.lua") then -- not just renamed
+      problems = { { path = folder.root .. "mode.lua", line = 1, key = "id", severity = "error",
+        rule = "identity.duplicate", text = string.format("%s %s is also in %s", rev.id, rev.version, other.path) } }
+      rev:close()
+      return nil, problems
     end
   end
-  return nil
+  return rev, problems
 end
 
 ---Whether a folder still stands for this revision.

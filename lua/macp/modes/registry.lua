@@ -34,10 +34,9 @@ local M = {}
 function M.new(opts)
   local self = setmetatable({
     opts = opts or {}, archive = opts and opts.archive or archives.memory(), folders = {}, current = {}, retired = {},
-    loading = {}, listeners = {}, by_hash = {},
+    loading = {}, listeners = {}, by_hash = {}, depth = opts and opts.depth or "fixtures",
   }, Registry)
   self.registered = registered.new(self)
-  self.depth = self.opts.depth or "fixtures"
   self.release_after_ms = self.opts.release_after_ms or RELEASE_AFTER_MS
   if self.opts.metrics then
     self.reloads = self.opts.metrics:counter("macp_mode_reloads_total", "Reloads of mode folders.", { "result" })
@@ -180,7 +179,8 @@ function Registry:reload(folder, files, depth)
     return false
   end
   if adopt(self, folder, files, rules) then return true end
-  local rev, problems = candidates.build(files, build_options(self, folder.root, depth or self.depth))
+  local rev, problems = folders.unique(self, folder,
+    candidates.build(files, build_options(self, folder.root, depth or self.depth)))
   if rev == nil then return record_failure(self, folder, files, problems) end
   local ok, err
   if same_rules then
