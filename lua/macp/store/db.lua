@@ -11,8 +11,11 @@ local FOREIGN_KEY_VIOLATION = "23503"
 
 local M = { UNIQUE_VIOLATION = UNIQUE_VIOLATION }
 
--- First statement of a batch that sorts or gathers much: memory for that, until the batch is over.
-M.ROOM = { "select set_config('work_mem', '32MB', true)", { n = 0 } }
+-- First statement of a batch that sorts or gathers much: memory for that, until the batch is over, and pages that lie far
+-- apart are read ahead of their use, unless the server cannot (0).
+M.ROOM = { "select set_config('work_mem', '32MB', true), case when ahead > 0 then "
+  .. "set_config('effective_io_concurrency', greatest(ahead, 64)::text, true) end "
+  .. "from (select current_setting('effective_io_concurrency')::integer as ahead) setting", { n = 0 } }
 
 ---Opens the pool; connections are made when they are first needed.
 ---@param opts { url: string, max: integer, idle_ms: integer, acquire_ms: integer, statement_ms: integer,

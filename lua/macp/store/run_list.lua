@@ -1,7 +1,8 @@
 -- Lists of runs. Runs that have ended have an index for every order, and for every filter that can be rare; those that are
 -- not over are few and found in runs_open_idx. Each list is read of both. The counts of a page stop at
 -- COUNT_MAX, so that a page costs the same however many runs there are. What is looked for within texts
--- and tags is found by the entries of runs, counted and put in order, unless it is so common that it is soon met in order.
+-- and tags is found by the entries of runs, counted and put in order, unless it is so common that it is soon met in order:
+-- first among the newest runs, then, where only old ones have it, among the entries, which are short.
 
 local pg = require("host.pg")
 
@@ -114,10 +115,12 @@ local function rows_of_ids(query, ids)
 end
 
 -- Rows of a page, which is looked for in its order: the indexes alone tell it. Of those that have ended only so many are
--- put between the open ones as these can move; those before are passed over.
+-- put between the open ones as these can move; those before are passed over. Entries tell what is looked for in texts,
+-- where they have the order: run_entries_times_idx
 local function page_statement(tenant, query)
   local filter = db_door.filter(tenant)
-  local where = ordered_wheres(filter, query)
+  local by_entries = searches(query) and query.sort_by == "createdAt" and run_entries.can_tell(query)
+  local where = by_entries and { open = open_where(filter, query), ended = { "" } } or ordered_wheres(filter, query)
   local limit, offset = filter:param(query.limit), filter:param(query.offset)
   local columns, order = "id, " .. COLUMN[query.sort_by] .. " as at", order_of(query)
   local reach = " limit " .. filter:param(query.limit + query.offset)
@@ -129,8 +132,10 @@ local function page_statement(tenant, query)
       .. count .. ")"
     first = "least(" .. offset .. "::bigint, " .. count .. ")"
   end
+  local ended = by_entries and run_entries.select(filter, query, "run_id as id, created_at as at", tail, true)
+    or ended_runs(columns, where, tail)
   return { open .. rows_of_ids(query, "array(select id from ((select * from open" .. order_of(query, "at")
-    .. ") union all " .. ended_runs(columns, where, tail) .. ") page" .. order_of(query, "at") .. " limit " .. limit
+    .. ") union all " .. ended .. ") page" .. order_of(query, "at") .. " limit " .. limit
     .. " offset " .. first .. ")"), filter.params }
 end
 
@@ -282,7 +287,7 @@ local function found_page(db, tenant, query, estimated)
   return { rows = rows, total = total }
 end
 
--- A page that is read in the order of the list, run by run. (yields)
+-- A page that is read in the order of the list, one by one. (yields)
 local function ordered_page(db, tenant, query, estimated)
   local rows, err = rows_with_room(db, page_statement(tenant, query))
   if rows == nil then return nil, err end
