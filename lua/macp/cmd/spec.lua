@@ -44,6 +44,7 @@ fails, and so does a test that takes longer than --timeout.]],
     { name = "repeat", short = "r", value = "N", type = "integer", default = 1, doc = "Run everything N times." },
     { name = "jobs", short = "j", value = "N", type = "integer", default = 1,
       doc = "Files at a time, each in its own process; plain output only." },
+    { name = "alone", doc = "With --jobs: run up to five files that failed once more, alone; that counts." },
     { name = "timeout", value = "MS", type = "integer", default = 300000, doc = "Longest time of one test." },
     { name = "lpath", value = "PATTERN", repeated = true, doc = "Additional package.path entry." },
     { name = "log-level", value = "LEVEL", choices = { "debug", "info", "warn", "error" }, default = "error",
@@ -148,12 +149,14 @@ local function count_failures(busted, fail_fast)
   return tally
 end
 
+local NOT_PASSED_ON = { jobs = true, alone = true, pattern = true }
+
 -- The options of this run as words for the processes of its files.
 local function passed_on(opts)
   local words = {}
   for _, option in ipairs(M.options) do
     local value = opts[option.name:gsub("-", "_")]
-    if option.name ~= "jobs" and option.name ~= "pattern" and value ~= nil and value ~= false then
+    if not NOT_PASSED_ON[option.name] and value ~= nil and value ~= false then
       for _, one in ipairs(type(value) == "table" and value or { value }) do
         words[#words + 1] = one == true and "--" .. option.name or ("--%s=%s"):format(option.name, one)
       end
@@ -188,6 +191,7 @@ local function run_in_parallel(opts)
   if problem then return nil, { code = "USAGE", message = problem } end
   return parallel.run(opts.args, {
     jobs = opts.jobs, pattern = opts.pattern, words = passed_on(opts), fail_fast = opts.fail_fast,
+    alone = opts.alone,
   })
 end
 
@@ -204,6 +208,9 @@ end
 function M.run(opts)
   local ok, err = check_paths(opts.args)
   if not ok then return nil, err end
+  if opts.alone and opts.jobs == 1 then
+    return nil, { code = "USAGE", message = "--alone is for --jobs of 2 or more: one file at a time is alone" }
+  end
   if opts.jobs ~= 1 then return run_in_parallel(opts) end
   if opts.lpath then package.path = table.concat(opts.lpath, ";") .. ";" .. package.path end
   preload_host_modules()

@@ -145,6 +145,33 @@ describe("macp spec", function()
       assert.truthy(out:find("1 successes", 1, true), out)
     end)
 
+    it("runs what failed once more with --alone, and tells both", function()
+      local dir = assert(fs.temp_dir("macp-spec-once"))
+      local once = ([[it("fails once", function()
+        local fs = require("host.fs")
+        if not fs.stat("%s/met") then
+          assert(fs.write("%s/met", ""))
+          error("the crowd")
+        end
+      end)]]):format(dir, dir)
+      local code, out = run_files({ once = once, good = 'it("g", function() end)' }, "--alone")
+      assert.equal(0, code, out)
+      assert.truthy(out:find("2 successes / 0 failures / 0 errors / 0 pending", 1, true), out)
+      assert.truthy(out:find("passed alone, failed beside others: [^\n]*once_spec.lua.*the crowd"), out)
+      code, out = run_files({ bad = 'it("b", function() error("always") end)', once = once }, "--alone")
+      assert.equal(1, code)
+      assert.truthy(out:find("failed: [^\n]*bad_spec.lua"), out)
+      fs.remove_tree(dir)
+    end)
+
+    it("runs nothing again when many failed: that is no crowd", function()
+      local files, bad = {}, 'it("b", function() error("always") end)'
+      for i = 1, 6 do files["bad" .. i] = bad end
+      local code, out = run_files(files, "--alone")
+      assert.equal(1, code)
+      assert.equal(6, select(2, out:gsub("FAILED", "")))
+    end)
+
     it("passes the other options on", function()
       local code, out = run_files({ a = two, b = two }, "--filter", "fir")
       assert.equal(0, code, out)
@@ -167,6 +194,7 @@ describe("macp spec", function()
       assert.equal(3, (run_files({ a = two }, "--output", "TAP")))
       assert.equal(3, (run_files({ a = two }, "--list")))
       assert.equal(3, (run_files({ a = two }, "--jobs", "0")))
+      assert.equal(3, (run_files({ a = two }, "--jobs", "1", "--alone")))
     end)
 
     it("ends with 1 when there is no file", function()
