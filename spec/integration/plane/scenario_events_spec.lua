@@ -159,5 +159,35 @@ describe("events of a scenario", function()
     end)
 
     for way, changes in pairs(WAYS) do check(way, changes) end
+
+    it("of many runs are read of the first ones only, where these have a page and enough of them", function()
+      for name, value in pairs(kept) do scenario_events[name] = value end
+      scenario_events.FIRST, scenario_events.COUNTED = 40, 60
+      local asked, whole = 0, 0
+      local observed = setmetatable({}, { __index = function(_, name)
+        return function(_, given, ...)
+          if name == "batch" and given[#given][1]:find("with chosen", 1, true) then asked = asked + 1 end
+          return db[name](db, given, ...)
+        end
+      end })
+      for from = 0, 300, 20 do
+        for _, types in ipairs(TYPES) do
+          local query = { scenario_ref = "pack", after_seq = 0, limit = 10, bytes = 1000000, types = types or nil,
+            after_ms = from > 0 and FIRST_MS + from * MINUTE_MS or nil }
+          local expected = plainly(query)
+          local before = asked
+          local page, err = event_search.page(observed, "default", query)
+          if page == nil then error(err.message) end
+          if asked == before + 1 then whole = whole + 1 end
+          local found = {}
+          for i, row in ipairs(page.rows) do
+            found[i] = row.run_id .. " " .. string.format("%d", row.seq) .. " " .. row.document
+          end
+          assert.same({ unpack(expected, 1, query.limit + 1) }, found, json.encode(query))
+          assert.equal(math.min(#expected, 60), page.total, json.encode(query))
+        end
+      end
+      assert.is_true(whole > 10 and asked > 16 * #TYPES, whole .. " " .. asked)
+    end)
   end)
 end)
