@@ -120,7 +120,7 @@ static int recover(const char *dir, bool quarantine)
     struct journal_file file = {.dir = (char *)dir};
     file.opts = (struct journal_opts){.segment_bytes = 4096, .no_sync = true, .quarantine = quarantine};
     file.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    file.index = journal_index_new();
+    file.index = journal_index_new(false);
     int fd;
     struct err err;
     int status = journal_recover(&file, &fd, &err);
