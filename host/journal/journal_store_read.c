@@ -132,11 +132,10 @@ static void start(struct read_op *read)
 {
     struct journal_store *store = read->store;
     const struct journal_range *range = &read->range;
-    if (read->op.is_cancelled) {
-        loop_defer(store->loop, on_read, read);
-    } else if (journal_park_holds(store->park, range->key, range->key_len)) {
+    const bool is_wanted = !read->op.is_cancelled;
+    if (is_wanted && journal_park_holds(store->park, range->key, range->key_len)) {
         journal_park_fetch(store->park, range->key, range->key_len, on_back, read);
-    } else if (plan(read)) {
+    } else if (is_wanted && plan(read)) {
         work_queue(store->loop, run_read, on_read, read);
     } else {
         loop_defer(store->loop, on_read, read);
