@@ -118,14 +118,11 @@ int journal_group_append(struct journal *journal, const char *name, size_t key_l
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_find(file->index, name, key_len);
-    if (key == NULL) {
-        status = journal_park_add(file->park, name, key_len, &key, err);
-        if (status != 0) {
-            return status;
-        }
+    struct journal_key *key;
+    status = journal_park_use(file->park, file->index, file->opts.parking.is_eager, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
     }
-    key->is_idle = file->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -206,14 +203,11 @@ int journal_group_replace(struct journal *journal, const char *name, size_t key_
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_find(file->index, name, key_len);
-    if (key == NULL) {
-        status = journal_park_add(file->park, name, key_len, &key, err);
-        if (status != 0) {
-            return status;
-        }
+    struct journal_key *key;
+    status = journal_park_use(file->park, file->index, file->opts.parking.is_eager, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
     }
-    key->is_idle = file->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }

@@ -65,9 +65,22 @@ size_t journal_park_size(const struct journal_park *park);
 /* Out of the index for good. */
 void journal_park_drop(struct journal_park *park, struct journal_key *key);
 
-/* The inside of the two functions below. */
+/* The inside of the functions below. */
 void journal_park_try(struct journal_park *park, struct journal_key *key);
 void journal_park_forget(struct journal_park *park, struct journal_key *key);
+
+/* The key, which gets records now: found, brought back, or made. It is idle no more. Appends begin here. */
+static inline int journal_park_use(struct journal_park *park, const struct journal_index *index,
+                                   bool is_eager, const char *name, size_t len, struct journal_key **key,
+                                   struct err *err)
+{
+    *key = journal_index_find(index, name, len);
+    int status = *key == NULL ? journal_park_add(park, name, len, key, err) : 0;
+    if (status == 0) {
+        (*key)->is_idle = is_eager;
+    }
+    return status;
+}
 
 /* Something of the key has become durable, or was lost: call when it is in the index. */
 static inline void journal_park_settled(struct journal_park *park, struct journal_key *key)

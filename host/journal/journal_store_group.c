@@ -113,14 +113,12 @@ int journal_store_append(struct journal *journal, const char *name, size_t key_l
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_find(store->index, name, key_len);
-    if (key == NULL) {
-        status = journal_park_add(store->park, name, key_len, &key, err);
-        if (status != 0) {
-            return status;
-        }
+    struct journal_key *key;
+    status =
+        journal_park_use(store->park, store->index, store->opts.parking.is_eager, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
     }
-    key->is_idle = store->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
@@ -180,14 +178,12 @@ int journal_store_replace(struct journal *journal, const char *name, size_t key_
     if (status != 0) {
         return status;
     }
-    struct journal_key *key = journal_index_find(store->index, name, key_len);
-    if (key == NULL) {
-        status = journal_park_add(store->park, name, key_len, &key, err);
-        if (status != 0) {
-            return status;
-        }
+    struct journal_key *key;
+    status =
+        journal_park_use(store->park, store->index, store->opts.parking.is_eager, name, key_len, &key, err);
+    if (status != 0) {
+        return status;
     }
-    key->is_idle = store->opts.parking.is_eager;
     if (key->is_damaged) {
         return refuse_damaged(key, err);
     }
